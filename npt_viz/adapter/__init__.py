@@ -1,0 +1,22 @@
+"""NPT adapters: what they are (semantics), what they do (modulation), one layer's worth of them (layer)."""
+
+from npt_viz.adapter.layer import LayerAdapter, MlpTrace, mlp_trace, random_adapter
+from npt_viz.adapter.modulation import Additive, LowRankTanh, Modulation, RankOneSum
+from npt_viz.adapter.semantics import TARGETS, VARIANTS, Semantics, Target, Variant, variant_name
+
+__all__ = [
+    "TARGETS",
+    "VARIANTS",
+    "Additive",
+    "LayerAdapter",
+    "LowRankTanh",
+    "MlpTrace",
+    "Modulation",
+    "RankOneSum",
+    "Semantics",
+    "Target",
+    "Variant",
+    "mlp_trace",
+    "random_adapter",
+    "variant_name",
+]

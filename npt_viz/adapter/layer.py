@@ -1,0 +1,140 @@
+"""One NPT layer's adapter: its modulations and what they make of the layer's MLP."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from npt_viz.adapter.modulation import Additive, LowRankTanh, Modulation, RankOneSum
+from npt_viz.adapter.semantics import TARGETS, Semantics, Target, variant_name
+from npt_viz.shapes import Float
+
+
+class MlpTrace(NamedTuple):
+    """What happens inside one SwiGLU MLP; each tensor is (…, d_ffn) but the output (…, d_model)."""
+
+    gate: Tensor
+    up: Tensor
+    intermediate: Tensor
+    output: Tensor
+
+
+class LayerAdapter(nn.Module):
+    """The NP component of one layer.
+
+    Parameters are float32 whatever the base model's dtype; a modulation is computed in float32 and
+    then cast to the activation it is added to.
+    """
+
+    def __init__(
+        self, layer: int, semantics: Semantics, modulations: Mapping[Target, Modulation]
+    ) -> None:
+        super().__init__()
+        self.layer = layer
+        self.semantics = semantics
+        self.modulations = nn.ModuleDict({t: modulations[t] for t in TARGETS if t in modulations})
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        return tuple(self.modulations)
+
+    @property
+    def attention(self) -> str:
+        """Where the attention output goes: withheld, beside, standard (see Semantics)."""
+        return self.semantics.attention
+
+    @property
+    def variant(self) -> str:
+        return variant_name(self.semantics, self.targets)
+
+    def change(
+        self,
+        target: Target,
+        attention: Float[Tensor, "*batch model"],
+        x: Float[Tensor, "*batch inp"],
+        unmodulated: Float[Tensor, "*batch out"],
+    ) -> Float[Tensor, "*batch out"]:
+        """What this adapter adds to the output of one projection, in that output's dtype and device."""
+        modulation = self.modulations[target]
+        home = next(modulation.parameters())
+        added = modulation.change(attention.to(home), x.to(home), unmodulated.to(home))
+        return added.to(unmodulated)
+
+    def mlp(
+        self,
+        mlp: nn.Module,
+        attention: Float[Tensor, "*batch model"],
+        mlp_input: Float[Tensor, "*batch model"],
+    ) -> MlpTrace:
+        """The modulated MLP, by calling the base model's projections.
+
+        mlp: the base layer's SwiGLU module, only read.
+        mlp_input: z, or z_C where the attention path is standard.
+        """
+        return mlp_trace(mlp, mlp_input, self, attention)
+
+
+def mlp_trace(
+    mlp: nn.Module,
+    mlp_input: Float[Tensor, "*batch model"],
+    adapter: "LayerAdapter | None" = None,
+    attention: Float[Tensor, "*batch model"] | None = None,
+) -> MlpTrace:
+    """The SwiGLU MLP step by step; without an adapter, the base model's own."""
+
+    def projected(target: Target, projection: nn.Module, x: Tensor) -> Tensor:
+        output = projection(x)
+        if adapter is None or attention is None or target not in adapter.targets:
+            return output
+        return output + adapter.change(target, attention, x, output)
+
+    gate = projected("gate", mlp.gate_proj, mlp_input)
+    up = projected("up", mlp.up_proj, mlp_input)
+    intermediate = F.silu(gate) * up
+    return MlpTrace(gate, up, intermediate, projected("down", mlp.down_proj, intermediate))
+
+
+def random_adapter(
+    layer: int,
+    semantics: Semantics,
+    targets: tuple[Target, ...],
+    *,
+    d_model: int,
+    d_ffn: int,
+    rank: int,
+    components: int = 1,
+    std: float = 0.1,
+    seed: int = 0,
+) -> LayerAdapter:
+    """An adapter with every weight drawn from N(0, std²): a shape to fill, or a specimen for tests."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return std * torch.randn(*shape, generator=generator)
+
+    modulations: dict[Target, Modulation] = {}
+    for target in targets:
+        inp, out = (d_ffn, d_model) if target == "down" else (d_model, d_ffn)
+        match semantics.rule:
+            case "rank_one_sum":
+                modulations[target] = RankOneSum(
+                    normal(components, d_model, rank),
+                    normal(components, rank, inp),
+                    normal(components, rank, out),
+                    scale=semantics.scale,
+                )
+            case "additive" | "additive_multiplicative":
+                modulations[target] = Additive(
+                    normal(d_model, rank),
+                    normal(rank, out),
+                    normal(rank, out) if semantics.factor else None,
+                    factor=semantics.factor,
+                    scale=semantics.scale,
+                )
+            case "low_rank_tanh":
+                modulations[target] = LowRankTanh(
+                    normal(d_model, rank), normal(rank, out), scale=semantics.scale
+                )
+    return LayerAdapter(layer, semantics, modulations)

@@ -1,0 +1,234 @@
+"""The three ways an adapter changes one projection of the MLP, each in factored form.
+
+A modulation maps the attention output `a` and the projection's own input `x` (z for gate and up, the
+intermediate m for down) to a change of the projection's output. Nothing here ever forms the weight change
+of a token, nor a (token, component, d_ffn) tensor.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from npt_viz.adapter.semantics import Factor
+from npt_viz.shapes import Float
+
+
+class RankOneSum(nn.Module):
+    """scale * sum_j v_b,j (v_a,j . x), with v_a,j = a W_down,j W_a_up,j and v_b,j = a W_down,j W_b_up,j.
+
+    Evaluated as in npt-facts §5: with p_j = a W_down,j the scalar is s_j = p_j . (x W_a_up,j^T) and the
+    output is concat_j(s_j p_j) @ vstack_j(W_b_up,j): one matrix product, whatever the number of components.
+    """
+
+    def __init__(
+        self,
+        W_down: Float[Tensor, "component model rank"],
+        W_a_up: Float[Tensor, "component rank inp"],
+        W_b_up: Float[Tensor, "component rank out"],
+        *,
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.W_down, self.W_a_up, self.W_b_up = map(nn.Parameter, (W_down, W_a_up, W_b_up))
+        self.scale = scale
+
+    @property
+    def components(self) -> int:
+        return self.W_down.shape[0]
+
+    @property
+    def rank(self) -> int:
+        return self.W_down.shape[2]
+
+    def bottleneck(
+        self, attention: Float[Tensor, "*batch model"]
+    ) -> Float[Tensor, "*batch component rank"]:
+        """p_j = a W_down,j, from which both vectors of a component are made."""
+        return _through(attention, self.W_down)
+
+    def scalars(
+        self,
+        bottleneck: Float[Tensor, "*batch component rank"],
+        x: Float[Tensor, "*batch inp"],
+    ) -> Float[Tensor, "*batch component"]:
+        """s_j = v_a,j . x, the modulation scalars (without the scale)."""
+        return (bottleneck * _through(x, self.W_a_up.transpose(1, 2))).sum(-1)
+
+    def delta(
+        self,
+        bottleneck: Float[Tensor, "*batch component rank"],
+        scalars: Float[Tensor, "*batch component"],
+    ) -> Float[Tensor, "*batch out"]:
+        """scale * sum_j s_j v_b,j."""
+        weighted = (scalars[..., None] * bottleneck).flatten(-2)
+        return self.scale * (weighted @ self.W_b_up.flatten(0, 1))
+
+    def change(
+        self,
+        attention: Float[Tensor, "*batch model"],
+        x: Float[Tensor, "*batch inp"],
+        unmodulated: Float[Tensor, "*batch out"] | None = None,
+    ) -> Float[Tensor, "*batch out"]:
+        """What the modulation adds to the projection's output."""
+        bottleneck = self.bottleneck(attention)
+        return self.delta(bottleneck, self.scalars(bottleneck, x))
+
+    def v_a(
+        self, attention: Float[Tensor, "*batch model"]
+    ) -> Float[Tensor, "*batch component inp"]:
+        """The input vectors, for a few tokens at a time: (token, component, inp) is large."""
+        return torch.einsum("...kr,kri->...ki", self.bottleneck(attention), self.W_a_up)
+
+    def v_b(
+        self, attention: Float[Tensor, "*batch model"]
+    ) -> Float[Tensor, "*batch component out"]:
+        """The output vectors with the scale in them, for a few tokens at a time."""
+        return self.scale * torch.einsum("...kr,kro->...ko", self.bottleneck(attention), self.W_b_up)
+
+    def norms(
+        self, attention: Float[Tensor, "token model"]
+    ) -> tuple[Float[Tensor, "token component"], Float[Tensor, "token component"]]:
+        """(‖v_a,j‖, ‖v_b,j‖) of every component; their product is ‖ΔW_j‖_F."""
+        bottleneck = self.bottleneck(attention)
+        squares = [
+            torch.einsum("tkr,krs,tks->tk", bottleneck, up @ up.transpose(1, 2), bottleneck)
+            for up in (self.W_a_up, self.W_b_up)
+        ]
+        # Rounding can push the square of a tiny norm below zero.
+        norm_a, norm_b = (square.clamp_min(0).sqrt() for square in squares)
+        return norm_a, abs(self.scale) * norm_b
+
+    def update_norm(self, attention: Float[Tensor, "token model"]) -> Float[Tensor, "token"]:
+        """‖ΔW‖_F of the sum over components: sum_ij (v_a,i . v_a,j)(v_b,i . v_b,j), from r x r Gram matrices."""
+        bottleneck = self.bottleneck(attention)
+        square = bottleneck.new_zeros(bottleneck.shape[0])
+        for i in range(self.components):
+            left = bottleneck[:, i]
+            for j in range(i + 1):
+                right = bottleneck[:, j]
+                overlaps = [
+                    ((left @ (up[i] @ up[j].T)) * right).sum(-1) for up in (self.W_a_up, self.W_b_up)
+                ]
+                square += (1 if i == j else 2) * overlaps[0] * overlaps[1]
+        return abs(self.scale) * square.clamp_min(0).sqrt()
+
+
+class Additive(nn.Module):
+    """gate * factor(B_mult(A a)) + scale * B_add(A a); without W_mult the factor is 1.
+
+    The added part is a change of bias, not of weight: it has no scalar and no ‖ΔW‖.
+    """
+
+    def __init__(
+        self,
+        W_down: Float[Tensor, "model rank"],
+        W_add: Float[Tensor, "rank out"],
+        W_mult: Float[Tensor, "rank out"] | None = None,
+        *,
+        factor: Factor | None = None,
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.W_down, self.W_add = nn.Parameter(W_down), nn.Parameter(W_add)
+        self.W_mult = None if W_mult is None else nn.Parameter(W_mult)
+        self.factor = factor
+        self.scale = scale
+        self.components = 0
+
+    @property
+    def rank(self) -> int:
+        return self.W_down.shape[1]
+
+    def change(
+        self,
+        attention: Float[Tensor, "*batch model"],
+        x: Float[Tensor, "*batch inp"],
+        unmodulated: Float[Tensor, "*batch out"],
+    ) -> Float[Tensor, "*batch out"]:
+        """What the modulation adds to the projection's output."""
+        bottleneck = attention @ self.W_down
+        added = self.scale * (bottleneck @ self.W_add)
+        if self.W_mult is None:
+            return added
+        return (self._factor(bottleneck @ self.W_mult) - 1) * unmodulated + added
+
+    def _factor(self, x: Tensor) -> Tensor:
+        match self.factor:
+            case "one_plus_sigmoid":
+                return 1 + torch.sigmoid(x)
+            case "one_plus_tanh":
+                return 1 + torch.tanh(x)
+            case "half_sigmoid":
+                return 0.5 * torch.sigmoid(x) + 0.5
+        raise ValueError(f"factor {self.factor!r} is none of the three recipes")
+
+
+class LowRankTanh(nn.Module):
+    """gate + ((z A) * c) B with c = scale * tanh(a A): ΔW = (A diag(c) B)^T has rank r for every token.
+
+    Column i of A and row i of B are one rank-1 component whose strength c_i the token sets, so the
+    scalars are s_i = c_i (z . A_i).
+    """
+
+    def __init__(
+        self,
+        A: Float[Tensor, "model rank"],
+        B: Float[Tensor, "rank out"],
+        *,
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.A, self.B = nn.Parameter(A), nn.Parameter(B)
+        self.scale = scale
+
+    @property
+    def components(self) -> int:
+        return self.A.shape[1]
+
+    rank = components
+
+    def strength(self, attention: Float[Tensor, "*batch model"]) -> Float[Tensor, "*batch rank"]:
+        """c = scale * tanh(a A)."""
+        return self.scale * torch.tanh(attention @ self.A)
+
+    def change(
+        self,
+        attention: Float[Tensor, "*batch model"],
+        x: Float[Tensor, "*batch inp"],
+        unmodulated: Float[Tensor, "*batch out"] | None = None,
+    ) -> Float[Tensor, "*batch out"]:
+        """What the modulation adds to the projection's output."""
+        return ((x @ self.A) * self.strength(attention)) @ self.B
+
+    def v_a(
+        self, attention: Float[Tensor, "*batch model"]
+    ) -> Float[Tensor, "*batch component inp"]:
+        """c_i A_i, for a few tokens at a time."""
+        return self.strength(attention)[..., None] * self.A.T
+
+    def v_b(
+        self, attention: Float[Tensor, "*batch model"]
+    ) -> Float[Tensor, "*batch component out"]:
+        """B_i, the same for every token."""
+        return self.B.expand(*attention.shape[:-1], *self.B.shape)
+
+    def norms(
+        self, attention: Float[Tensor, "token model"]
+    ) -> tuple[Float[Tensor, "token component"], Float[Tensor, "token component"]]:
+        """(‖v_a,i‖, ‖v_b,i‖) of every component."""
+        strength = self.strength(attention)
+        return strength.abs() * self.A.norm(dim=0), self.B.norm(dim=1).expand_as(strength)
+
+    def update_norm(self, attention: Float[Tensor, "token model"]) -> Float[Tensor, "token"]:
+        """‖ΔW‖_F = sqrt(c ((A^T A) * (B B^T)) c)."""
+        strength = self.strength(attention)
+        gram = (self.A.T @ self.A) * (self.B @ self.B.T)
+        return ((strength @ gram) * strength).sum(-1).clamp_min(0).sqrt()
+
+
+Modulation = RankOneSum | Additive | LowRankTanh
+
+
+def _through(x: Tensor, maps: Float[Tensor, "component inp rank"]) -> Tensor:
+    """x (…, inp) through every component's map at once: (…, component, rank)."""
+    flat = maps.permute(1, 0, 2).flatten(1)
+    return (x @ flat).unflatten(-1, (maps.shape[0], maps.shape[2]))

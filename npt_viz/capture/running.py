@@ -1,0 +1,211 @@
+"""Run the base model with some layers changed, and see inside: hooks that are always taken off again.
+
+A lane is one version of the prompt: which layers are changed and how. Lanes share everything below the first
+changed layer, which runs once; from there on they are rows of one batch.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from npt_viz.model.base import BaseModel
+from npt_viz.shapes import Hidden, TokenIds
+
+Positions = Literal["deployed", "trained"]
+
+
+@runtime_checkable
+class LayerChange(Protocol):
+    """What can be done to one layer: a LayerAdapter, or anything else with these three."""
+
+    @property
+    def targets(self) -> Sequence[str]: ...
+
+    @property
+    def attention(self) -> str:
+        """withheld, beside or standard (see Semantics)."""
+        ...
+
+    def change(self, target: str, attention: Tensor, x: Tensor, unmodulated: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class NoAttention:
+    """The layer with its attention output dropped: the fair baseline of every NPT layer."""
+
+    targets: tuple[str, ...] = ()
+    attention: str = "withheld"
+
+    def change(self, target: str, attention: Tensor, x: Tensor, unmodulated: Tensor) -> Tensor:
+        raise AssertionError("there is nothing to change")
+
+
+Lane = Mapping[int, LayerChange]
+"""Layer -> what is done to it; a layer that is absent runs as in the base model."""
+
+
+@dataclass
+class LayerRecord:
+    """What one layer saw and wrote, for every lane."""
+
+    hidden: Hidden | None = None
+    """h, the stream entering the layer."""
+    attention: Hidden | None = None
+    """a, before any of it is withheld."""
+    mlp_output: Hidden | None = None
+    """The MLP's output, modulated where the lane says so; without a where a is added beside it."""
+
+
+@dataclass
+class Pass:
+    """One forward pass of all lanes."""
+
+    final: Hidden
+    """(lane, token, model): after the final norm, ready for the unembedding."""
+    layers: dict[int, LayerRecord] = field(default_factory=dict)
+
+
+@contextmanager
+def changed(
+    model: BaseModel, lanes: Sequence[Lane], *, positions: Positions = "deployed"
+) -> Iterator[None]:
+    """Inside the block the rows of every forward pass follow their lanes; afterwards no hook is left.
+
+    With one lane every row follows it (generation, batches of prompts). With more, row i follows lane i.
+    Holds the model's lock.
+    """
+    with model.lock, ExitStack() as stack:
+        if positions == "trained":
+            stack.callback(_without_rope(model).remove)
+        for layer in sorted({layer for lane in lanes for layer in lane}):
+            rows = [
+                (slice(None) if len(lanes) == 1 else slice(i, i + 1), lane[layer])
+                for i, lane in enumerate(lanes)
+                if layer in lane
+            ]
+            for handle in _change_layer(model, layer, rows):
+                stack.callback(handle.remove)
+        yield
+
+
+@torch.no_grad()
+def forward_pass(
+    model: BaseModel,
+    token_ids: TokenIds,
+    lanes: Sequence[Lane] = ({},),
+    *,
+    record: Sequence[int] = (),
+    positions: Positions = "deployed",
+) -> Pass:
+    """Run one prompt in every lane; keep what the layers in `record` saw.
+
+    token_ids: (1, token). Returns float tensors in the model's dtype, on the model's devices.
+    """
+    records = {layer: LayerRecord() for layer in record}
+    with model.lock, ExitStack() as stack:
+        for layer in record:
+            for handle in _record_layer(model, layer, records[layer]):
+                stack.callback(handle.remove)
+        first = min((layer for lane in lanes for layer in lane), default=None)
+        if len(lanes) > 1:
+            split = first if first is not None else 0
+            stack.callback(_split_at(model, split, len(lanes)).remove)
+        stack.enter_context(changed(model, lanes, positions=positions))
+        output = model.backbone(input_ids=token_ids.to(model.device), use_cache=False)
+    for record_ in records.values():
+        _fill_lanes(record_, len(lanes))
+    return Pass(final=output.last_hidden_state, layers=records)
+
+
+def _fill_lanes(record: LayerRecord, n_lanes: int) -> None:
+    """A layer below the split ran once; its record counts for every lane."""
+    for name in ("hidden", "attention", "mlp_output"):
+        value = getattr(record, name)
+        if value.shape[0] != n_lanes:
+            setattr(record, name, value.expand(n_lanes, -1, -1))
+
+
+def _split_at(model: BaseModel, layer: int, n_lanes: int):
+    def expand(module, args, kwargs):
+        hidden = args[0] if args else kwargs["hidden_states"]
+        hidden = hidden.expand(n_lanes, -1, -1)
+        if args:
+            return (hidden, *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": hidden}
+
+    return model.parts(layer).layer.register_forward_pre_hook(expand, with_kwargs=True)
+
+
+def _without_rope(model: BaseModel):
+    """Identity position embeddings (cos = 1, sin = 0), as the public training code ran attention."""
+
+    def identity(module, args, output):
+        cos, sin = output
+        return torch.ones_like(cos), torch.zeros_like(sin)
+
+    return model.backbone.rotary_emb.register_forward_hook(identity)
+
+
+def _record_layer(model: BaseModel, layer: int, record: LayerRecord):
+    parts = model.parts(layer)
+
+    def hidden(module, args, kwargs):
+        record.hidden = args[0] if args else kwargs["hidden_states"]
+
+    def attention(module, args, output):
+        record.attention = output[0]
+
+    def mlp_output(module, args, output):
+        record.mlp_output = output
+
+    # `prepend`: what is recorded is what the module made, before any change of it.
+    yield parts.layer.register_forward_pre_hook(hidden, with_kwargs=True)
+    yield parts.attention.register_forward_hook(attention, prepend=True)
+    yield parts.mlp.register_forward_hook(mlp_output, prepend=True)
+
+
+def _change_layer(model: BaseModel, layer: int, rows: Sequence[tuple[slice, LayerChange]]):
+    parts = model.parts(layer)
+    seen: dict[str, Tensor] = {}
+
+    def hide_attention(module, args, output):
+        seen["attention"] = attention = output[0]
+        hiding = [row for row, change in rows if change.attention != "standard"]
+        if not hiding:
+            return None
+        stream = attention.clone()
+        for row in hiding:
+            stream[row] = 0
+        return (stream, *output[1:])
+
+    def add_attention_beside(module, args, output):
+        beside = [row for row, change in rows if change.attention == "beside"]
+        if not beside:
+            return None
+        output = output.clone()
+        for row in beside:
+            output[row] = output[row] + seen["attention"][row]
+        return output
+
+    def modulate(target: str):
+        def hook(module, args, output):
+            output = output.clone()
+            for row, change in rows:
+                if target in change.targets:
+                    output[row] = output[row] + change.change(
+                        target, seen["attention"][row], args[0][row], output[row]
+                    )
+            return output
+
+        return hook
+
+    yield parts.attention.register_forward_hook(hide_attention)
+    projections: dict[str, nn.Module] = {"gate": parts.gate, "up": parts.up, "down": parts.down}
+    for target, projection in projections.items():
+        if any(target in change.targets for _, change in rows):
+            yield projection.register_forward_hook(modulate(target))
+    yield parts.mlp.register_forward_hook(add_attention_beside)

@@ -1,0 +1,161 @@
+"""The base model as the rest of npt_viz sees it: named parts, one lock, and a fingerprint. Never changed."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from npt_viz.errors import NptVizError
+
+
+class LayerParts(NamedTuple):
+    """The modules of one decoder layer that NPT touches; read and hooked, never replaced."""
+
+    layer: nn.Module
+    input_norm: nn.Module
+    attention: nn.Module
+    mlp_norm: nn.Module
+    mlp: nn.Module
+    gate: nn.Module
+    up: nn.Module
+    down: nn.Module
+
+
+@dataclass(eq=False)
+class BaseModel:
+    """A causal language model of the Llama type with its tokenizer.
+
+    Everything that runs the model or hooks it holds `lock`: hooks are visible to every thread.
+    """
+
+    hf: nn.Module
+    """The Hugging Face model, in eval mode and without gradients."""
+
+    tokenizer: object
+    """Its fast tokenizer."""
+
+    name: str
+    """What the user asked for: an alias, hub id, or path."""
+
+    source: str
+    """Where the weights came from, in words: 'hub cache', 'packaged GGUF', a folder."""
+
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    closed: bool = False
+
+    @property
+    def config(self):
+        return self.hf.config
+
+    @property
+    def n_layers(self) -> int:
+        return self.config.num_hidden_layers
+
+    @property
+    def d_model(self) -> int:
+        return self.config.hidden_size
+
+    @property
+    def d_ffn(self) -> int:
+        return self.config.intermediate_size
+
+    @property
+    def context_length(self) -> int:
+        return self.config.max_position_embeddings
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.hf.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go."""
+        return self.hf.get_input_embeddings().weight.device
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The model without its unembedding."""
+        return self.hf.model
+
+    @property
+    def unembedding(self) -> nn.Module:
+        return self.hf.get_output_embeddings()
+
+    def parts(self, layer: int) -> LayerParts:
+        """The modules of one decoder layer."""
+        if not 0 <= layer < self.n_layers:
+            raise NptVizError(
+                f"layer {layer} does not exist: {self.name} has layers 0 to {self.n_layers - 1}; "
+                "choose one of these"
+            )
+        block = self.backbone.layers[layer]
+        mlp = block.mlp
+        return LayerParts(
+            block,
+            block.input_layernorm,
+            block.self_attn,
+            block.post_attention_layernorm,
+            mlp,
+            mlp.gate_proj,
+            mlp.up_proj,
+            mlp.down_proj,
+        )
+
+    def fingerprint(self, layers: Sequence[int]) -> dict:
+        """What identifies the base for a checkpoint: a hash of the config and one for each layer's weights.
+
+        Weights are rounded to bfloat16 before hashing, so that a bf16 model opened in float32 is the same model.
+        """
+        return {
+            "config": _config_hash(self.config),
+            "layers": {str(layer): self._layer_hash(layer) for layer in sorted(set(layers))},
+        }
+
+    def _layer_hash(self, layer: int) -> str:
+        digest = hashlib.sha256()
+        block = self.parts(layer).layer
+        for name, tensor in sorted(block.state_dict().items()):
+            if tensor.is_meta:
+                tensor = _offloaded(block, name)
+            digest.update(name.encode())
+            digest.update(tensor.detach().to("cpu", torch.bfloat16).contiguous().view(torch.uint8).numpy())
+        return digest.hexdigest()[:16]
+
+    def memory_bytes(self) -> int:
+        """Bytes of the weights, counted once where they are tied."""
+        return sum(p.numel() * p.element_size() for p in self.hf.parameters())
+
+    def close(self) -> None:
+        """Drop the weights and give GPU memory back; safe from any thread, and twice."""
+        with self.lock:
+            if self.closed:
+                return
+            self.closed = True
+            self.hf = None
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
+def _config_hash(config) -> str:
+    """Of the settings that change what the layers compute, not of paths and library versions."""
+    keys = (
+        "model_type hidden_size intermediate_size num_hidden_layers num_attention_heads "
+        "num_key_value_heads head_dim vocab_size rms_norm_eps hidden_act rope_parameters"
+    ).split()
+    settings = {key: getattr(config, key, None) for key in keys}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _offloaded(block: nn.Module, name: str) -> Tensor:
+    """A weight that accelerate keeps on the CPU or on disk."""
+    owner, _, leaf = name.rpartition(".")
+    weights = getattr(getattr(block.get_submodule(owner), "_hf_hook", None), "weights_map", None)
+    if weights is None:
+        raise NptVizError(f"the weight {name} is not in memory and cannot be read; load the model without offloading")
+    return weights[leaf]

@@ -1,0 +1,230 @@
+"""What one prompt shows of every NPT layer, token by token."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Token(NamedTuple):
+    """A token as people see it."""
+
+    glyph: str
+    """Visible text: ␣ for a space, ↵ for a newline, ⟨0xE2⟩ for a byte that is no character by itself."""
+    kind: str
+    """text, special or bytes."""
+    id: int
+    raw: str
+    """repr of the exact text, or of the bytes."""
+
+
+class Metric(NamedTuple):
+    """How to read one number a token: its unit, what it means, and what to hold it against."""
+
+    label: str
+    unit: str
+    meaning: str
+    reference: float | None
+    """The value that means 'nothing happens' or 'perfect'; None where there is none."""
+    signed: bool
+
+
+METRICS: dict[str, Metric] = {
+    "scalar": Metric(
+        "scalar v_a·z", "", "how strongly the token turns its own modulation on (component 0)", 0.0, True
+    ),
+    "update_norm": Metric(
+        "‖ΔW‖ of the gate", "Frobenius", "size of the weight change that the token receives", 0.0, False
+    ),
+    "gate_change": Metric(
+        "relative gate change", "‖δ‖ / ‖W_g z‖", "how far the gate moves against its own size", 0.0, False
+    ),
+    "relative_error": Metric(
+        "relative error", "‖ŷ−target‖ / ‖target‖", "distance of the modulated MLP from its target", 0.0, False
+    ),
+    "cosine": Metric("cosine", "cos(ŷ, target)", "whether the output points the right way; 1 is perfect", 1.0, True),
+    "magnitude_ratio": Metric(
+        "magnitude ratio", "‖ŷ‖ / ‖target‖", "whether the output has the right size; 1 is perfect", 1.0, False
+    ),
+    "recovered": Metric(
+        "share recovered",
+        "1 − ‖ŷ−target‖² / ‖MLP(z)−target‖²",
+        "share of the attention effect that the modulation replaces; 0 is no modulation, 1 is perfect",
+        0.0,
+        True,
+    ),
+    "hidden_norm": Metric("‖h‖", "", "size of the residual stream entering the layer", None, False),
+    "attention_norm": Metric("‖a‖", "", "size of the attention output that is to be replaced", None, False),
+}
+"""The columns of a layer's inspection that a page can colour by."""
+
+TOKEN_METRICS: dict[str, Metric] = {
+    "kl": Metric("KL(base ‖ NPT)", "nats", "how far the next-token prediction moves; 0 is unchanged", 0.0, False),
+    "nll_change": Metric(
+        "ΔNLL", "nats", "extra surprise of the NPT model at the token that really follows", 0.0, True
+    ),
+}
+"""The columns that belong to the whole NPT model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopTokens:
+    """The k most probable next tokens after every token."""
+
+    ids: np.ndarray
+    """(token, k) vocabulary ids"""
+    probabilities: np.ndarray
+    """(token, k), descending"""
+    glyphs: tuple[tuple[str, ...], ...]
+    """(token, k)"""
+
+    def __len__(self) -> int:
+        return len(self.glyphs)
+
+    def rows(self, token: int) -> list[tuple[str, int, float]]:
+        """(glyph, id, probability) after one token, most probable first."""
+        return [
+            (glyph, int(id_), float(p))
+            for glyph, id_, p in zip(
+                self.glyphs[token], self.ids[token], self.probabilities[token], strict=True
+            )
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerInspection:
+    """One NPT layer. Every array has the token as first axis; float32 unless said otherwise."""
+
+    layer: int
+    variant: str
+    """N1 … T1, or a description."""
+    scalars: Mapping[str, np.ndarray]
+    """Target -> (token, component), the modulation scalars v_a·x; no columns where the rule has none."""
+    update_norms: Mapping[str, np.ndarray]
+    """Target -> (token,) ‖ΔW‖_F; NaN where the rule is no weight change."""
+    component_norms: Mapping[str, np.ndarray]
+    """Target -> (token, component) ‖v_a,j‖‖v_b,j‖, the size of each rank-1 part."""
+    changes: Mapping[str, np.ndarray]
+    """Target -> (token,) ‖what the modulation adds‖ / ‖the projection's own output‖."""
+    relative_error: np.ndarray
+    """(token,) ‖ŷ − target‖ / ‖target‖"""
+    cosine: np.ndarray
+    """(token,) cos(ŷ, target)"""
+    magnitude_ratio: np.ndarray
+    """(token,) ‖ŷ‖ / ‖target‖"""
+    recovered: np.ndarray
+    """(token,) 1 − ‖ŷ − target‖² / ‖MLP(z) − target‖²; NaN where attention changes nothing"""
+    hidden_norm: np.ndarray
+    """(token,) ‖h‖"""
+    attention_norm: np.ndarray
+    """(token,) ‖a‖"""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return tuple(self.scalars)
+
+    @property
+    def scalar(self) -> np.ndarray:
+        """(token, component) of the gate, or of the first target where the gate has none."""
+        return self.scalars[_main(self.targets)]
+
+    @property
+    def update_norm(self) -> np.ndarray:
+        """(token,) ‖ΔW‖_F of the gate, or of the first target."""
+        return self.update_norms[_main(self.targets)]
+
+    @property
+    def gate_change(self) -> np.ndarray:
+        """(token,) relative change of the gate, or of the first target."""
+        return self.changes[_main(self.targets)]
+
+    def values(self, metric: str) -> np.ndarray:
+        """(token,) one column of METRICS; NaN everywhere where this variant has no such number."""
+        if metric == "scalar":
+            scalar = self.scalar
+            return scalar[:, 0] if scalar.shape[1] else np.full(len(scalar), np.nan, np.float32)
+        return getattr(self, metric)
+
+
+def _main(targets: tuple[str, ...]) -> str:
+    return "gate" if "gate" in targets else targets[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """One prompt through the base model and the NPT model.
+
+    `layers` follow `mode`: local (every NPT layer is fed the base model's own h and a) or propagated (the NPT
+    model runs and errors add up; ŷ is what the NPT layer writes, the target is what the base's layer writes).
+    `kl`, `nll` and the top-k tables are always those of the NPT model run for real with all of `layers`.
+    """
+
+    prompt: str
+    model: str
+    checkpoint: str
+    mode: str
+    positions: str
+    pieces: tuple[Token, ...]
+    """The tokens as people see them."""
+    layers: Mapping[int, LayerInspection]
+    is_sink: np.ndarray
+    """(token,) bool: attention sinks, whose residual norm dwarfs the others; left out of means by default"""
+    kl: np.ndarray | None = None
+    """(token,) KL(base ‖ NPT) of the next-token distribution, nats"""
+    nll_base: np.ndarray | None = None
+    """(token,) −log p of the token that follows, nats; NaN at the last token"""
+    nll_npt: np.ndarray | None = None
+    base_top: TopTokens | None = None
+    npt_top: TopTokens | None = None
+    notes: tuple[str, ...] = field(default=())
+    """What a reader must know, in sentences."""
+
+    def __post_init__(self):
+        for layer, found in self.layers.items():
+            if found.relative_error.shape != (len(self.pieces),):
+                raise ValueError(
+                    f"layer {layer}: {found.relative_error.shape} does not fit {len(self.pieces)} tokens"
+                )
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The glyphs."""
+        return tuple(piece.glyph for piece in self.pieces)
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        return tuple(piece.id for piece in self.pieces)
+
+    @property
+    def nll_change(self) -> np.ndarray | None:
+        """(token,) NLL(NPT) − NLL(base), nats"""
+        if self.nll_base is None or self.nll_npt is None:
+            return None
+        return self.nll_npt - self.nll_base
+
+    def to_frame(self):
+        """pandas: one row a layer and token; scalars as scalar_{target}_{component}."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self._rows()))
+
+    def _rows(self) -> Iterator[dict]:
+        for layer, found in self.layers.items():
+            for i, piece in enumerate(self.pieces):
+                row = {
+                    "layer": layer,
+                    "token": i,
+                    "glyph": piece.glyph,
+                    "id": piece.id,
+                    "is_sink": bool(self.is_sink[i]),
+                }
+                row |= {name: float(found.values(name)[i]) for name in METRICS}
+                for target, scalars in found.scalars.items():
+                    row |= {f"scalar_{target}_{j}": float(s) for j, s in enumerate(scalars[i])}
+                    row[f"update_norm_{target}"] = float(found.update_norms[target][i])
+                    row[f"change_{target}"] = float(found.changes[target][i])
+                if self.kl is not None:
+                    row["kl"] = float(self.kl[i])
+                    row["nll_change"] = float(self.nll_change[i])
+                yield row

@@ -1,0 +1,86 @@
+"""Shared by all tests: one thread, one seed, and tiny models made in memory. No test reaches a hub."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+
+from jaxtyping import install_import_hook
+
+install_import_hook(
+    ["npt_viz.adapter", "npt_viz.capture", "npt_viz.training", "npt_viz.analysis", "npt_viz.editing"],
+    "beartype.beartype",
+)
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from npt_viz.adapter import VARIANTS, random_adapter
+from npt_viz.model.base import BaseModel
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer of 256 byte tokens and two special ones."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {"<bos>": 0, "<eos>": 1} | {c: i + 2 for i, c in enumerate(alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>")
+
+
+def perturbed(module: torch.nn.Module, std: float = 0.1) -> torch.nn.Module:
+    """No weight is zero or one: norms too must matter."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(std * torch.randn_like(parameter))
+    return module
+
+
+def tiny_model(n_layers: int = 5, dtype: torch.dtype = torch.float32) -> BaseModel:
+    """A random Llama with grouped-query attention: d_model 24, six heads on three, d_ffn 31."""
+    config = LlamaConfig(
+        vocab_size=258,
+        hidden_size=24,
+        intermediate_size=31,
+        num_hidden_layers=n_layers,
+        num_attention_heads=6,
+        num_key_value_heads=3,
+        max_position_embeddings=97,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    torch.manual_seed(1)
+    hf = perturbed(LlamaForCausalLM(config)).eval().requires_grad_(False).to(dtype)
+    return BaseModel(hf=hf, tokenizer=byte_tokenizer(), name="tiny", source="made in memory")
+
+
+@pytest.fixture(scope="session")
+def tiny_llama() -> BaseModel:
+    """Read-only: five layers, d_model 24, d_ffn 31, 97 positions."""
+    return tiny_model()
+
+
+def specimen(model: BaseModel, variant: str, layer: int = 2, *, components: int = 3, rank: int = 7, seed: int = 0):
+    """A random adapter of one variant, strong enough to matter."""
+    described = VARIANTS[variant]
+    return random_adapter(
+        layer,
+        described.semantics,
+        described.targets,
+        d_model=model.d_model,
+        d_ffn=model.d_ffn,
+        rank=rank,
+        components=components,
+        std=0.3,
+        seed=seed,
+    )
