@@ -67,33 +67,33 @@ class LayerAdapter(nn.Module):
         mlp: nn.Module,
         attention: Float[Tensor, "*batch model"],
         mlp_input: Float[Tensor, "*batch model"],
+        plain: MlpTrace | None = None,
     ) -> MlpTrace:
-        """The modulated MLP, by calling the base model's projections.
+        """The modulated MLP.
 
-        mlp: the base layer's SwiGLU module, only read.
+        mlp: the base layer's SwiGLU module, only called.
         mlp_input: z, or z_C where the attention path is standard.
+        plain: the MLP of the same input without modulation, if it is known: saves two products.
         """
-        return mlp_trace(mlp, mlp_input, self, attention)
+        gate = mlp.gate_proj(mlp_input) if plain is None else plain.gate
+        up = mlp.up_proj(mlp_input) if plain is None else plain.up
+        gate = self._modulated("gate", attention, mlp_input, gate)
+        up = self._modulated("up", attention, mlp_input, up)
+        intermediate = F.silu(gate) * up
+        output = self._modulated("down", attention, intermediate, mlp.down_proj(intermediate))
+        return MlpTrace(gate, up, intermediate, output)
 
-
-def mlp_trace(
-    mlp: nn.Module,
-    mlp_input: Float[Tensor, "*batch model"],
-    adapter: "LayerAdapter | None" = None,
-    attention: Float[Tensor, "*batch model"] | None = None,
-) -> MlpTrace:
-    """The SwiGLU MLP step by step; without an adapter, the base model's own."""
-
-    def projected(target: Target, projection: nn.Module, x: Tensor) -> Tensor:
-        output = projection(x)
-        if adapter is None or attention is None or target not in adapter.targets:
+    def _modulated(self, target: Target, attention: Tensor, x: Tensor, output: Tensor) -> Tensor:
+        if target not in self.modulations:
             return output
-        return output + adapter.change(target, attention, x, output)
+        return output + self.change(target, attention, x, output)
 
-    gate = projected("gate", mlp.gate_proj, mlp_input)
-    up = projected("up", mlp.up_proj, mlp_input)
+
+def mlp_trace(mlp: nn.Module, mlp_input: Float[Tensor, "*batch model"]) -> MlpTrace:
+    """The base model's SwiGLU MLP, step by step."""
+    gate, up = mlp.gate_proj(mlp_input), mlp.up_proj(mlp_input)
     intermediate = F.silu(gate) * up
-    return MlpTrace(gate, up, intermediate, projected("down", mlp.down_proj, intermediate))
+    return MlpTrace(gate, up, intermediate, mlp.down_proj(intermediate))
 
 
 def random_adapter(

@@ -5,7 +5,7 @@ changed layer, which runs once; from there on they are rows of one batch.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -100,12 +100,16 @@ def forward_pass(
     *,
     record: Sequence[int] = (),
     positions: Positions = "deployed",
+    stop_after: int | None = None,
 ) -> Pass:
     """Run one prompt in every lane; keep what the layers in `record` saw.
 
-    token_ids: (1, token). Returns float tensors in the model's dtype, on the model's devices.
+    token_ids: (1, token), or (batch, token) with a single lane.
+    stop_after: run no layer above this one; `final` is then empty.
+    Returns float tensors in the model's dtype, on the model's devices.
     """
     records = {layer: LayerRecord() for layer in record}
+    final = torch.empty(0, 0, model.d_model)
     with model.lock, ExitStack() as stack:
         for layer in record:
             for handle in _record_layer(model, layer, records[layer]):
@@ -115,10 +119,22 @@ def forward_pass(
             split = first if first is not None else 0
             stack.callback(_split_at(model, split, len(lanes)).remove)
         stack.enter_context(changed(model, lanes, positions=positions))
-        output = model.backbone(input_ids=token_ids.to(model.device), use_cache=False)
+        if stop_after is not None and stop_after + 1 < model.n_layers:
+            stack.callback(model.parts(stop_after + 1).layer.register_forward_pre_hook(_stop).remove)
+        with suppress(_Stopped):
+            output = model.backbone(input_ids=token_ids.to(model.device), use_cache=False)
+            final = output.last_hidden_state
     for record_ in records.values():
-        _fill_lanes(record_, len(lanes))
-    return Pass(final=output.last_hidden_state, layers=records)
+        _fill_lanes(record_, max(len(lanes), token_ids.shape[0]))
+    return Pass(final=final, layers=records)
+
+
+class _Stopped(Exception):
+    """The pass has seen what it came for."""
+
+
+def _stop(module, args):
+    raise _Stopped
 
 
 def _fill_lanes(record: LayerRecord, n_lanes: int) -> None:

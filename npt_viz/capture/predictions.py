@@ -1,0 +1,66 @@
+"""Next-token predictions of several lanes without ever keeping the logits of a whole prompt."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from npt_viz.model.base import BaseModel
+from npt_viz.shapes import Float, Int, Tensor
+
+CHUNK_ELEMENTS = 2**25
+"""Logits in memory at a time: 128 MB in float32."""
+
+
+class Predictions(NamedTuple):
+    """Every array is (lane, token, …); lane 0 is the reference of the KL divergence."""
+
+    kl: np.ndarray
+    """KL(lane 0 ‖ lane), nats"""
+    nll: np.ndarray
+    """−log p of the token that follows, nats; NaN at the last token"""
+    top_ids: np.ndarray
+    """(lane, token, k)"""
+    top_probabilities: np.ndarray
+    """(lane, token, k)"""
+    agrees: np.ndarray
+    """whether the most probable token is lane 0's"""
+
+
+@torch.no_grad()
+def predictions(
+    model: BaseModel,
+    final: Float[Tensor, "lane token model"],
+    token_ids: Int[Tensor, "token"],
+    *,
+    top_k: int = 10,
+) -> Predictions:
+    """Unembed chunks of tokens, in float32; keep only numbers per token.
+
+    final: after the final norm, as forward_pass returns it.
+    """
+    n_lanes, n_tokens, _ = final.shape
+    following = torch.cat([token_ids[1:], token_ids[:1]]).to(final.device)
+    vocab = model.unembedding.weight.shape[0]
+    top_k = min(top_k, vocab)
+    step = max(1, CHUNK_ELEMENTS // (n_lanes * vocab))
+    chunks = []
+    for start in range(0, n_tokens, step):
+        span = slice(start, start + step)
+        log_p = model.unembedding(final[:, span]).float().log_softmax(-1)
+        p = log_p[0].exp()
+        # 0 * -inf would be NaN; a token of probability 0 adds nothing. A true NaN stays.
+        kl = torch.stack([torch.where(p == 0, 0.0, p * (log_p[0] - lane)).sum(-1) for lane in log_p])
+        target = following[span].to(log_p.device).expand(n_lanes, -1)[..., None]
+        nll = -log_p.gather(-1, target)[..., 0]
+        top = log_p.topk(top_k, dim=-1)
+        chunks.append([t.cpu().numpy() for t in (kl, nll, top.indices, top.values.exp())])
+    kl, nll, ids, probabilities = (np.concatenate(parts, axis=1) for parts in zip(*chunks, strict=True))
+    nll[:, -1] = np.nan
+    return Predictions(
+        kl=np.maximum(kl, 0.0),
+        nll=nll,
+        top_ids=ids,
+        top_probabilities=probabilities,
+        agrees=ids[..., 0] == ids[:1, :, 0],
+    )
