@@ -23,6 +23,14 @@ from npt_viz.model.base import BaseModel
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def errors_shown_to_tests():
+    """.streamlit/config.toml keeps tracebacks out of browsers; AppTest reads the same file."""
+    from streamlit import config
+
+    config.set_option("client.showErrorDetails", "full")
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
