@@ -55,9 +55,7 @@ def inspect(
     adapters = {layer: checkpoint.adapter(layer) for layer in layers_of(checkpoint, layers)}
     token_ids = torch.tensor([encoded.ids])
     with model.lock, torch.no_grad():
-        seen = forward_pass(
-            model, token_ids, [{}, adapters], record=sorted(adapters), positions=positions
-        )
+        seen = forward_pass(model, token_ids, [{}, adapters], record=sorted(adapters), positions=positions)
         found = {layer: _layer(model, adapters[layer], seen, mode) for layer in sorted(adapters)}
         predicted = predictions(model, seen.final, token_ids[0], top_k=top_k) if logits else None
     return Inspection(

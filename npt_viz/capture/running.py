@@ -66,13 +66,13 @@ class Pass:
 
     final: Hidden
     """(lane, token, model): after the final norm, ready for the unembedding."""
+    stream: Hidden
+    """(lane, token, model): the residual stream before the final norm."""
     layers: dict[int, LayerRecord] = field(default_factory=dict)
 
 
 @contextmanager
-def changed(
-    model: BaseModel, lanes: Sequence[Lane], *, positions: Positions = "deployed"
-) -> Iterator[None]:
+def changed(model: BaseModel, lanes: Sequence[Lane], *, positions: Positions = "deployed") -> Iterator[None]:
     """Inside the block the rows of every forward pass follow their lanes; afterwards no hook is left.
 
     With one lane every row follows it (generation, batches of prompts). With more, row i follows lane i.
@@ -110,6 +110,7 @@ def forward_pass(
     """
     records = {layer: LayerRecord() for layer in record}
     final = torch.empty(0, 0, model.d_model)
+    streams = [final]
     with model.lock, ExitStack() as stack:
         for layer in record:
             for handle in _record_layer(model, layer, records[layer]):
@@ -121,12 +122,15 @@ def forward_pass(
         stack.enter_context(changed(model, lanes, positions=positions))
         if stop_after is not None and stop_after + 1 < model.n_layers:
             stack.callback(model.parts(stop_after + 1).layer.register_forward_pre_hook(_stop).remove)
+        stack.callback(
+            model.backbone.norm.register_forward_pre_hook(lambda norm, args: streams.append(args[0])).remove
+        )
         with suppress(_Stopped):
             output = model.backbone(input_ids=token_ids.to(model.device), use_cache=False)
             final = output.last_hidden_state
     for record_ in records.values():
         _fill_lanes(record_, max(len(lanes), token_ids.shape[0]))
-    return Pass(final=final, layers=records)
+    return Pass(final=final, stream=streams[-1], layers=records)
 
 
 class _Stopped(Exception):

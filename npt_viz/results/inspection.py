@@ -43,7 +43,9 @@ METRICS: dict[str, Metric] = {
     "relative_error": Metric(
         "relative error", "‖ŷ−target‖ / ‖target‖", "distance of the modulated MLP from its target", 0.0, False
     ),
-    "cosine": Metric("cosine", "cos(ŷ, target)", "whether the output points the right way; 1 is perfect", 1.0, True),
+    "cosine": Metric(
+        "cosine", "cos(ŷ, target)", "whether the output points the right way; 1 is perfect", 1.0, True
+    ),
     "magnitude_ratio": Metric(
         "magnitude ratio", "‖ŷ‖ / ‖target‖", "whether the output has the right size; 1 is perfect", 1.0, False
     ),
@@ -60,7 +62,9 @@ METRICS: dict[str, Metric] = {
 """The columns of a layer's inspection that a page can colour by."""
 
 TOKEN_METRICS: dict[str, Metric] = {
-    "kl": Metric("KL(base ‖ NPT)", "nats", "how far the next-token prediction moves; 0 is unchanged", 0.0, False),
+    "kl": Metric(
+        "KL(base ‖ NPT)", "nats", "how far the next-token prediction moves; 0 is unchanged", 0.0, False
+    ),
     "nll_change": Metric(
         "ΔNLL", "nats", "extra surprise of the NPT model at the token that really follows", 0.0, True
     ),

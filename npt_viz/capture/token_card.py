@@ -1,0 +1,80 @@
+"""The pinned token: which gate units its modulation moves and which next tokens that speaks for."""
+
+import torch
+
+from npt_viz.adapter import mlp_trace
+from npt_viz.capture.inspection import BASE, NPT
+from npt_viz.capture.running import forward_pass
+from npt_viz.errors import NptVizError
+from npt_viz.model.base import BaseModel
+from npt_viz.model.tokens import display_token
+from npt_viz.results.inspection import Inspection
+from npt_viz.results.token_card import LogitChange, TokenCard, Unit
+from npt_viz.shapes import Float, Tensor
+
+
+@torch.no_grad()
+def token_card(
+    model: BaseModel, checkpoint, run: Inspection, layer: int, token: int, *, top: int = 10
+) -> TokenCard:
+    """One token of an inspected prompt in one of its NPT layers; runs the prompt up to that token again."""
+    if layer not in run.layers:
+        raise NptVizError(f"layer {layer} was not inspected; choose among {', '.join(map(str, run.layers))}")
+    if not -len(run.pieces) <= token < len(run.pieces):
+        raise NptVizError(
+            f"token {token} does not exist: the prompt has {len(run.pieces)} tokens, counted from 0"
+        )
+    token %= len(run.pieces)
+    adapters = {each: checkpoint.adapter(each) for each in run.layers}
+    # Attention is causal: what comes after the token cannot change it.
+    ids = torch.tensor([run.token_ids[: token + 1]])
+    lane = BASE if run.mode == "local" else NPT
+    with model.lock:
+        seen = forward_pass(model, ids, [{}, adapters], record=[layer], positions=run.positions)
+        record, adapter, parts = seen.layers[layer], adapters[layer], model.parts(layer)
+        hidden, attention = record.hidden[lane, -1:], record.attention[lane, -1:]
+        mlp_input = parts.mlp_norm(hidden + attention if adapter.attention == "standard" else hidden)
+        plain = mlp_trace(parts.mlp, mlp_input)
+        trace = adapter.mlp(parts.mlp, attention, mlp_input, plain)
+        added = (trace.output - plain.output)[0].float()
+        logits = logit_change(model, added, seen.stream[BASE, -1].float())
+    found = run.layers[layer]
+    before, after = plain.gate[0].float(), trace.gate[0].float()
+    delta = after - before
+    moved = delta.abs().topk(min(top, len(delta))).indices.tolist()
+    return TokenCard(
+        layer=layer,
+        token=token,
+        scalars={target: s[token] for target, s in found.scalars.items()},
+        update_norms={target: float(n[token]) for target, n in found.update_norms.items()},
+        units=tuple(Unit(index=i, before=before[i].item(), after=after[i].item()) for i in moved),
+        n_units=len(delta),
+        effective_units=(delta.square().sum() ** 2 / delta.pow(4).sum()).item(),
+        promoted=_entries(model, logits, top, largest=True),
+        suppressed=_entries(model, logits, top, largest=False),
+        output_change_norm=added.norm().item(),
+        linearised_at="the base model's final residual stream at this token",
+    )
+
+
+def logit_change(
+    model: BaseModel, added: Float[Tensor, "model"], stream: Float[Tensor, "model"]
+) -> Float[Tensor, "vocab"]:
+    """First-order change of the logits when `added` joins the residual stream `stream` before the final norm.
+
+    Exact derivative (forward mode) of unembedding(norm(x)) at x = stream in the direction `added`.
+    """
+    norm, unembedding = model.backbone.norm, model.unembedding
+    dtype, device = norm.weight.dtype, norm.weight.device
+    _, change = torch.func.jvp(
+        lambda x: unembedding(norm(x)), (stream.to(device, dtype),), (added.to(device, dtype),)
+    )
+    return change.float()
+
+
+def _entries(model, logits, top, *, largest):
+    found = logits.topk(top, largest=largest)
+    return tuple(
+        LogitChange(glyph=display_token(model.tokenizer, i).glyph, id=i, change=change)
+        for i, change in zip(found.indices.tolist(), found.values.tolist(), strict=True)
+    )

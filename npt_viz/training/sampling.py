@@ -1,0 +1,55 @@
+"""Text for training and evaluation, sampled from the base model itself."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from npt_viz.errors import NptVizError
+from npt_viz.model.base import BaseModel
+
+
+@torch.no_grad()
+def sampled_texts(
+    model: BaseModel,
+    n_texts: int,
+    *,
+    tokens: int = 256,
+    starts: Sequence[str] = ("<|endoftext|>",),
+    temperature: float = 1.0,
+    batch: int = 32,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[str]:
+    """Continuations of `starts`, taken in turn, of exactly `tokens` tokens with the start in front.
+
+    Sampled at one temperature without top-k or top-p, so that the text is the base model's own distribution.
+    progress: called with (texts done, n_texts).
+    """
+    if n_texts < 1 or tokens < 2 or temperature <= 0:
+        raise NptVizError(
+            f"n_texts, tokens and temperature must be positive, got {n_texts}, {tokens} and {temperature}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    texts: list[str] = []
+    while len(texts) < n_texts:
+        n_rows = min(batch, n_texts - len(texts))
+        start = starts[(len(texts) // batch) % len(starts)]
+        ids = torch.tensor([model.tokenizer(start)["input_ids"]] * n_rows)
+        with model.lock:
+            rows = _continued(model, ids, tokens, temperature, generator)
+        texts += [model.tokenizer.decode(row, skip_special_tokens=False) for row in rows.tolist()]
+        if progress:
+            progress(len(texts), n_texts)
+    return texts
+
+
+def _continued(model, ids, length, temperature, generator):
+    """Plain ancestral sampling; a sequence goes on past its end-of-text, which is part of the distribution."""
+    cache, fresh = None, ids.to(model.device)
+    while ids.shape[1] < length:
+        output = model.hf(input_ids=fresh, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache = output.past_key_values
+        p = (output.logits[:, -1].float() / temperature).softmax(-1).cpu()
+        drawn = torch.multinomial(p, 1, generator=generator)
+        ids, fresh = torch.cat([ids, drawn], dim=1), drawn.to(model.device)
+    return ids

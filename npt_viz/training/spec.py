@@ -1,0 +1,118 @@
+"""Settings of an adapter to be trained and of the training."""
+
+from dataclasses import dataclass, field
+
+from npt_viz.adapter import TARGETS, LayerAdapter, Semantics, Target, random_adapter
+from npt_viz.errors import NptVizError
+from npt_viz.model.base import BaseModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterSpec:
+    """The adapters of a fresh NPT model: the same form in every one of its layers."""
+
+    layers: tuple[int, ...]
+    """Which layers of the base model become NPT layers."""
+
+    targets: tuple[Target, ...] = ("gate", "up")
+    """Which projections are modulated."""
+
+    rank: int = 64
+    """Width r of the bottleneck; at most d_model."""
+
+    components: int = 1
+    """Rank-1 updates a token and projection (k, num_ranks)."""
+
+    semantics: Semantics = field(default_factory=Semantics)
+    """The forward pass."""
+
+    def __post_init__(self):
+        if not self.layers:
+            raise NptVizError("no layer to train: name at least one, for example --layers 15")
+        if len(set(self.layers)) != len(self.layers):
+            raise NptVizError(f"layers {self.layers} name one layer twice; name each once")
+        if not self.targets or set(self.targets) - set(TARGETS):
+            raise NptVizError(f"targets {self.targets} must be some of {', '.join(TARGETS)}")
+        if self.semantics.rule != "rank_one_sum" and self.targets != ("gate",):
+            raise NptVizError(f"rule {self.semantics.rule} modulates the gate alone; use targets=('gate',)")
+        if self.rank < 1 or self.components < 1:
+            raise NptVizError(
+                f"rank and components must be at least 1, got rank {self.rank} and {self.components} components"
+            )
+
+    def fits(self, model: BaseModel) -> None:
+        """Raise where this spec cannot be built on the model."""
+        for layer in self.layers:
+            model.parts(layer)
+        if self.rank > model.d_model:
+            raise NptVizError(
+                f"rank {self.rank} is more than d_model {model.d_model} of {model.name}; "
+                f"choose at most {model.d_model}"
+            )
+        if self.components * self.rank > model.d_ffn:
+            raise NptVizError(
+                f"{self.components} components of rank {self.rank} are more than d_ffn {model.d_ffn} of "
+                f"{model.name}; choose components x rank of at most {model.d_ffn}"
+            )
+
+    def blank(self, model: BaseModel, layer: int, *, seed: int) -> LayerAdapter:
+        """An adapter of this shape with small random weights, to be initialised."""
+        return random_adapter(
+            layer,
+            self.semantics,
+            self.targets,
+            d_model=model.d_model,
+            d_ffn=model.d_ffn,
+            rank=self.rank,
+            components=self.components if self.semantics.rule == "rank_one_sum" else 1,
+            std=0.02,
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to train, apart from the losses and the text."""
+
+    steps: int
+    """Optimiser steps."""
+
+    seed: int = 0
+    """Of the initialisation and of the order of tokens."""
+
+    learning_rate: float = 3e-3
+    """Peak of the schedule."""
+
+    warmup: int = 50
+    """Steps of linear warm-up before the cosine decay to a hundredth of the peak."""
+
+    batch_tokens: int = 256
+    """Tokens a step."""
+
+    weight_decay: float = 0.0
+    """AdamW's decoupled weight decay."""
+
+    clip: float = 1.0
+    """Largest gradient norm of one layer's adapter."""
+
+    evaluate_every: int = 250
+    """Steps between evaluations on held-out tokens; the last step is always evaluated."""
+
+    positions: str = "deployed"
+    """Positions of the captured activations: deployed (RoPE) or trained (none, as the public code did)."""
+
+    def __post_init__(self):
+        if self.steps < 1 or self.batch_tokens < 1 or self.evaluate_every < 1:
+            raise NptVizError(
+                "steps, batch_tokens and evaluate_every must be at least 1, got "
+                f"{self.steps}, {self.batch_tokens} and {self.evaluate_every}"
+            )
+        if not 0 < self.learning_rate < 10:
+            raise NptVizError(f"learning_rate must lie between 0 and 10, got {self.learning_rate}")
+        if self.warmup < 0 or self.weight_decay < 0 or self.clip <= 0:
+            raise NptVizError(
+                "warmup and weight_decay must not be negative and clip must be positive, got "
+                f"{self.warmup}, {self.weight_decay} and {self.clip}"
+            )
+        if self.positions not in ("deployed", "trained"):
+            raise NptVizError(f"positions {self.positions!r} do not exist; choose deployed or trained")
