@@ -76,7 +76,10 @@ class BaseModel:
     @property
     def device(self) -> torch.device:
         """Where token ids go."""
-        return self.hf.get_input_embeddings().weight.device
+        embedding = self.hf.get_input_embeddings()
+        if embedding.weight.is_meta:  # Offloaded: accelerate brings it here when it runs.
+            return torch.device(embedding._hf_hook.execution_device)
+        return embedding.weight.device
 
     @property
     def backbone(self) -> nn.Module:

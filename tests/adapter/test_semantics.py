@@ -1,0 +1,41 @@
+"""The description that every variant is made from."""
+
+import pytest
+
+from npt_viz.adapter import VARIANTS, Semantics, variant_name
+from npt_viz.errors import NptVizError
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_is_told_apart_by_its_forward_pass(name):
+    assert variant_name(VARIANTS[name].semantics, VARIANTS[name].targets) == name
+
+
+def test_a_forward_pass_without_a_name_is_described():
+    assert variant_name(Semantics(), ("down",)) == "down, attention withheld"
+    assert variant_name(Semantics(attention="standard"), ("gate",)) == "gate, attention standard"
+
+
+def test_the_scale_of_a_file_does_not_hide_its_variant():
+    assert variant_name(Semantics(scale=0.25), ("gate",)) == "S2"
+    assert variant_name(Semantics(rule="low_rank_tanh", scale=0.3), ("gate",)) == "T1"
+
+
+@pytest.mark.parametrize(
+    "attention, target", [("withheld", "a + MLP(z_C)"), ("beside", "MLP(z_C)"), ("standard", "MLP(z_C)")]
+)
+def test_attention_that_is_kept_need_not_be_reconstructed(attention, target):
+    assert Semantics(attention=attention).reconstructs == target
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"factor": "half_sigmoid"},
+        {"rule": "additive_multiplicative"},
+        {"rule": "additive", "factor": "half_sigmoid"},
+    ],
+)
+def test_a_factor_goes_with_the_multiplicative_rule_and_only_with_it(settings):
+    with pytest.raises(NptVizError, match="factor goes with rule additive_multiplicative"):
+        Semantics(**settings)
