@@ -98,7 +98,7 @@ def test_norms_are_those_of_the_dense_update(target, components, scale):
 @each_scale
 def test_the_tanh_rule_has_one_component_a_column_and_their_sum_is_the_update(scale):
     modulation = tanh_rule(scale)
-    attention, x = inputs()
+    attention, _ = inputs()
     v_a, v_b = modulation.v_a(attention), modulation.v_b(attention)
     assert v_a.shape == (TOKENS, RANK, D_MODEL)
     assert v_b.shape == (TOKENS, RANK, D_FFN)

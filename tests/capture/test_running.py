@@ -1,9 +1,12 @@
 """NPT layers inside the model, against a Llama written out token by token."""
 
+from copy import deepcopy
+
 import pytest
 import torch
+from accelerate import cpu_offload, disk_offload
 from conftest import specimen, tiny_model
-from literal import LiteralLlama
+from literal import LiteralLlama, edited
 
 from npt_viz.adapter import VARIANTS
 from npt_viz.capture.running import NoAttention, changed, forward_pass
@@ -72,10 +75,6 @@ def test_dropped_attention_is_the_layer_without_it(tiny_llama, literal):
 
 def test_one_token_of_a_layer_equals_the_layer_with_that_tokens_update_in_its_weights(tiny_llama):
     """A second oracle: Hugging Face's own layer, copied and edited."""
-    from copy import deepcopy
-
-    from literal import edited
-
     layer, variant = 2, "N5"
     adapter = specimen(tiny_llama, variant, layer)
     seen = forward_pass(tiny_llama, PROMPT, [{layer: adapter}], record=[layer, layer + 1]).layers
@@ -211,8 +210,6 @@ def test_a_bf16_model_follows_its_float_self(variant):
 
 @pytest.mark.parametrize("where", ["cpu", "disk"])
 def test_an_offloaded_model_gives_the_same_numbers(tmp_path, where):
-    from accelerate import cpu_offload, disk_offload
-
     plain, moved = tiny_model(), tiny_model()
     lane = {1: specimen(plain, "N5", 1), 3: specimen(plain, "S1-early", 3)}
     expected = forward_pass(plain, PROMPT, [{}, lane], record=[1, 3])
