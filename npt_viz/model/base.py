@@ -145,14 +145,30 @@ class BaseModel:
                 torch.cuda.empty_cache()
 
 
+CONFIG_KEYS = (
+    "model_type",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "vocab_size",
+    "rms_norm_eps",
+    "hidden_act",
+    "rope_parameters",
+)
+"""The settings that change what the layers compute; not paths and library versions."""
+
+
 def _config_hash(config) -> str:
-    """Of the settings that change what the layers compute, not of paths and library versions."""
-    keys = (
-        "model_type hidden_size intermediate_size num_hidden_layers num_attention_heads "
-        "num_key_value_heads head_dim vocab_size rms_norm_eps hidden_act rope_parameters"
-    ).split()
-    settings = {key: getattr(config, key, None) for key in keys}
+    settings = {key: _rounded(getattr(config, key, None)) for key in CONFIG_KEYS}
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _rounded(value):
+    """1e-5 is 9.99999974e-06 in a file that keeps it in float32."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _offloaded(block: nn.Module, name: str) -> Tensor:
@@ -160,5 +176,7 @@ def _offloaded(block: nn.Module, name: str) -> Tensor:
     owner, _, leaf = name.rpartition(".")
     weights = getattr(getattr(block.get_submodule(owner), "_hf_hook", None), "weights_map", None)
     if weights is None:
-        raise NptVizError(f"the weight {name} is not in memory and cannot be read; load the model without offloading")
+        raise NptVizError(
+            f"the weight {name} is not in memory and cannot be read; load the model without offloading"
+        )
     return weights[leaf]

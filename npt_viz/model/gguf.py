@@ -1,0 +1,39 @@
+"""GGUF files: read through transformers, which dequantises them, and made ordinary dense models again."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from npt_viz.model.quiet import quiet_transformers
+
+
+def dense_model(path: Path, dtype: torch.dtype) -> nn.Module:
+    """The model in a .gguf file with ordinary float weights.
+
+    transformers dequantises every tensor but goes on calling the model quantised, which forbids moving and
+    saving it; so its weights are given to a fresh model of the same class.
+    """
+    with quiet_transformers():
+        loaded = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
+        settings = loaded.config.to_dict()
+        for key in (
+            "quantization_config",
+            "_name_or_path",
+            "transformers_version",
+            "architectures",
+            "model_type",
+        ):
+            settings.pop(key, None)
+        dense = type(loaded)(type(loaded.config)(**settings))
+        dense.load_state_dict(loaded.state_dict(), assign=True)
+        dense.tie_weights()
+        dense.generation_config = loaded.generation_config
+    return dense
+
+
+def gguf_tokenizer(path: Path):
+    """The tokenizer in a .gguf file, with its chat template."""
+    with quiet_transformers():
+        return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)

@@ -1,0 +1,64 @@
+"""Devices and memory: where a model fits, and a sentence where it does not."""
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+import torch
+
+from npt_viz.errors import NptVizError
+
+
+def best_device() -> torch.device:
+    """cuda, else mps, else cpu."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that a new model could take on a device."""
+    match device.type:
+        case "cuda":
+            # What torch has reserved but does not use is free for us, though not in the driver's eyes.
+            reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+            return torch.cuda.mem_get_info(device)[0] + reserved
+        case "mps":
+            return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+        case _:
+            return psutil.virtual_memory().available
+
+
+def gigabytes(n_bytes: float) -> str:
+    return f"{n_bytes / 1e9:.1f} GB"
+
+
+def release_unused() -> None:
+    """Give memory of dropped tensors back to the system."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@contextmanager
+def out_of_memory_explained(work: str, advice: str) -> Iterator[None]:
+    """Inside the block, running out of memory is one sentence: what needed it, what is free, what to do.
+
+    The sentence is raised after the failed frames are dropped, so that nothing they held stays in memory.
+    """
+    try:
+        yield
+        return
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        where = "GPU" if isinstance(error, torch.OutOfMemoryError) else "CPU"
+    except RuntimeError as error:
+        # torch's CPU allocator has no error class of its own.
+        if "can't allocate memory" not in str(error) and "not enough memory" not in str(error):
+            raise
+        where = "CPU"
+    release_unused()
+    device = best_device() if where == "GPU" else torch.device("cpu")
+    raise NptVizError(
+        f"{work} needs more {where} memory than there is ({gigabytes(free_bytes(device))} free now); {advice}"
+    )

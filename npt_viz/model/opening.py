@@ -1,0 +1,230 @@
+"""Open a base model: find it, check that NPT fits it, and only then read its weights."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from npt_viz.errors import NptVizError
+from npt_viz.model.architecture import KNOWN, check_arithmetic, check_structure
+from npt_viz.model.base import BaseModel
+from npt_viz.model.gguf import dense_model, gguf_tokenizer
+from npt_viz.model.hub import cached_snapshot, downloaded_snapshot, has_all_weights
+from npt_viz.model.memory import best_device, free_bytes, gigabytes, out_of_memory_explained
+from npt_viz.model.packaged import PACKAGED, Located, packaged_folder
+from npt_viz.model.progress import Progress, silent
+from npt_viz.model.quiet import quiet_transformers
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+Placement = torch.device | str | Mapping[str, object]
+"""One device, or what accelerate takes as device_map: "auto" or module -> device."""
+
+
+def open_model(
+    name: str | Path,
+    *,
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device | Mapping[str, object] = "auto",
+    progress: Progress = silent,
+) -> BaseModel:
+    """A base model, ready to be read and never to be trained.
+
+    name: an alias (`smollm2-135m`), a local folder, a .gguf file, or a hub id; an alias is never downloaded here.
+    dtype: float32, bfloat16 or float16; auto is the checkpoint's own on an accelerator and float32 on the CPU.
+    device: cpu, cuda, cuda:1, mps; auto is the best there is; map spreads a model over all devices with
+        accelerate, and auto does the same where the model is too big for the best device. A mapping is
+        accelerate's device_map.
+    Raises NptVizError where the model is not there, cannot carry NPT layers, or does not fit.
+    """
+    name = str(name)
+    located = _located(name, progress)
+    progress("reading the config", None)
+    config = _config(name, located)
+    skeleton = _skeleton(name, config)
+    check_structure(skeleton, name)
+    wanted = _device(device)
+    dtype = _dtype(dtype, config, wanted)
+    needed = sum(p.numel() for p in skeleton.parameters()) * dtype.itemsize
+    placement = _placement(name, needed, wanted, is_choice=device == "auto")
+    progress("loading the tokenizer", None)
+    tokenizer = _tokenizer(name, located)
+    progress("loading the weights", None)
+    advice = "close other models, choose a smaller dtype (bfloat16), or use device='map'"
+    with out_of_memory_explained(f"{name} ({gigabytes(needed)} in {_word(dtype)})", advice):
+        hf = _weights(name, located, dtype, placement)
+        hf.eval().requires_grad_(False)
+        if config.model_type not in KNOWN:
+            check_arithmetic(hf, name)
+    progress("ready", 1.0)
+    return BaseModel(hf=hf, tokenizer=tokenizer, name=name, source=located.source)
+
+
+def _located(name: str, progress: Progress) -> Located:
+    """The folder or .gguf file that a name means."""
+    path = Path(name).expanduser()
+    if name in PACKAGED and not path.exists():
+        return packaged_folder(name, progress)
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise NptVizError(f"{name}: there is no such file; give the path of a .gguf file")
+        return Located(path, "GGUF file, dequantised")
+    if path.is_dir():
+        _check_folder(path)
+        return Located(path, f"folder {path}")
+    if path.is_file():
+        raise NptVizError(f"{name} is a file; give the folder that holds config.json, or a .gguf file")
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise NptVizError(
+            f"{name}: there is no such folder; give a folder with config.json, or a hub id (owner/name)"
+        )
+    if snapshot := cached_snapshot(name):
+        return Located(snapshot, "hub cache")
+    return Located(downloaded_snapshot(name, progress), "hub, downloaded")
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "config.json").exists():
+        ggufs = sorted(folder.glob("*.gguf"))
+        hint = f"open {ggufs[0]} itself" if ggufs else "give a folder made by save_pretrained"
+        raise NptVizError(f"{folder} has no config.json, so it is no model folder; {hint}")
+    if not has_all_weights(folder):
+        raise NptVizError(
+            f"{folder} lacks model.safetensors or a shard that its index names; "
+            "npt_viz reads weights from safetensors only: copy the missing file, or save the model again"
+        )
+
+
+def _config(name: str, located: Located):
+    path = located.folder
+    try:
+        with quiet_transformers():
+            if path.suffix == ".gguf":
+                return AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+            config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except Exception as error:  # Whatever a config may do to its reader: it is the user's file.
+        raise NptVizError(
+            f"{name}: its config cannot be read ({_first_line(error)}); npt_viz opens what this version of "
+            "transformers knows and never runs code from a model folder"
+        ) from None
+    if getattr(config, "quantization_config", None):
+        raise NptVizError(
+            f"{name}: its weights are quantised ({_quantisation(config)}), which NPT cannot read or edit; "
+            "open the unquantised model, or a .gguf file, which is dequantised"
+        )
+    return config
+
+
+def _quantisation(config) -> str:
+    settings = config.quantization_config
+    return (
+        settings.get("quant_method", "unknown method")
+        if isinstance(settings, dict)
+        else type(settings).__name__
+    )
+
+
+def _skeleton(name: str, config) -> nn.Module:
+    """The model without memory for its weights."""
+    try:
+        with torch.device("meta"), quiet_transformers():
+            return AutoModelForCausalLM.from_config(config)
+    except Exception as error:  # A config that transformers reads but cannot build.
+        raise NptVizError(
+            f"{name} ({config.model_type}) is no causal language model that transformers can build "
+            f"({_first_line(error)}); open a model of the Llama type"
+        ) from None
+
+
+def _device(device: str | torch.device | Mapping[str, object]) -> Placement:
+    if isinstance(device, Mapping):
+        return device
+    if device == "auto":
+        return best_device()
+    if device == "map":
+        return "auto"
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError):
+        raise NptVizError(
+            f"device {device!r} is not on this machine; choose cpu, {best_device()}, auto or map"
+        ) from None
+    return chosen
+
+
+def _dtype(dtype: str | torch.dtype, config, wanted: Placement) -> torch.dtype:
+    if dtype == "auto":
+        accelerated = wanted.type != "cpu" if isinstance(wanted, torch.device) else torch.cuda.is_available()
+        own = getattr(config, "dtype", None) or torch.bfloat16
+        return own if accelerated else torch.float32
+    if dtype in DTYPES.values():
+        return dtype
+    if dtype not in DTYPES:
+        raise NptVizError(f"dtype {dtype!r} is not one of auto, {', '.join(DTYPES)}; choose one of these")
+    return DTYPES[dtype]
+
+
+def _placement(name: str, needed: int, wanted: Placement, *, is_choice: bool) -> Placement:
+    """The device, or accelerate's map where the user left the choice to us and one accelerator is too small."""
+    if not isinstance(wanted, torch.device):
+        return wanted
+    free = free_bytes(wanted)
+    if needed < free:
+        return wanted
+    if wanted.type == "cuda" and is_choice:
+        return "auto"
+    raise NptVizError(
+        f"{name} needs {gigabytes(needed)} and {wanted} has {gigabytes(free)} free; "
+        "close other models, choose a smaller dtype (bfloat16), or use device='map'"
+    )
+
+
+def _tokenizer(name: str, located: Located):
+    path = located.folder
+    try:
+        with quiet_transformers():
+            if path.suffix == ".gguf":
+                return gguf_tokenizer(path)
+            return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except Exception as error:  # Its files are the user's, as with the config.
+        raise NptVizError(
+            f"{name}: its tokenizer cannot be read ({_first_line(error)}); put tokenizer.json beside config.json"
+        ) from None
+
+
+def _weights(name: str, located: Located, dtype: torch.dtype, placement: Placement) -> nn.Module:
+    path = located.folder
+    if path.suffix == ".gguf":
+        return dense_model(path, dtype).to(
+            placement if isinstance(placement, torch.device) else best_device()
+        )
+    is_mapped = not isinstance(placement, torch.device)
+    with quiet_transformers():
+        hf, report = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            device_map=placement if is_mapped else None,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    faults = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    if faults:
+        # transformers would fill them with random numbers and carry on.
+        raise NptVizError(
+            f"{name}: {len(faults)} weights are missing from its files or have another shape, the first is "
+            f"{faults[0]}; the download may be incomplete: fetch it again"
+        )
+    return hf if is_mapped else hf.to(placement)
+
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
