@@ -1,0 +1,114 @@
+"""Semantics of the layers in a file: read from it, inferred from key names, or chosen; never guessed in silence."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
+from typing import get_args
+
+from npt_viz.adapter import VARIANTS, Semantics
+from npt_viz.adapter.semantics import AttentionPath, Factor, Rule, variant_name
+from npt_viz.checkpoint.keys import LayerPlan
+from npt_viz.errors import NptVizError
+
+Choice = str | Semantics
+"""A variant's name (N1 … T1), an attention path (withheld, beside, standard), or the semantics itself."""
+
+_PATHS = get_args(AttentionPath)
+_SCALED = ("S2", "T1")
+"""Variants whose scale belongs to the file; the others fix theirs."""
+
+
+def inferred(plan: LayerPlan, scale: float | None) -> Semantics:
+    """What the key names say, with the file's modulation_scale where it has one."""
+    match plan.rule:
+        case "rank_one_sum" if plan.format == "A":
+            return VARIANTS["N1"].semantics
+        case "rank_one_sum":
+            name = "S2"
+        case "additive":
+            name = "S0"
+        case "additive_multiplicative":
+            name = "S1-later"
+        case "low_rank_tanh":
+            name = "T1"
+    return _with_scale(name, scale)
+
+
+def chosen(choice: Choice, plan: LayerPlan, known: Semantics, scale: float | None, where: str) -> Semantics:
+    """What the user asks for, where the layer's tensors allow it.
+
+    A name stands for its forward pass, not for its targets: N2 on a file with two targets keeps attention beside.
+    Raises NptVizError for an unknown name, or a rule that the tensors do not have.
+    """
+    if isinstance(choice, Semantics):
+        semantics = choice
+    elif choice.lower() in _PATHS:
+        semantics = replace(known, attention=choice.lower())
+    else:
+        name = {known_name.lower(): known_name for known_name in VARIANTS}.get(choice.lower())
+        if name is None:
+            raise NptVizError(
+                f"semantics {choice!r} is unknown; choose one of {', '.join(VARIANTS)}, {', '.join(_PATHS)} or probe"
+            )
+        semantics = _with_scale(name, scale)
+    if semantics.rule != plan.rule:
+        raise NptVizError(
+            f"{where}: semantics {choice if isinstance(choice, str) else semantics.rule!r} needs the rule "
+            f"{semantics.rule}, but layer {plan.layer} has the tensors of {plan.rule}; choose one of "
+            f"{', '.join(n for n, v in VARIANTS.items() if v.semantics.rule == plan.rule)}"
+        )
+    return semantics
+
+
+def from_fields(settings: object, where: str) -> Semantics:
+    """The semantics that npt_config.json spells out; raises NptVizError for a field that is not understood."""
+    allowed = {"rule": get_args(Rule), "attention": _PATHS, "factor": (*get_args(Factor), None)}
+    known = {field.name for field in fields(Semantics)}
+    if not isinstance(settings, dict) or not {"rule", "attention"} <= settings.keys() <= known:
+        raise NptVizError(
+            f"{where}: semantics is {settings!r}; it needs rule and attention, and may have scale and factor: correct it"
+        )
+    for name, values in allowed.items():
+        if settings.get(name) not in values:
+            raise NptVizError(
+                f"{where}: semantics {name} is {settings.get(name)!r}; it is one of "
+                f"{', '.join(map(str, values))}: correct it or update npt_viz"
+            )
+    if isinstance(settings.get("scale", 1.0), bool) or not isinstance(
+        settings.get("scale", 1.0), int | float
+    ):
+        raise NptVizError(f"{where}: semantics scale is {settings['scale']!r}, not a number; correct it")
+    return Semantics(**settings)
+
+
+def doubts(plans: Iterable[LayerPlan], known: Mapping[int, Semantics], scale: float | None) -> list[str]:
+    """What an inference from key names cannot know, and how to settle it; one sentence for each kind of doubt."""
+    by_variant: dict[str, list[int]] = {}
+    for plan in plans:
+        name = variant_name(known[plan.layer], tuple(plan.targets))
+        by_variant.setdefault(name, []).append(plan.layer)
+    sentences = []
+    for name, layers in by_variant.items():
+        where = f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"
+        if name in ("N1", "N4"):
+            other = {"N1": "N2", "N4": "N3"}[name]
+            sentences.append(
+                f"{where}: {name} and {other} share all key names; read as {name} (attention withheld, NPT's "
+                f"definition). If the run kept the attention residual choose {other}, or probe to let the weights say"
+            )
+        elif name.startswith("S1"):
+            sentences.append(
+                f"{where}: three recipes of S1 share all key names; read as {name} "
+                f"({VARIANTS[name].summary}). The others: {', '.join(n for n in VARIANTS if n.startswith('S1') and n != name)}"
+            )
+        elif name in _SCALED and scale is None:
+            default = VARIANTS[name].semantics.scale
+            sentences.append(
+                f"{where}: the file has no modulation_scale; {name}'s default {default:g} is used. "
+                "Put training_info.pt beside the weights, or give the semantics with its scale"
+            )
+    return sentences
+
+
+def _with_scale(name: str, scale: float | None) -> Semantics:
+    semantics = VARIANTS[name].semantics
+    return replace(semantics, scale=float(scale)) if name in _SCALED and scale is not None else semantics

@@ -1,0 +1,243 @@
+"""Open a checkpoint: names and shapes first, one layer's weights when that layer is asked for."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from npt_viz.adapter import LayerAdapter, Semantics
+from npt_viz.adapter.semantics import Provenance
+from npt_viz.checkpoint import meaning, native
+from npt_viz.checkpoint.keys import Layout, layout_of, modulation, named_tensors
+from npt_viz.checkpoint.meaning import Choice
+from npt_viz.checkpoint.report import load_report
+from npt_viz.checkpoint.source import NATIVE_CONFIG, Source, open_source
+from npt_viz.checkpoint.store import MappingStore
+from npt_viz.errors import NptVizError
+from npt_viz.model.base import BaseModel
+from npt_viz.results.load_report import LoadReport
+
+CACHE_BYTES = 2 << 30
+"""Of float32 adapters kept by one checkpoint; the layers used longest ago go first."""
+
+
+class Checkpoint:
+    """The adapters of some layers, opened for one base model or for none.
+
+    Safe to share between threads: adapters are read-only, and clones of them are what training changes.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        layout: Layout,
+        semantics: Mapping[int, Semantics],
+        provenance: Mapping[int, Provenance],
+        *,
+        name: str,
+        format: str,
+        model: BaseModel | None = None,
+    ) -> None:
+        self.source, self.layout, self.model = source, layout, model
+        self.name, self.format = name, format
+        self._semantics, self.provenance = dict(semantics), dict(provenance)
+        self._adapters: OrderedDict[int, LayerAdapter] = OrderedDict()
+        self._lock = threading.RLock()
+
+    @classmethod
+    def from_adapters(
+        cls,
+        adapters: Mapping[int, LayerAdapter],
+        model: BaseModel | None,
+        name: str,
+        config: Mapping | None = None,
+    ) -> "Checkpoint":
+        """Adapters that are already in memory, as a checkpoint; `adapter(layer)` gives these very objects."""
+        tensors = {
+            key: tensor
+            for layer, adapter in sorted(adapters.items())
+            for target, part in adapter.modulations.items()
+            for key, tensor in named_tensors(layer, target, part).items()
+        }
+        source = Source(store=MappingStore(tensors), native=config)
+        layout = layout_of(source.store.infos, name)
+        semantics = {layer: adapter.semantics for layer, adapter in adapters.items()}
+        provenance = dict.fromkeys(adapters, "chosen by the user")
+        self = cls(source, layout, semantics, provenance, name=name, format="memory", model=model)
+        self._adapters.update(adapters)
+        return self
+
+    @property
+    def path(self) -> Path | None:
+        """The file or folder that was opened; None for live adapters."""
+        return self.source.path
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return tuple(self.layout.layers)
+
+    @property
+    def config(self) -> Mapping:
+        """npt_config.json, the config inside a format C file, or what a config beside the weights claims."""
+        return self.source.native or self.source.claims
+
+    @cached_property
+    def report(self) -> LoadReport:
+        """What the file really holds; reads every tensor once."""
+        return load_report(self)
+
+    def semantics(self, layer: int) -> Semantics:
+        """The forward pass of one layer."""
+        self._check(layer)
+        return self._semantics[layer]
+
+    def adapter(self, layer: int) -> LayerAdapter:
+        """One layer's adapter in float32, without gradients, where that layer of the model lives.
+
+        Reads the tensors of this layer only. Raises NptVizError for a layer that is not there and for a
+        NaN or infinite weight.
+        """
+        self._check(layer)
+        with self._lock:
+            if layer not in self._adapters:
+                self._adapters[layer] = self._read(layer)
+            self._adapters.move_to_end(layer)
+            # Live adapters exist nowhere else.
+            while self.path is not None and len(self._adapters) > 1 and self._cached_bytes() > CACHE_BYTES:
+                self._adapters.popitem(last=False)
+            return self._adapters[layer]
+
+    def with_semantics(
+        self, choice: Choice | Mapping[int, Choice], provenance: Provenance = "chosen by the user"
+    ) -> "Checkpoint":
+        """The same weights with another reading of them, for all layers or for some; shares the open file."""
+        choices = choice if isinstance(choice, Mapping) else dict.fromkeys(self.layers, choice)
+        semantics = dict(self._semantics)
+        for layer, wanted in choices.items():
+            self._check(layer)
+            plan = self.layout.layers[layer]
+            semantics[layer] = meaning.chosen(wanted, plan, semantics[layer], self.source.scale, self.name)
+        known = self.provenance | dict.fromkeys(choices, provenance)
+        return Checkpoint(
+            self.source, self.layout, semantics, known, name=self.name, format=self.format, model=self.model
+        )
+
+    def close(self) -> None:
+        """Forget the weights and drop the map of the file."""
+        with self._lock:
+            self._adapters.clear()
+            self.source.store.close()
+
+    def _check(self, layer: int) -> None:
+        if layer not in self.layout.layers:
+            raise NptVizError(
+                f"{self.name}: has no layer {layer}; its NPT layers are {', '.join(map(str, self.layers))}: "
+                "choose among these"
+            )
+
+    def _read(self, layer: int) -> LayerAdapter:
+        plan, semantics = self.layout.layers[layer], self._semantics[layer]
+        modulations = {
+            target: modulation(
+                target_plan,
+                {
+                    name: tuple(self._finite(layer, key) for key in keys)
+                    for name, keys in target_plan.keys.items()
+                },
+                semantics,
+            )
+            for target, target_plan in plan.targets.items()
+        }
+        adapter = LayerAdapter(layer, semantics, modulations).eval().requires_grad_(False)
+        return adapter if self.model is None else adapter.to(_home(self.model, layer))
+
+    def _finite(self, layer: int, key: str) -> Tensor:
+        tensor = self.source.store.read(key).float()
+        if not tensor.isfinite().all():
+            n_nan, n_inf = int(tensor.isnan().sum()), int(tensor.isinf().sum())
+            raise NptVizError(
+                f"{self.name}: cannot run layer {layer}: {key} holds {n_nan} NaN and {n_inf} infinite of its "
+                f"{tensor.numel()} values; open an earlier checkpoint of the run"
+            )
+        return tensor
+
+    def _cached_bytes(self) -> int:
+        return sum(4 * p.numel() for adapter in self._adapters.values() for p in adapter.parameters())
+
+
+def open_checkpoint(
+    path: str | Path,
+    model: BaseModel | None = None,
+    semantics: Choice | Mapping[int, Choice] | None = None,
+) -> Checkpoint:
+    """Open any known format; reads names, shapes and configs, no weights.
+
+    path: a weights file, its folder, or a run directory.
+    model: the base; where given, the file's dimensions have to fit it.
+    semantics: see `Choice`, for all layers or by layer; None reads or infers it. ('probe' runs the model, so it
+        lives in npt_viz.capture.probe.)
+    Raises NptVizError when the file is missing, damaged, unsafe, unknown, incomplete, or of another shape.
+    """
+    try:
+        source = open_source(path)
+    except OSError as error:
+        raise NptVizError(
+            f"{path}: cannot be read ({error.strerror or error}); check its permissions"
+        ) from None
+    try:
+        checkpoint = _recognised(source, model)
+        return checkpoint if semantics is None else checkpoint.with_semantics(semantics)
+    except NptVizError:
+        source.store.close()
+        raise
+
+
+def _recognised(source: Source, model: BaseModel | None) -> Checkpoint:
+    where = str(source.path)
+    layout = layout_of(source.store.infos, where)
+    if model is not None:
+        _check_fit(layout, model, where)
+    if source.native is not None:
+        described = native.read_layers(source.native, layout.layers, f"{where}/{NATIVE_CONFIG}")
+        semantics, provenance, format_ = described.semantics, described.provenance, "native"
+    else:
+        plans = layout.layers.values()
+        semantics = {plan.layer: meaning.inferred(plan, source.scale) for plan in plans}
+        # Only a scale written down makes S2 or T1 the file's own statement; names alone never do.
+        provenance = {
+            plan.layer: "from the file"
+            if source.scale is not None
+            and plan.format != "A"
+            and plan.rule in ("rank_one_sum", "low_rank_tanh")
+            else "inferred from key names"
+            for plan in plans
+        }
+        format_ = next(iter(plans)).format
+    return Checkpoint(
+        source, layout, semantics, provenance, name=source.path.name, format=format_, model=model
+    )
+
+
+def _check_fit(layout: Layout, model: BaseModel, where: str) -> None:
+    if (layout.d_model, layout.d_ffn or model.d_ffn) != (model.d_model, model.d_ffn):
+        raise NptVizError(
+            f"{where}: was made for d_model {layout.d_model}, d_ffn {layout.d_ffn}, but {model.name} has "
+            f"{model.d_model}, {model.d_ffn}; open the base model that it was trained on"
+        )
+    beyond = [layer for layer in layout.layers if layer >= model.n_layers]
+    if beyond:
+        raise NptVizError(
+            f"{where}: has an adapter for layer {beyond[0]}, but {model.name} has layers 0 to {model.n_layers - 1}; "
+            "open the base model that it was trained on"
+        )
+
+
+def _home(model: BaseModel, layer: int) -> torch.device:
+    """The device on which the layer computes, also where accelerate keeps its weights elsewhere."""
+    gate = model.parts(layer).gate
+    device = getattr(getattr(gate, "_hf_hook", None), "execution_device", None)
+    return torch.device(device) if device is not None else gate.weight.device

@@ -1,0 +1,177 @@
+"""The load report: every tensor is read once, one at a time, and what it shows is set against what was claimed."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from npt_viz.adapter.semantics import variant_name
+from npt_viz.checkpoint import base_match, meaning
+from npt_viz.checkpoint.initialisation import untouched_rule
+from npt_viz.checkpoint.native import tensor_hash
+from npt_viz.results.load_report import BaseMatch, Claim, LayerReport, LoadReport, PastEdits
+
+if TYPE_CHECKING:
+    from npt_viz.checkpoint.opening import Checkpoint
+
+
+def load_report(checkpoint: "Checkpoint") -> LoadReport:
+    """Read all adapter tensors and say what was found; a NaN is a finding, not an error."""
+    source, layout = checkpoint.source, checkpoint.layout
+    layers = tuple(_layer_report(checkpoint, layer) for layer in checkpoint.layers)
+    edits = [base_match.past_edits(source.store, layer) for layer in checkpoint.layers]
+    edits = tuple(found for found in edits if found is not None)
+    claims = tuple(_claims(checkpoint))
+    match = _base_match(checkpoint)
+    used = sum(len(plan.keys) for plan in layout.layers.values())
+    unused = (*layout.unused, *source.left_over)
+    return LoadReport(
+        name=checkpoint.name,
+        format=checkpoint.format,
+        tensors_total=used + len(unused),
+        tensors_used=used,
+        unused=unused,
+        base_tensors=len(layout.base),
+        layers=layers,
+        warnings=tuple(_warnings(checkpoint, layers, claims, match, edits, unused)),
+        claims=claims,
+        base_match=match,
+        past_edits=edits,
+    )
+
+
+def _layer_report(checkpoint: "Checkpoint", layer: int) -> LayerReport:
+    plan, semantics = checkpoint.layout.layers[layer], checkpoint.semantics(layer)
+    store = checkpoint.source.store
+    recorded = (checkpoint.source.native or {}).get("initial_hashes") or {}
+    n_nan = n_inf = 0
+    zero, untouched = [], {}
+    for key in plan.keys:
+        stored = store.read(key)
+        tensor = stored.float()
+        n_nan += int(tensor.isnan().sum())
+        n_inf += int(tensor.isinf().sum())
+        if not tensor.any():
+            zero.append(key)
+        if key in recorded:
+            rule = "equal to its recorded initial value" if tensor_hash(stored) == recorded[key] else None
+        else:
+            rule = untouched_rule(tensor) if tensor.isfinite().all() else None
+        if rule is not None:
+            untouched[key] = rule
+    return LayerReport(
+        layer=layer,
+        variant=variant_name(semantics, tuple(plan.targets)),
+        semantics=asdict(semantics),
+        provenance=checkpoint.provenance[layer],
+        targets=tuple(plan.targets),
+        ranks={target: found.rank for target, found in plan.targets.items()},
+        components_of={target: found.components for target, found in plan.targets.items()},
+        dtype="+".join(sorted({store.infos[key].dtype for key in plan.keys})),
+        bytes=sum(store.infos[key].bytes for key in plan.keys),
+        n_nan=n_nan,
+        n_inf=n_inf,
+        zero_tensors=tuple(zero),
+        at_initialisation=untouched,
+    )
+
+
+def _base_match(checkpoint: "Checkpoint") -> BaseMatch:
+    model, source = checkpoint.model, checkpoint.source
+    if model is None:
+        return BaseMatch(status="unknown", sentence="no base model is open; dimensions were not compared")
+    base = (source.native or {}).get("base")
+    if isinstance(base, dict):
+        if isinstance(base.get("fingerprint"), dict):
+            return base_match.match_by_fingerprint(base["fingerprint"], str(base.get("name")), model)
+        return base_match.match_by_name({"base_model_name": base.get("name")}, model)
+    by_weights = base_match.match_by_weights(source.store, checkpoint.layers, model)
+    return by_weights or base_match.match_by_name(source.claims, model)
+
+
+def _claims(checkpoint: "Checkpoint"):
+    """What a config says of the weights beside what the weights say; only keys whose meaning is known."""
+    layout, said = checkpoint.layout, checkpoint.source.claims
+    plans = [target for plan in layout.layers.values() for target in plan.targets.values()]
+    found = {
+        ("np_rank", "rank"): _one({plan.rank for plan in plans}),
+        ("num_ranks",): _one({plan.components for plan in plans}),
+        ("d_model", "hidden_size"): layout.d_model,
+        ("d_ffn", "intermediate_size"): layout.d_ffn,
+        ("npt_layer_indices", "npt_layers"): list(checkpoint.layers),
+    }
+    for keys, value in found.items():
+        for key in keys:
+            if key in said:
+                claimed = sorted(said[key]) if _is_numbers(said[key]) else said[key]
+                yield Claim(key=key, claimed=claimed, found=value)
+    for layer, described in ((checkpoint.source.native or {}).get("layers") or {}).items():
+        plan = layout.layers.get(int(layer)) if layer.isdigit() else None
+        targets = described.get("targets") if isinstance(described, dict) else None
+        if plan is not None and isinstance(targets, dict):
+            sizes = {t: {"rank": p.rank, "components": p.components} for t, p in plan.targets.items()}
+            yield Claim(key=f"layers.{layer}.targets", claimed=targets, found=sizes)
+
+
+def _warnings(
+    checkpoint: "Checkpoint",
+    layers: tuple[LayerReport, ...],
+    claims: tuple[Claim, ...],
+    match: BaseMatch,
+    edits: tuple[PastEdits, ...],
+    unused: tuple[str, ...],
+):
+    yield from checkpoint.source.notes
+    doubtful = [
+        plan
+        for plan in checkpoint.layout.layers.values()
+        if checkpoint.provenance[plan.layer] == "inferred from key names"
+    ]
+    known: Mapping = {plan.layer: checkpoint.semantics(plan.layer) for plan in doubtful}
+    yield from meaning.doubts(doubtful, known, checkpoint.source.scale)
+    if match.status == "mismatch":
+        yield match.sentence
+    for claim in claims:
+        if not claim.agrees:
+            yield f"the config says {claim.key} {claim.claimed}, the weights say {claim.found}; the weights count"
+    if unused:
+        yield f"{len(unused)} entries of the file belong to no NPT layer and were left: {', '.join(unused[:5])}"
+    if checkpoint.layout.base:
+        yield (
+            f"{len(checkpoint.layout.base)} tensors of a base model lie beside the adapters and are not used: "
+            "the adapters run on the model that you opened"
+        )
+    for report in layers:
+        yield from _layer_warnings(report)
+    for edit in edits:
+        if edit.singular_values:
+            values = ", ".join(f"{value:.3g}" for value in edit.singular_values[:8])
+            yield (
+                f"layer {edit.layer}: gate_proj was edited permanently (singular values of the change {values}); "
+                "open the folder as the base model to run it with its edits"
+            )
+        elif edit.note:
+            yield f"layer {edit.layer}: past edits cannot be seen, original_gate_weight is a {edit.note}"
+
+
+def _layer_warnings(report: LayerReport):
+    if not report.finite:
+        yield (
+            f"layer {report.layer}: {report.n_nan} NaN and {report.n_inf} infinite values; it cannot run: "
+            "open an earlier checkpoint of the run"
+        )
+    if report.zero_tensors:
+        yield (
+            f"layer {report.layer}: {', '.join(report.zero_tensors)} zero everywhere; "
+            "a modulation whose output factor is zero does nothing"
+        )
+    for key, rule in report.at_initialisation.items():
+        if key not in report.zero_tensors:
+            yield f"layer {report.layer}: {key} looks untrained: {rule}"
+
+
+def _one(values: set[int]) -> object:
+    return next(iter(values)) if len(values) == 1 else sorted(values)
+
+
+def _is_numbers(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(item, int) for item in value)
