@@ -1,0 +1,51 @@
+"""See, train, compare and edit NPT layers: attention turned into per-token low-rank changes of the MLP weights.
+
+The names below are imported when they are first used: `import npt_viz` loads neither torch nor transformers.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from npt_viz.errors import NptVizError
+
+if TYPE_CHECKING:
+    from npt_viz.capture.inspection import inspect
+    from npt_viz.checkpoint import convert, open_checkpoint, save_checkpoint
+    from npt_viz.model.opening import open_model
+    from npt_viz.model.packaged import fetch_packaged
+    from npt_viz.training.spec import AdapterSpec
+    from npt_viz.training.trainer import train
+
+_HOMES = {
+    "open_model": "npt_viz.model.opening",
+    "fetch_packaged": "npt_viz.model.packaged",
+    "open_checkpoint": "npt_viz.checkpoint",
+    "save_checkpoint": "npt_viz.checkpoint",
+    "convert": "npt_viz.checkpoint",
+    "inspect": "npt_viz.capture.inspection",
+    "train": "npt_viz.training.trainer",
+    "AdapterSpec": "npt_viz.training.spec",
+}
+"""Public name -> the module that has it."""
+
+__all__ = [
+    "AdapterSpec",
+    "NptVizError",
+    "convert",
+    "fetch_packaged",
+    "inspect",
+    "open_checkpoint",
+    "open_model",
+    "save_checkpoint",
+    "train",
+]
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"npt_viz has no {name}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
