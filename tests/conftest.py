@@ -81,7 +81,7 @@ def tiny_llama() -> BaseModel:
 def specimen(model: BaseModel, variant: str, layer: int = 2, *, components: int = 3, rank: int = 7, seed: int = 0):
     """A random adapter of one variant, strong enough to matter."""
     described = VARIANTS[variant]
-    return random_adapter(
+    adapter = random_adapter(
         layer,
         described.semantics,
         described.targets,
@@ -92,3 +92,4 @@ def specimen(model: BaseModel, variant: str, layer: int = 2, *, components: int 
         std=0.3,
         seed=seed,
     )
+    return adapter.eval().requires_grad_(False)

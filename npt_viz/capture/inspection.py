@@ -31,8 +31,8 @@ def inspect(
     prompt: str | Sequence[int],
     *,
     layers: Sequence[int] | None = None,
-    mode: Mode = "local",
-    positions: Positions = "deployed",
+    mode: str = "local",
+    positions: str = "deployed",
     top_k: int = 10,
     logits: bool = True,
     chat: bool = False,
@@ -98,11 +98,15 @@ def _layer(model: BaseModel, adapter: LayerAdapter, seen: Pass, mode: Mode) -> L
     target = record.mlp_output[BASE].float()
     if withheld:
         target = target + record.attention[BASE].float()
+    fit = fit_columns(trace.output.float(), plain.output.float(), target)
+    if adapter.attention == "standard":
+        # With its modulation off such a layer is the base's own, so that what is left is rounding.
+        fit["recovered"][:] = np.nan
     return LayerInspection(
         layer=adapter.layer,
         variant=adapter.variant,
-        **_modulation_columns(adapter, attention, mlp_input, trace.intermediate, plain, trace),
-        **fit_columns(trace.output.float(), plain.output.float(), target),
+        **_modulation_columns(adapter, attention, mlp_input, plain, trace),
+        **fit,
         hidden_norm=_numpy(hidden.float().norm(dim=-1)),
         attention_norm=_numpy(attention.float().norm(dim=-1)),
     )
@@ -129,13 +133,13 @@ def fit_columns(
     }
 
 
-def _modulation_columns(adapter, attention, mlp_input, intermediate, plain, trace) -> dict:
+def _modulation_columns(adapter, attention, mlp_input, plain, trace) -> dict:
     columns = {name: {} for name in ("scalars", "update_norms", "component_norms", "changes")}
     n_tokens = attention.shape[0]
     for target, modulation in adapter.modulations.items():
         home = next(modulation.parameters())
         a = attention.to(home)
-        x = (intermediate if target == "down" else mlp_input).to(home)
+        x = (trace.intermediate if target == "down" else mlp_input).to(home)
         if isinstance(modulation, Additive):
             scalars = norms = a.new_zeros(n_tokens, 0)
             update_norm = a.new_full((n_tokens,), torch.nan)

@@ -24,8 +24,8 @@ SINK_FACTOR = 10.0
 class Corpus:
     """Token sequences, split by sequence so that no text is on both sides."""
 
-    train: list[Int[Tensor, "token"]]
-    heldout: list[Int[Tensor, "token"]]
+    train: list[Int[Tensor, "_"]]
+    heldout: list[Int[Tensor, "_"]]
 
     @property
     def n_train(self) -> int:
@@ -86,7 +86,7 @@ class LayerTokens:
 
 def captured(
     model: BaseModel,
-    sequences: Sequence[Int[Tensor, "token"]],
+    sequences: Sequence[Int[Tensor, "_"]],
     layers: Sequence[int],
     *,
     positions: Positions = "deployed",

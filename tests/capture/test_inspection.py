@@ -1,0 +1,197 @@
+"""Inspection against separate, literal runs of the base model and of an NPT model."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import specimen, tiny_model
+
+from npt_viz.adapter import VARIANTS
+from npt_viz.capture.inspection import inspect
+from npt_viz.capture.running import changed
+from npt_viz.errors import NptVizError
+
+PROMPT = "the <b>cat</b> the"
+
+
+class Adapters:
+    """A checkpoint in memory."""
+
+    name = "specimens"
+
+    def __init__(self, *adapters):
+        self._adapters = {adapter.layer: adapter for adapter in adapters}
+        self.layers = tuple(self._adapters)
+
+    def adapter(self, layer):
+        return self._adapters[layer]
+
+
+def streams(model, ids):
+    """h entering every layer, from output_hidden_states (its last entry is after the final norm)."""
+    with torch.no_grad():
+        return model.hf(input_ids=ids, output_hidden_states=True).hidden_states
+
+
+def attention_of(model, layer, hidden):
+    """a by calling the layer's own modules, with causal attention and RoPE."""
+    parts = model.parts(layer)
+    n_tokens = hidden.shape[1]
+    position_ids = torch.arange(n_tokens)[None]
+    with torch.no_grad():
+        embeddings = model.backbone.rotary_emb(hidden, position_ids)
+        return parts.attention(parts.input_norm(hidden), position_embeddings=embeddings, attention_mask=None)[
+            0
+        ]
+
+
+def ids_of(model, prompt=PROMPT):
+    return torch.tensor([model.tokenizer(prompt)["input_ids"]])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_local_fit_is_that_of_the_base_streams(tiny_llama, variant):
+    adapter = specimen(tiny_llama, variant, layer=2)
+    run = inspect(tiny_llama, Adapters(adapter), PROMPT)
+    ids = ids_of(tiny_llama)
+    h = streams(tiny_llama, ids)[2]
+    a = attention_of(tiny_llama, 2, h)
+    parts = tiny_llama.parts(2)
+    z, z_c = parts.mlp_norm(h), parts.mlp_norm(h + a)
+    read = z_c if adapter.attention == "standard" else z
+    target = parts.mlp(z_c) + (a if adapter.attention == "withheld" else 0)
+    gate = parts.gate(read) + adapter.change("gate", a, read, parts.gate(read))
+    up = parts.up(read)
+    if "up" in adapter.targets:
+        up = up + adapter.change("up", a, read, up)
+    m = torch.nn.functional.silu(gate) * up
+    y = parts.down(m)
+    if "down" in adapter.targets:
+        y = y + adapter.change("down", a, m, y)
+    expected = 1 - ((y - target).norm(dim=-1) / (parts.mlp(read) - target).norm(dim=-1)) ** 2
+    found = run.layers[2]
+    if adapter.attention == "standard":
+        # Without modulation such a layer is already the base's: there is no effect to recover.
+        assert np.isnan(found.recovered).all()
+    else:
+        np.testing.assert_allclose(found.recovered, expected[0].numpy(), rtol=1e-4, atol=1e-5)
+    error = (y - target).norm(dim=-1) / target.norm(dim=-1)
+    np.testing.assert_allclose(found.relative_error, error[0].numpy(), rtol=1e-4)
+    cosine = torch.cosine_similarity(y, target, dim=-1)
+    np.testing.assert_allclose(found.cosine, cosine[0].numpy(), rtol=1e-4, atol=1e-5)
+    ratio = y.norm(dim=-1) / target.norm(dim=-1)
+    np.testing.assert_allclose(found.magnitude_ratio, ratio[0].numpy(), rtol=1e-4)
+    change = (gate - parts.gate(read)).norm(dim=-1) / parts.gate(read).norm(dim=-1)
+    np.testing.assert_allclose(found.gate_change, change[0].numpy(), rtol=1e-4)
+    np.testing.assert_allclose(found.hidden_norm, h[0].norm(dim=-1).numpy(), rtol=1e-5)
+    np.testing.assert_allclose(found.attention_norm, a[0].norm(dim=-1).numpy(), rtol=1e-4)
+
+
+def test_scalars_and_norms_are_those_of_the_explicit_vectors(tiny_llama):
+    adapter = specimen(tiny_llama, "N5", layer=1, components=3)
+    found = inspect(tiny_llama, Adapters(adapter), PROMPT).layers[1]
+    h = streams(tiny_llama, ids_of(tiny_llama))[1][0]
+    a = attention_of(tiny_llama, 1, h[None])[0]
+    z = tiny_llama.parts(1).mlp_norm(h)
+    for target in ("gate", "up"):
+        v_a, v_b = adapter.modulations[target].v_a(a), adapter.modulations[target].v_b(a)
+        dense = torch.einsum("tko,tki->toi", v_b, v_a)
+        np.testing.assert_allclose(
+            found.scalars[target], torch.einsum("tki,ti->tk", v_a, z).detach().numpy(), rtol=1e-4, atol=1e-5
+        )
+        np.testing.assert_allclose(
+            found.update_norms[target], dense.flatten(1).norm(dim=1).detach().numpy(), rtol=1e-4
+        )
+        sizes = v_a.norm(dim=-1) * v_b.norm(dim=-1)
+        np.testing.assert_allclose(found.component_norms[target], sizes.detach().numpy(), rtol=1e-4)
+
+
+def test_predictions_are_those_of_two_separate_models(tiny_llama):
+    adapters = {1: specimen(tiny_llama, "N4", layer=1), 3: specimen(tiny_llama, "N2", layer=3, seed=5)}
+    run = inspect(tiny_llama, Adapters(*adapters.values()), PROMPT, top_k=3)
+    ids = ids_of(tiny_llama)
+    with torch.no_grad():
+        base = tiny_llama.hf(input_ids=ids).logits[0]
+        with changed(tiny_llama, [adapters]):
+            npt = tiny_llama.hf(input_ids=ids).logits[0]
+    p, q = (torch.distributions.Categorical(logits=logits) for logits in (base, npt))
+    expected = torch.distributions.kl_divergence(p, q)
+    assert expected.min() > 1e-3
+    np.testing.assert_allclose(run.kl, expected.numpy(), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(run.nll_base[:-1], -p.log_prob(ids[0].roll(-1))[:-1].numpy(), rtol=1e-4)
+    np.testing.assert_allclose(run.nll_npt[:-1], -q.log_prob(ids[0].roll(-1))[:-1].numpy(), rtol=1e-4)
+    assert np.isnan(run.nll_base[-1])
+    assert (run.npt_top.ids[:, 0] == npt.argmax(-1).numpy()).all()
+    np.testing.assert_allclose(run.base_top.probabilities[:, 0], p.probs.max(-1).values.numpy(), rtol=1e-4)
+
+
+def test_propagated_reads_the_stream_that_the_layer_below_spoiled(tiny_llama):
+    below, above = specimen(tiny_llama, "N1", layer=1), specimen(tiny_llama, "N1", layer=3, seed=5)
+    both = inspect(tiny_llama, Adapters(below, above), PROMPT, mode="propagated").layers[3]
+    alone = inspect(tiny_llama, Adapters(above), PROMPT, mode="propagated").layers[3]
+    local = inspect(tiny_llama, Adapters(below, above), PROMPT, mode="local").layers[3]
+    np.testing.assert_allclose(alone.scalar, local.scalar, rtol=1e-4, atol=1e-5)
+    assert np.abs(both.scalar - local.scalar).max() > 1e-2
+    ids = ids_of(tiny_llama)
+    with torch.no_grad(), changed(tiny_llama, [{1: below}]):
+        h = tiny_llama.hf(input_ids=ids, output_hidden_states=True).hidden_states[3]
+    a = attention_of(tiny_llama, 3, h)
+    expected = above.modulations["gate"].scalars(
+        above.modulations["gate"].bottleneck(a), tiny_llama.parts(3).mlp_norm(h)
+    )
+    np.testing.assert_allclose(both.scalar, expected[0].detach().numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_only_the_chosen_layers_run(tiny_llama):
+    below, above = specimen(tiny_llama, "N1", layer=1), specimen(tiny_llama, "N1", layer=3, seed=5)
+    chosen = inspect(tiny_llama, Adapters(below, above), PROMPT, layers=[3])
+    alone = inspect(tiny_llama, Adapters(above), PROMPT)
+    assert list(chosen.layers) == [3]
+    np.testing.assert_array_equal(chosen.kl, alone.kl)
+
+
+def test_trained_positions_differ_from_deployed_ones(tiny_llama):
+    checkpoint = Adapters(specimen(tiny_llama, "N1"))
+    deployed = inspect(tiny_llama, checkpoint, PROMPT)
+    trained = inspect(tiny_llama, checkpoint, PROMPT, positions="trained")
+    assert np.abs(deployed.layers[2].scalar - trained.layers[2].scalar).max() > 1e-3
+
+
+def test_the_prediction_is_left_out_on_request(tiny_llama):
+    run = inspect(tiny_llama, Adapters(specimen(tiny_llama, "N1")), PROMPT, logits=False)
+    assert run.kl is None and run.base_top is None
+    assert len(run.to_frame()) == len(run.pieces)
+
+
+def test_the_frame_has_a_row_for_every_layer_and_token(tiny_llama):
+    checkpoint = Adapters(specimen(tiny_llama, "N5", layer=1), specimen(tiny_llama, "S0", layer=4))
+    run = inspect(tiny_llama, checkpoint, PROMPT)
+    frame = run.to_frame()
+    assert len(frame) == 2 * len(run.tokens)
+    row = frame[(frame.layer == 1) & (frame.token == 4)].iloc[0]
+    assert row.scalar_down_2 == run.layers[1].scalars["down"][4, 2]
+    assert row.kl == run.kl[4]
+
+
+def test_sixteen_bit_models_are_inspected_in_float32_where_it_counts():
+    model = tiny_model(dtype=torch.bfloat16)
+    run = inspect(model, Adapters(specimen(model, "N4")), PROMPT)
+    assert np.isfinite(run.kl).all()
+    assert run.layers[2].relative_error.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"layers": [4]}, "layer 4 is no NPT layer of specimens; it has layers 2"),
+        ({"layers": []}, "no layer was chosen"),
+        ({"mode": "globally"}, "mode 'globally' does not exist"),
+        ({"positions": "rotated"}, "positions 'rotated' do not exist"),
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": "x" * 98}, "97"),
+    ],
+)
+def test_bad_requests_are_refused_in_one_sentence(tiny_llama, arguments, words):
+    arguments = {"prompt": PROMPT, **arguments}
+    with pytest.raises(NptVizError, match=words) as caught:
+        inspect(tiny_llama, Adapters(specimen(tiny_llama, "N1")), **arguments)
+    assert "\n" not in str(caught.value)
