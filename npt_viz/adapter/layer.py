@@ -28,9 +28,7 @@ class LayerAdapter(nn.Module):
     then cast to the activation it is added to.
     """
 
-    def __init__(
-        self, layer: int, semantics: Semantics, modulations: Mapping[Target, Modulation]
-    ) -> None:
+    def __init__(self, layer: int, semantics: Semantics, modulations: Mapping[Target, Modulation]) -> None:
         super().__init__()
         self.layer = layer
         self.semantics = semantics
@@ -38,7 +36,7 @@ class LayerAdapter(nn.Module):
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        return tuple(self.modulations)
+        return tuple(target for target in TARGETS if target in self.modulations)
 
     @property
     def attention(self) -> str:

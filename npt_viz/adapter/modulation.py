@@ -39,9 +39,7 @@ class RankOneSum(nn.Module):
     def rank(self) -> int:
         return self.W_down.shape[2]
 
-    def bottleneck(
-        self, attention: Float[Tensor, "*batch model"]
-    ) -> Float[Tensor, "*batch component rank"]:
+    def bottleneck(self, attention: Float[Tensor, "*batch model"]) -> Float[Tensor, "*batch component rank"]:
         """p_j = a W_down,j, from which both vectors of a component are made."""
         return _through(attention, self.W_down)
 
@@ -72,15 +70,11 @@ class RankOneSum(nn.Module):
         bottleneck = self.bottleneck(attention)
         return self.delta(bottleneck, self.scalars(bottleneck, x))
 
-    def v_a(
-        self, attention: Float[Tensor, "*batch model"]
-    ) -> Float[Tensor, "*batch component inp"]:
+    def v_a(self, attention: Float[Tensor, "*batch model"]) -> Float[Tensor, "*batch component inp"]:
         """The input vectors, for a few tokens at a time: (token, component, inp) is large."""
         return torch.einsum("...kr,kri->...ki", self.bottleneck(attention), self.W_a_up)
 
-    def v_b(
-        self, attention: Float[Tensor, "*batch model"]
-    ) -> Float[Tensor, "*batch component out"]:
+    def v_b(self, attention: Float[Tensor, "*batch model"]) -> Float[Tensor, "*batch component out"]:
         """The output vectors with the scale in them, for a few tokens at a time."""
         return self.scale * torch.einsum("...kr,kro->...ko", self.bottleneck(attention), self.W_b_up)
 
@@ -105,9 +99,7 @@ class RankOneSum(nn.Module):
             left = bottleneck[:, i]
             for j in range(i + 1):
                 right = bottleneck[:, j]
-                overlaps = [
-                    ((left @ (up[i] @ up[j].T)) * right).sum(-1) for up in (self.W_a_up, self.W_b_up)
-                ]
+                overlaps = [((left @ (up[i] @ up[j].T)) * right).sum(-1) for up in (self.W_a_up, self.W_b_up)]
                 square += (1 if i == j else 2) * overlaps[0] * overlaps[1]
         return abs(self.scale) * square.clamp_min(0).sqrt()
 
@@ -199,15 +191,11 @@ class LowRankTanh(nn.Module):
         """What the modulation adds to the projection's output."""
         return ((x @ self.A) * self.strength(attention)) @ self.B
 
-    def v_a(
-        self, attention: Float[Tensor, "*batch model"]
-    ) -> Float[Tensor, "*batch component inp"]:
+    def v_a(self, attention: Float[Tensor, "*batch model"]) -> Float[Tensor, "*batch component inp"]:
         """c_i A_i, for a few tokens at a time."""
         return self.strength(attention)[..., None] * self.A.T
 
-    def v_b(
-        self, attention: Float[Tensor, "*batch model"]
-    ) -> Float[Tensor, "*batch component out"]:
+    def v_b(self, attention: Float[Tensor, "*batch model"]) -> Float[Tensor, "*batch component out"]:
         """B_i, the same for every token."""
         return self.B.expand(*attention.shape[:-1], *self.B.shape)
 

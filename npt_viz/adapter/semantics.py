@@ -66,12 +66,8 @@ class Variant:
 _S1 = {"rule": "additive_multiplicative"}
 VARIANTS: dict[str, Variant] = {
     "N1": Variant(semantics=Semantics(), targets=("gate",), summary="single"),
-    "N2": Variant(
-        semantics=Semantics(attention="beside"), targets=("gate",), summary="single + residual"
-    ),
-    "N3": Variant(
-        semantics=Semantics(attention="beside"), targets=("gate", "up"), summary="dual + residual"
-    ),
+    "N2": Variant(semantics=Semantics(attention="beside"), targets=("gate",), summary="single + residual"),
+    "N3": Variant(semantics=Semantics(attention="beside"), targets=("gate", "up"), summary="dual + residual"),
     "N4": Variant(semantics=Semantics(), targets=("gate", "up"), summary="dual"),
     "N5": Variant(semantics=Semantics(), targets=TARGETS, summary="triple"),
     "S0": Variant(
@@ -109,12 +105,8 @@ VARIANTS: dict[str, Variant] = {
         targets=("gate",),
         summary="S1-later with the standard residuals",
     ),
-    "S2": Variant(
-        semantics=Semantics(scale=0.1), targets=("gate",), summary="rank-1, scaled (0.1)"
-    ),
-    "T1": Variant(
-        semantics=Semantics(rule="low_rank_tanh"), targets=("gate",), summary="low-rank, tanh"
-    ),
+    "S2": Variant(semantics=Semantics(scale=0.1), targets=("gate",), summary="rank-1, scaled (0.1)"),
+    "T1": Variant(semantics=Semantics(rule="low_rank_tanh"), targets=("gate",), summary="low-rank, tanh"),
 }
 """Every variant seen in the wild. The scale of S2 and T1 is the file's where the file has one."""
 

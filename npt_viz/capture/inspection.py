@@ -9,7 +9,7 @@ from torch import Tensor
 
 from npt_viz.adapter import Additive, LayerAdapter, mlp_trace
 from npt_viz.capture.predictions import Predictions, predictions
-from npt_viz.capture.running import Pass, Positions, forward_pass
+from npt_viz.capture.running import Pass, forward_pass
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import display_token, encode
@@ -148,18 +148,17 @@ def _modulation_columns(adapter, attention, mlp_input, plain, trace) -> dict:
             norm_a, norm_b = modulation.norms(a)
             norms = norm_a * norm_b
             update_norm = modulation.update_norm(a)
-        before = {"gate": plain.gate, "up": plain.up}.get(target)
-        after = {"gate": trace.gate, "up": trace.up}.get(target)
         if target == "down":
-            # The intermediate differs too, so the change is against W_d of the modulated intermediate.
+            # The intermediate differs too, so the change is held against W_d of the modulated intermediate.
             change = modulation.change(a, x)
             before = trace.output.to(home) - change
         else:
-            change = (after - before).to(home)
+            before = getattr(plain, target).to(home)
+            change = getattr(trace, target).to(home) - before
         columns["scalars"][target] = _numpy(scalars)
         columns["update_norms"][target] = _numpy(update_norm)
         columns["component_norms"][target] = _numpy(norms)
-        columns["changes"][target] = _numpy(change.norm(dim=-1) / before.to(home).norm(dim=-1))
+        columns["changes"][target] = _numpy(change.norm(dim=-1) / before.norm(dim=-1))
     return columns
 
 

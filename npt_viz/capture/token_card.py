@@ -66,9 +66,9 @@ def logit_change(
     """
     norm, unembedding = model.backbone.norm, model.unembedding
     dtype, device = norm.weight.dtype, norm.weight.device
-    _, change = torch.func.jvp(
+    change = torch.func.jvp(
         lambda x: unembedding(norm(x)), (stream.to(device, dtype),), (added.to(device, dtype),)
-    )
+    )[1]
     return change.float()
 
 

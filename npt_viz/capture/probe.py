@@ -1,0 +1,70 @@
+"""Let the weights say whether a run kept the attention residual, where the file cannot (N1 or N2, N4 or N3)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from npt_viz import checkpoint as files
+from npt_viz.capture.inspection import inspect
+from npt_viz.checkpoint import Checkpoint
+from npt_viz.errors import NptVizError
+from npt_viz.model.base import BaseModel
+
+TEXT = (
+    "The river had risen in the night, and by morning the lower fields were under water. Anna counted the sheep "
+    "twice, wrote 47 in the book, and walked back to the house. “We should have moved them on Tuesday,” she said."
+)
+"""What the probe reads; any text will do, a fixed one gives the same answer every time."""
+
+
+class Evidence(NamedTuple):
+    """How well one layer fits either reading: median over tokens of the share recovered, sinks left out."""
+
+    path: str | None
+    """withheld or beside, the reading that fits better; None where the adapter fits neither."""
+    withheld: float
+    """Share of a + MLP(z_C) − MLP(z) that the modulation replaces."""
+    beside: float
+    """Share of MLP(z_C) − MLP(z)."""
+
+
+def attention_paths(model: BaseModel, checkpoint: Checkpoint) -> dict[int, Evidence]:
+    """What every rank-1 layer reconstructs: a + MLP(z_C), so attention was withheld, or MLP(z_C) beside it.
+
+    The modulated MLP is the same in both readings; only the target differs. An adapter that beats its own
+    absence at neither target (untrained, or of another base) decides nothing.
+    """
+    layers = [layer for layer in checkpoint.layers if checkpoint.semantics(layer).rule == "rank_one_sum"]
+    shares: dict[str, Mapping[int, float]] = {}
+    for reading in ("withheld", "beside"):
+        read = checkpoint.with_semantics(dict.fromkeys(layers, reading))
+        run = inspect(model, read, TEXT, layers=layers, logits=False) if layers else None
+        shares[reading] = {
+            layer: float(np.nanmedian(run.layers[layer].recovered[~run.is_sink])) for layer in layers
+        }
+    return {
+        layer: Evidence(_better(shares["withheld"][layer], shares["beside"][layer]), *(s[layer] for s in shares.values()))
+        for layer in layers
+    }
+
+
+def open_checkpoint(path: str | Path, model: BaseModel | None = None, semantics=None) -> Checkpoint:
+    """npt_viz.checkpoint.open_checkpoint, with one more choice: semantics 'probe' asks the weights.
+
+    Raises NptVizError for 'probe' without a model, besides what opening raises.
+    """
+    if semantics != "probe":
+        return files.open_checkpoint(path, model, semantics)
+    if model is None:
+        raise NptVizError(f"{path}: semantics probe runs the base model; give the model, or choose a variant by name")
+    checkpoint = files.open_checkpoint(path, model)
+    decided = {layer: found.path for layer, found in attention_paths(model, checkpoint).items() if found.path}
+    return checkpoint.with_semantics(decided, provenance="probe")
+
+
+def _better(withheld: float, beside: float) -> str | None:
+    if not max(withheld, beside) > 0:
+        return None
+    return "withheld" if withheld > beside else "beside"
