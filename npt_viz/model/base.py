@@ -171,6 +171,11 @@ def _rounded(value):
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
+def weight_of(module: nn.Module) -> Tensor:
+    """The module's weight, also where accelerate keeps it on the CPU or on disk. Read it, never write to it."""
+    return _offloaded(module, "weight") if module.weight.is_meta else module.weight.detach()
+
+
 def _offloaded(block: nn.Module, name: str) -> Tensor:
     """A weight that accelerate keeps on the CPU or on disk."""
     owner, _, leaf = name.rpartition(".")

@@ -1,0 +1,223 @@
+"""Does the modulated model compute what it claims, here and now? The same equalities as in the tests, on real weights."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from npt_viz.adapter import Additive, LayerAdapter, LowRankTanh, Modulation
+from npt_viz.capture.inspection import layers_of
+from npt_viz.capture.running import Lane, changed, forward_pass
+from npt_viz.errors import NptVizError
+from npt_viz.model.base import BaseModel, LayerParts, weight_of
+from npt_viz.model.tokens import encode
+from npt_viz.results.parity import Check, Parity
+from npt_viz.shapes import Float, Int
+
+PROMPT = "The capital of France is Paris, and the capital of Italy is"
+
+# An adapter is float32 whatever the base is.
+ROUNDING = {torch.float64: 1e-5, torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}
+"""Largest relative difference of two orders of the same sums through one layer."""
+
+THROUGH_THE_MODEL = 4
+"""Rounding grows on the way through all layers to the logits; at most by this factor."""
+
+
+@torch.no_grad()
+def parity(
+    model: BaseModel,
+    checkpoint,
+    prompt: str | Sequence[int] = PROMPT,
+    *,
+    layers: Sequence[int] | None = None,
+    token: int = -1,
+    n_written_out: int = 4,
+    steps: int = 8,
+) -> Parity:
+    """NPT off = base, adapter run = dense ΔW run, cached = uncached.
+
+    layers: NPT layers that run together; all of the checkpoint's by default.
+    token: where ΔW is written out as a whole matrix, for that one token, in the first `n_written_out` layers.
+    steps: length of the greedy continuation that is made with a cache and checked without.
+
+    Holds the model's lock. Raises NptVizError for a prompt, layer or token that does not exist.
+    """
+    encoded = encode(model, prompt)
+    token_ids = torch.tensor([encoded.ids])
+    n_tokens = token_ids.shape[1]
+    if not -n_tokens <= token < n_tokens:
+        raise NptVizError(
+            f"token {token} does not exist: the prompt has {n_tokens} tokens; choose one of these"
+        )
+    lane: Lane = {layer: checkpoint.adapter(layer) for layer in layers_of(checkpoint, layers)}
+    written_out = tuple(lane)[:n_written_out]
+    with model.lock:
+        checks = (
+            *_off_is_base(model, lane, token_ids),
+            *(_factored_is_dense(model, lane, layer, token_ids, token) for layer in written_out),
+            *_cached_is_uncached(model, lane, token_ids, steps),
+        )
+    return Parity(
+        model=model.name,
+        checkpoint=checkpoint.name,
+        prompt=prompt if isinstance(prompt, str) else "".join(piece.glyph for piece in encoded.pieces),
+        token=token % n_tokens,
+        layers=tuple(lane),
+        written_out=written_out,
+        dtype=str(model.dtype).removeprefix("torch."),
+        checks=checks,
+    )
+
+
+def _off_is_base(model: BaseModel, lane: Lane, token_ids: Int[Tensor, "1 token"]) -> Iterator[Check]:
+    hooks, base = _hooks(model.hf), model.hf(input_ids=token_ids.to(model.device)).logits
+    beside = forward_pass(model, token_ids, [{}, lane]).final[:1]
+    hooks_left, after = _hooks(model.hf) - hooks, model.hf(input_ids=token_ids.to(model.device)).logits
+    yield Check(
+        name="NPT off = base",
+        measured=float((after - base).abs().max()),
+        tolerance=0.0,
+        unit="logits",
+        meaning="largest change of any logit of the base model after an NPT run; the same bits give 0",
+    )
+    yield Check(
+        name="no hook is left",
+        measured=float(hooks_left),
+        tolerance=0.0,
+        unit="hooks",
+        meaning="forward hooks in the base model after an NPT run that were not there before",
+    )
+    yield Check(
+        name="base lane = base",
+        measured=_difference(_logits(model, beside), base),
+        tolerance=THROUGH_THE_MODEL * ROUNDING[model.dtype],
+        unit="relative",
+        meaning="logits of the unchanged lane that runs in one batch with the NPT lane, against the base model alone",
+    )
+
+
+def _factored_is_dense(
+    model: BaseModel, lane: Lane, layer: int, token_ids: Int[Tensor, "1 token"], token: int
+) -> Check:
+    adapter, parts = lane[layer], model.parts(layer)
+    seen = forward_pass(model, token_ids, [lane], record=[layer]).layers[layer]
+    hidden, attention = seen.hidden[0, token], seen.attention[0, token]
+    mlp_input = parts.mlp_norm(hidden + attention if adapter.attention == "standard" else hidden)
+    dense = dense_mlp(parts, adapter, attention, mlp_input)
+    return Check(
+        name=f"adapter = dense ΔW, layer {layer}",
+        measured=_difference(seen.mlp_output[0, token], dense),
+        tolerance=ROUNDING[model.dtype],
+        unit="relative",
+        meaning="MLP output of one token in the factored run, against the MLP with that token's ΔW in its weights",
+    )
+
+
+def dense_mlp(
+    parts: LayerParts,
+    adapter: LayerAdapter,
+    attention: Float[Tensor, "model"],
+    mlp_input: Float[Tensor, "model"],
+) -> Float[Tensor, "model"]:
+    """The MLP of one token with its ΔW written into the weights, float32: (d_ffn, d_model) matrices, for checks only.
+
+    Computed where the adapter's weights are.
+    """
+    home = next(adapter.parameters())
+    attention = attention.to(home)
+
+    def projected(target: str, projection: nn.Module, x: Tensor) -> Tensor:
+        weight = weight_of(projection).to(home)
+        bias = 0.0 if projection.bias is None else projection.bias.to(home)
+        if target in adapter.targets:
+            weight, added = _edited(adapter.modulations[target], weight, attention)
+            bias = bias + added
+        return weight @ x + bias
+
+    mlp_input = mlp_input.to(home)
+    gate, up = projected("gate", parts.gate, mlp_input), projected("up", parts.up, mlp_input)
+    return projected("down", parts.down, F.silu(gate) * up)
+
+
+def _edited(
+    modulation: Modulation, weight: Float[Tensor, "out inp"], attention: Float[Tensor, "model"]
+) -> tuple[Float[Tensor, "out inp"], Float[Tensor, "out"] | float]:
+    """(W', added bias) of one token, from the formulas and not from the factored code."""
+    if isinstance(modulation, LowRankTanh):
+        strength = modulation.scale * torch.tanh(attention @ modulation.A)
+        return weight + (modulation.A @ torch.diag(strength) @ modulation.B).T, 0.0
+    if isinstance(modulation, Additive):
+        bottleneck = attention @ modulation.W_down
+        bias = modulation.scale * (bottleneck @ modulation.W_add)
+        if modulation.W_mult is None:
+            return weight, bias
+        x = bottleneck @ modulation.W_mult
+        factor = {
+            "one_plus_sigmoid": 1 + torch.sigmoid(x),
+            "one_plus_tanh": 1 + torch.tanh(x),
+            "half_sigmoid": (1 + torch.sigmoid(x)) / 2,
+        }[modulation.factor]
+        return factor[:, None] * weight, bias
+    for W_down, W_a_up, W_b_up in zip(modulation.W_down, modulation.W_a_up, modulation.W_b_up, strict=True):
+        v_a, v_b = attention @ W_down @ W_a_up, attention @ W_down @ W_b_up
+        weight = weight + modulation.scale * torch.outer(v_b, v_a)
+    return weight, 0.0
+
+
+def _cached_is_uncached(
+    model: BaseModel, lane: Lane, token_ids: Int[Tensor, "1 token"], steps: int
+) -> Iterator[Check]:
+    with changed(model, [lane]):
+        continued, cached = _greedy_with_cache(model, token_ids, steps)
+    final = forward_pass(model, continued, [lane]).final[:, token_ids.shape[1] - 1 : -1]
+    uncached = _logits(model, final)[0].float()
+    chosen = continued[0, token_ids.shape[1] :, None].to(uncached.device)
+    shortfall = uncached.max(dim=-1).values - uncached.gather(1, chosen)[:, 0]
+    # Two tokens closer than the rounding of both their logits are a draw, not a disagreement.
+    disagree = shortfall > 2 * (cached - uncached).abs().max(dim=-1).values
+    spread = uncached - uncached.mean(dim=-1, keepdim=True)
+    yield Check(
+        name="cached = uncached, logits",
+        measured=float(((cached - uncached).norm(dim=-1) / spread.norm(dim=-1)).max()),
+        tolerance=THROUGH_THE_MODEL * ROUNDING[model.dtype],
+        unit="relative",
+        meaning=f"logits of a greedy continuation of {steps} tokens made with the key-value cache, against one pass "
+        "over the finished text without it",
+    )
+    yield Check(
+        name="cached = uncached, tokens",
+        measured=float(disagree.sum()),
+        tolerance=0.0,
+        unit="tokens",
+        meaning=f"of those {steps} tokens, the ones that the pass without a cache would not have chosen",
+    )
+
+
+def _greedy_with_cache(
+    model: BaseModel, token_ids: Int[Tensor, "1 token"], steps: int
+) -> tuple[Int[Tensor, "1 longer"], Float[Tensor, "step vocab"]]:
+    """(prompt and continuation, the logits of every step)."""
+    inputs, cache, logits = token_ids.to(model.device), None, []
+    for _ in range(steps):
+        output = model.hf(input_ids=inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache = output.past_key_values
+        logits.append(output.logits[0, -1].float())
+        inputs = logits[-1].argmax().view(1, 1).to(model.device)
+        token_ids = torch.cat([token_ids, inputs.cpu()], dim=1)
+    return token_ids, torch.stack(logits)
+
+
+def _logits(model: BaseModel, final: Float[Tensor, "1 token model"]) -> Float[Tensor, "1 token vocab"]:
+    return model.unembedding(final)
+
+
+def _difference(found: Tensor, expected: Tensor) -> float:
+    """‖found − expected‖ / ‖expected‖"""
+    found, expected = found.float(), expected.float().to(found.device)
+    return float((found - expected).norm() / expected.norm())
+
+
+def _hooks(module: nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in module.modules())

@@ -1,0 +1,132 @@
+"""Imports point down, and each library has one home. Imports inside functions count too."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+LAYERS = (
+    {"errors", "shapes", "results", "texts", "data"},
+    {"adapter"},
+    {"model", "checkpoint"},
+    {"capture"},
+    {"analysis", "training", "editing"},
+)
+"""The numerics, lowest first: a package imports its own layer and those below it."""
+
+NUMERICS = set().union(*LAYERS)
+ABOVE = {"figures", "ui", "commands", "__main__"}
+
+HOMES = {
+    "streamlit": ("npt_viz/ui", "pages", "app.py"),
+    "plotly": ("npt_viz/figures", "npt_viz/ui"),
+    "captum": ("npt_viz/analysis/attribution.py", "npt_viz/analysis/attribution"),
+    "typer": ("npt_viz/commands", "npt_viz/__main__.py"),
+}
+"""Library -> the only places that import it."""
+
+ALONE = {"captum", "jaxtyping", "pandas", "plotly", "streamlit"}
+"""What a bare GPU box may lack."""
+
+
+def sources():
+    yield from sorted((ROOT / "npt_viz").rglob("*.py"))
+    yield from sorted((ROOT / "pages").rglob("*.py"))
+    yield from (path for path in [ROOT / "app.py"] if path.exists())
+
+
+def imports(path: Path):
+    """Dotted names of everything a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def unit_of(dotted: str) -> str | None:
+    """The part of npt_viz that a module belongs to: adapter, figures, errors …"""
+    first, _, rest = dotted.partition(".")
+    return rest.partition(".")[0] if first == "npt_viz" and rest else None
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def level(unit: str) -> int | None:
+    return next((i for i, layer in enumerate(LAYERS) if unit in layer), None)
+
+
+def own_imports(path: Path) -> set[str]:
+    """The parts of npt_viz that a file imports from."""
+    units = {unit_of(name) for name in imports(path)} - {None}
+    return {unit for unit in units if unit in NUMERICS | ABOVE}
+
+
+def test_every_part_of_the_package_has_a_place():
+    parts = {
+        p.stem if p.is_file() else p.name for p in (ROOT / "npt_viz").iterdir() if p.name != "__pycache__"
+    }
+    assert parts - {"__init__", "py.typed"} <= NUMERICS | ABOVE
+
+
+@pytest.mark.parametrize("path", list(sources()), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path):
+    unit, needed = unit_of(module_of(path)), own_imports(path)
+    if unit in NUMERICS:
+        upward = {other for other in needed if level(other) is None or level(other) > level(unit)}
+        assert not upward, f"{unit} is below {upward}"
+    if unit == "figures":
+        assert needed <= {"figures", "results", "errors"}
+        assert "torch" not in {name.partition(".")[0] for name in imports(path)}
+    if unit == "commands":
+        assert not needed & {"ui"}
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_each_library_has_one_home(library):
+    for path in sources():
+        where = path.relative_to(ROOT).as_posix()
+        if any(where == home or where.startswith(home + "/") for home in HOMES[library]):
+            continue
+        assert library not in {name.partition(".")[0] for name in imports(path)}, where
+
+
+def test_pages_compute_nothing():
+    """A page is a description of the UI: it imports neither torch nor the numerics that need it."""
+    for path in sources():
+        if "npt_viz" not in path.parts[len(ROOT.parts) :]:
+            libraries = {name.partition(".")[0] for name in imports(path)}
+            assert not libraries & {"torch", "transformers", "safetensors"}, path
+
+
+def test_numerics_import_on_a_machine_without_pictures():
+    """Blocked: pandas and jaxtyping as well, which numerics may only use where they are."""
+    modules = [
+        module_of(path).removesuffix(".__init__")
+        for path in sources()
+        if unit_of(module_of(path)) in NUMERICS and "attribution" not in path.as_posix()
+    ]
+    program = f"""
+import importlib, sys
+# To the import system None means: there is no such module.
+sys.modules.update(dict.fromkeys({sorted(ALONE)!r}))
+for module in {["npt_viz", *modules]!r}:
+    importlib.import_module(module)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(modules) > 10
+
+
+def test_the_package_itself_imports_without_torch():
+    """`import npt_viz` and the first paint of the app must not wait for it."""
+    program = "import sys, npt_viz; assert 'torch' not in sys.modules, 'torch'"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
