@@ -37,15 +37,18 @@ def attention_paths(model: BaseModel, checkpoint: Checkpoint) -> dict[int, Evide
     absence at neither target (untrained, or of another base) decides nothing.
     """
     layers = [layer for layer in checkpoint.layers if checkpoint.semantics(layer).rule == "rank_one_sum"]
+    tokens = model.tokenizer.encode(TEXT)[: model.context_length]
     shares: dict[str, Mapping[int, float]] = {}
     for reading in ("withheld", "beside"):
         read = checkpoint.with_semantics(dict.fromkeys(layers, reading))
-        run = inspect(model, read, TEXT, layers=layers, logits=False) if layers else None
+        run = inspect(model, read, tokens, layers=layers, logits=False) if layers else None
         shares[reading] = {
             layer: float(np.nanmedian(run.layers[layer].recovered[~run.is_sink])) for layer in layers
         }
     return {
-        layer: Evidence(_better(shares["withheld"][layer], shares["beside"][layer]), *(s[layer] for s in shares.values()))
+        layer: Evidence(
+            _better(shares["withheld"][layer], shares["beside"][layer]), *(s[layer] for s in shares.values())
+        )
         for layer in layers
     }
 
@@ -58,10 +61,22 @@ def open_checkpoint(path: str | Path, model: BaseModel | None = None, semantics=
     if semantics != "probe":
         return files.open_checkpoint(path, model, semantics)
     if model is None:
-        raise NptVizError(f"{path}: semantics probe runs the base model; give the model, or choose a variant by name")
+        raise NptVizError(
+            f"{path}: semantics probe runs the base model; give the model, or choose a variant by name"
+        )
     checkpoint = files.open_checkpoint(path, model)
-    decided = {layer: found.path for layer, found in attention_paths(model, checkpoint).items() if found.path}
-    return checkpoint.with_semantics(decided, provenance="probe")
+    found = attention_paths(model, checkpoint)
+    decided = {layer: evidence.path for layer, evidence in found.items() if evidence.path}
+    notes = [_in_words(layer, evidence) for layer, evidence in found.items()]
+    return checkpoint.with_semantics(decided, provenance="probe", notes=notes)
+
+
+def _in_words(layer: int, evidence: Evidence) -> str:
+    verdict = f"attention is {evidence.path}" if evidence.path else "neither, so the reading stays as it was"
+    return (
+        f"layer {layer}: the probe says {verdict}; the modulation recovers {evidence.withheld:.2f} of the way to "
+        f"a + MLP(z_C) and {evidence.beside:.2f} of the way to MLP(z_C) (medians over tokens)"
+    )
 
 
 def _better(withheld: float, beside: float) -> str | None:

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
-from npt_viz.checkpoint.initialisation import leading_singular_values
 from npt_viz.checkpoint.store import TensorStore
 from npt_viz.model.base import BaseModel
 from npt_viz.results.load_report import BaseMatch, PastEdits
@@ -101,6 +101,16 @@ def past_edits(store: TensorStore, layer: int) -> PastEdits | None:
     values = leading_singular_values(change)
     above = values[values > max(noise, 1e-5 * float(values[0]))]
     return PastEdits(layer=layer, singular_values=tuple(map(float, above)), noise=noise)
+
+
+def leading_singular_values(matrix: Tensor, count: int = 32) -> Tensor:
+    """The largest singular values, descending, by subspace iteration: the full decomposition of a W_g takes minutes."""
+    width = min(count + 8, *matrix.shape)
+    start = torch.randn(matrix.shape[1], width, generator=torch.Generator().manual_seed(0))
+    basis = torch.linalg.qr(matrix @ start).Q
+    for _ in range(3):
+        basis = torch.linalg.qr(matrix @ torch.linalg.qr(matrix.T @ basis).Q).Q
+    return torch.linalg.svdvals(basis.T @ matrix)[:count]
 
 
 def _original(layer: int) -> str:

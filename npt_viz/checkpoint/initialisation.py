@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from torch import Tensor
 
 _NORMAL_STDS = (0.001, 0.01, 0.02, 0.1)
@@ -41,13 +40,3 @@ def untouched_rule(tensor: Tensor) -> str | None:
             if abs(std / wanted - 1) < 4 / math.sqrt(2 * n):
                 return f"normal with the customary standard deviation {wanted:.4g}"
     return None
-
-
-def leading_singular_values(matrix: Tensor, count: int = 32) -> Tensor:
-    """The largest singular values, descending, by subspace iteration: the full decomposition of a W_g takes minutes."""
-    width = min(count + 8, *matrix.shape)
-    start = torch.randn(matrix.shape[1], width, generator=torch.Generator().manual_seed(0))
-    basis = torch.linalg.qr(matrix @ start).Q
-    for _ in range(3):
-        basis = torch.linalg.qr(matrix @ torch.linalg.qr(matrix.T @ basis).Q).Q
-    return torch.linalg.svdvals(basis.T @ matrix)[:count]

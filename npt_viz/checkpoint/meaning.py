@@ -6,7 +6,7 @@ from typing import get_args
 
 from npt_viz.adapter import VARIANTS, Semantics
 from npt_viz.adapter.semantics import AttentionPath, Factor, Rule, variant_name
-from npt_viz.checkpoint.keys import LayerPlan
+from npt_viz.checkpoint.layout import LayerPlan
 from npt_viz.errors import NptVizError
 
 Choice = str | Semantics
@@ -45,6 +45,8 @@ def chosen(choice: Choice, plan: LayerPlan, known: Semantics, scale: float | Non
         semantics = replace(known, attention=choice.lower())
     else:
         name = {known_name.lower(): known_name for known_name in VARIANTS}.get(choice.lower())
+        if choice == "probe":
+            raise NptVizError("semantics probe runs the model: use npt_viz.open_checkpoint, which can")
         if name is None:
             raise NptVizError(
                 f"semantics {choice!r} is unknown; choose one of {', '.join(VARIANTS)}, {', '.join(_PATHS)} or probe"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from npt_viz.adapter import Semantics, Target
 from npt_viz.adapter.semantics import Provenance
-from npt_viz.checkpoint.keys import LayerPlan
+from npt_viz.checkpoint.layout import LayerPlan
 from npt_viz.checkpoint.meaning import from_fields
 from npt_viz.errors import NptVizError
 

@@ -2,7 +2,8 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from torch import Tensor
 from npt_viz.adapter import LayerAdapter, Semantics
 from npt_viz.adapter.semantics import Provenance
 from npt_viz.checkpoint import meaning, native
-from npt_viz.checkpoint.keys import Layout, layout_of, modulation, named_tensors
+from npt_viz.checkpoint.keys import named_tensors
+from npt_viz.checkpoint.layout import Layout, layout_of, modulation
 from npt_viz.checkpoint.meaning import Choice
 from npt_viz.checkpoint.report import load_report
-from npt_viz.checkpoint.source import NATIVE_CONFIG, Source, open_source
+from npt_viz.checkpoint.source import NATIVE_CONFIG, WEIGHTS, Source, is_stage, open_source
 from npt_viz.checkpoint.store import MappingStore
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
@@ -57,12 +59,9 @@ class Checkpoint:
         config: Mapping | None = None,
     ) -> "Checkpoint":
         """Adapters that are already in memory, as a checkpoint; `adapter(layer)` gives these very objects."""
-        tensors = {
-            key: tensor
-            for layer, adapter in sorted(adapters.items())
-            for target, part in adapter.modulations.items()
-            for key, tensor in named_tensors(layer, target, part).items()
-        }
+        tensors = {}
+        for layer in sorted(adapters):
+            tensors |= named_tensors(adapters[layer])
         source = Source(store=MappingStore(tensors), native=config)
         layout = layout_of(source.store.infos, name)
         semantics = {layer: adapter.semantics for layer, adapter in adapters.items()}
@@ -75,6 +74,10 @@ class Checkpoint:
     def path(self) -> Path | None:
         """The file or folder that was opened; None for live adapters."""
         return self.source.path
+
+    @property
+    def _where(self) -> str:
+        return str(self.path or self.name)
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -112,18 +115,29 @@ class Checkpoint:
             return self._adapters[layer]
 
     def with_semantics(
-        self, choice: Choice | Mapping[int, Choice], provenance: Provenance = "chosen by the user"
+        self,
+        choice: Choice | Mapping[int, Choice],
+        provenance: Provenance = "chosen by the user",
+        notes: Sequence[str] = (),
     ) -> "Checkpoint":
-        """The same weights with another reading of them, for all layers or for some; shares the open file."""
+        """The same weights with another reading of them, for all layers or for some; shares the open file.
+
+        notes: the evidence for the reading, in sentences; they join the report's warnings.
+        """
         choices = choice if isinstance(choice, Mapping) else dict.fromkeys(self.layers, choice)
         semantics = dict(self._semantics)
         for layer, wanted in choices.items():
             self._check(layer)
             plan = self.layout.layers[layer]
-            semantics[layer] = meaning.chosen(wanted, plan, semantics[layer], self.source.scale, self.name)
-        known = self.provenance | dict.fromkeys(choices, provenance)
+            semantics[layer] = meaning.chosen(wanted, plan, semantics[layer], self.source.scale, self._where)
         return Checkpoint(
-            self.source, self.layout, semantics, known, name=self.name, format=self.format, model=self.model
+            replace(self.source, notes=(*self.source.notes, *notes)),
+            self.layout,
+            semantics,
+            self.provenance | dict.fromkeys(choices, provenance),
+            name=self.name,
+            format=self.format,
+            model=self.model,
         )
 
     def close(self) -> None:
@@ -135,7 +149,7 @@ class Checkpoint:
     def _check(self, layer: int) -> None:
         if layer not in self.layout.layers:
             raise NptVizError(
-                f"{self.name}: has no layer {layer}; its NPT layers are {', '.join(map(str, self.layers))}: "
+                f"{self._where}: has no layer {layer}; its NPT layers are {', '.join(map(str, self.layers))}: "
                 "choose among these"
             )
 
@@ -160,7 +174,7 @@ class Checkpoint:
         if not tensor.isfinite().all():
             n_nan, n_inf = int(tensor.isnan().sum()), int(tensor.isinf().sum())
             raise NptVizError(
-                f"{self.name}: cannot run layer {layer}: {key} holds {n_nan} NaN and {n_inf} infinite of its "
+                f"{self._where}: cannot run layer {layer}: {key} holds {n_nan} NaN and {n_inf} infinite of its "
                 f"{tensor.numel()} values; open an earlier checkpoint of the run"
             )
         return tensor
@@ -218,8 +232,18 @@ def _recognised(source: Source, model: BaseModel | None) -> Checkpoint:
         }
         format_ = next(iter(plans)).format
     return Checkpoint(
-        source, layout, semantics, provenance, name=source.path.name, format=format_, model=model
+        source, layout, semantics, provenance, name=_name(source.path), format=format_, model=model
     )
+
+
+def _name(path: Path) -> str:
+    """What a person would call it: the folder where every file has the same name, the run where every folder has."""
+    parts = path.resolve().parts
+    if path.name in WEIGHTS:
+        parts = parts[:-1]
+    if len(parts) > 2 and parts[-2] == "checkpoints" and is_stage(parts[-1]):
+        return f"{parts[-3]}/{parts[-1]}"
+    return parts[-1]
 
 
 def _check_fit(layout: Layout, model: BaseModel, where: str) -> None:

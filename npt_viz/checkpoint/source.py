@@ -22,7 +22,7 @@ from npt_viz.errors import NptVizError
 NATIVE_CONFIG = "npt_config.json"
 NATIVE_WEIGHTS = "npt_weights.safetensors"
 _SHARD_INDEX = "model.safetensors.index.json"
-_WEIGHTS = (NATIVE_WEIGHTS, "npt_weights.pt", "accumulated_npt_weights.pt", "model.safetensors")
+WEIGHTS = (NATIVE_WEIGHTS, "npt_weights.pt", "accumulated_npt_weights.pt", "model.safetensors")
 """In the order in which they are looked for."""
 _NO_WEIGHTS = ("training_state.pt", "training_info.pt", "optimizer.pt", "scheduler.pt", "training_args.bin")
 
@@ -100,7 +100,7 @@ def _in_folder(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
         return [folder / NATIVE_WEIGHTS], ()
     if (folder / _SHARD_INDEX).is_file():
         return _shards(folder / _SHARD_INDEX), ()
-    named = [folder / name for name in _WEIGHTS if (folder / name).is_file()]
+    named = [folder / name for name in WEIGHTS if (folder / name).is_file()]
     if not named:
         loose = [f for f in sorted(folder.iterdir()) if f.suffix in (".pt", ".pth", ".bin", ".safetensors")]
         named = [f for f in loose if f.is_file() and f.name not in _NO_WEIGHTS]
@@ -129,18 +129,23 @@ def _in_run(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
             f"{folder}: holds several checkpoints ({', '.join(c.name for c in candidates[:9])}); open one of them"
         )
     raise NptVizError(
-        f"{folder}: no checkpoint in it; expected {NATIVE_CONFIG}, {', '.join(_WEIGHTS)}, or "
+        f"{folder}: no checkpoint in it; expected {NATIVE_CONFIG}, {', '.join(WEIGHTS)}, or "
         "checkpoints/best, final or checkpoint-N with one of them: open the folder that holds the weights"
     )
 
 
 def _holds_weights(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in (*_WEIGHTS, _SHARD_INDEX))
+    return any((folder / name).is_file() for name in (*WEIGHTS, _SHARD_INDEX))
 
 
 def _is_shard(file: Path) -> bool:
     """One shard alone would silently lack the layers of the others."""
     return bool(re.search(r"-\d+-of-\d+\.safetensors$", file.name)) and (file.parent / _SHARD_INDEX).is_file()
+
+
+def is_stage(name: str) -> bool:
+    """Whether a folder of this name is a stage of a run: best, final, checkpoint-N."""
+    return _rank(Path(name)) is not None
 
 
 def _rank(child: Path) -> tuple[int, int] | None:

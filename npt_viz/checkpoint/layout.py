@@ -1,0 +1,215 @@
+"""What the names and shapes of a file say: its layers, and whether their tensors fit together. Reads no value."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from npt_viz.adapter import TARGETS, Additive, LowRankTanh, Modulation, RankOneSum, Semantics, Target
+from npt_viz.adapter.semantics import Rule
+from npt_viz.checkpoint.keys import FAMILIES, Family, is_base_key, parsed_key
+from npt_viz.checkpoint.store import TensorInfo
+from npt_viz.errors import NptVizError
+
+Infos = Mapping[str, TensorInfo]
+_Roles = dict[str, dict[int, str]]
+"""Role -> component -> key."""
+_Targets = dict[Target, _Roles]
+
+
+@dataclass(frozen=True)
+class TargetPlan:
+    """Where the modulation of one projection lies in a file."""
+
+    keys: Mapping[str, tuple[str, ...]]
+    """Argument of the modulation -> the keys of its components."""
+    transposed: bool
+    """nn.Linear orientation, (out, in)."""
+    rank: int
+    components: int
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """Where one NPT layer lies in a file."""
+
+    layer: int
+    format: str
+    rule: Rule
+    targets: Mapping[Target, TargetPlan]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(key for plan in self.targets.values() for keys in plan.keys.values() for key in keys)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the names and shapes of a file say."""
+
+    layers: Mapping[int, LayerPlan]
+    d_model: int
+    d_ffn: int | None
+    """None where no tensor has this axis (an additive change of down alone)."""
+    unused: tuple[str, ...]
+    base: tuple[str, ...]
+    """Names of the base model's own tensors."""
+
+
+def layout_of(infos: Infos, where: str) -> Layout:
+    """Sort a file's names into layers and check that their shapes fit together.
+
+    where: the file's name, for the errors. Raises NptVizError for no NPT key at all, a missing or doubled
+    tensor, and shapes that do not fit.
+    """
+    found: dict[int, dict[str, _Targets]] = {}
+    unused, base = [], []
+    for name in infos:
+        key = parsed_key(name)
+        if key is None:
+            (base if is_base_key(name) else unused).append(name)
+            continue
+        roles = found.setdefault(key.layer, {}).setdefault(key.format, {}).setdefault(key.target, {})
+        components = roles.setdefault(key.role, {})
+        if key.component in components:
+            raise NptVizError(
+                f"{where}: {components[key.component]} and {name} are the same tensor of layer {key.layer} under two "
+                "names; keep one of them"
+            )
+        components[key.component] = name
+    if not found:
+        raise NptVizError(_nothing_recognised(where, infos))
+    layers = {layer: _layer_plan(layer, found[layer], infos, where) for layer in sorted(found)}
+    widths = _checked_widths(layers.values(), infos, where)
+    return Layout(layers, widths["d_model"], widths.get("d_ffn"), tuple(unused), tuple(base))
+
+
+def modulation(
+    plan: TargetPlan, tensors: Mapping[str, tuple[Tensor, ...]], semantics: Semantics
+) -> Modulation:
+    """The modulation whose arguments were read as `plan` says, each a tuple over components."""
+    turned = {
+        argument: [tensor.T.contiguous() if plan.transposed else tensor for tensor in components]
+        for argument, components in tensors.items()
+    }
+    if semantics.rule == "rank_one_sum":
+        stacked = {argument: torch.stack(components) for argument, components in turned.items()}
+        return RankOneSum(**stacked, scale=semantics.scale)
+    single = {argument: components[0] for argument, components in turned.items()}
+    if semantics.rule == "low_rank_tanh":
+        return LowRankTanh(**single, scale=semantics.scale)
+    return Additive(**single, factor=semantics.factor, scale=semantics.scale)
+
+
+def _layer_plan(layer: int, formats: Mapping[str, _Targets], infos: Infos, where: str) -> LayerPlan:
+    families = {
+        (format_, target): _family(format_, roles, f"{where}: layer {layer} ({target})")
+        for format_, targets in formats.items()
+        for target, roles in targets.items()
+    }
+    rules = {family.rule for family in families.values()}
+    if len(formats) > 1 or len(rules) > 1:
+        raise NptVizError(
+            f"{where}: layer {layer} mixes the keys of several variants ({', '.join(sorted(rules))}); "
+            "a layer follows one rule: keep the tensors of one"
+        )
+    [(format_, targets)], [rule] = formats.items(), rules
+    plans = {
+        target: _target_plan(families[format_, target], format_, targets[target], infos, where)
+        for target in TARGETS
+        if target in targets
+    }
+    return LayerPlan(layer, format_, rule, plans)
+
+
+def _family(format_: str, roles: _Roles, place: str) -> Family:
+    fitting = [family for family in FAMILIES[format_] if roles.keys() <= family.arguments.keys()]
+    complete = [family for family in fitting if roles.keys() == family.arguments.keys()]
+    if complete:
+        return complete[0]
+    found = ", ".join(key for components in roles.values() for key in components.values())
+    if not fitting:
+        raise NptVizError(f"{place} mixes the keys of several variants: {found}; keep those of one")
+    missing = " or ".join(" and ".join(sorted(f.arguments.keys() - roles.keys())) for f in fitting)
+    raise NptVizError(
+        f"{place} lacks {missing} beside {found}; an adapter needs all of its tensors: copy the complete file"
+    )
+
+
+def _target_plan(family: Family, format_: str, roles: _Roles, infos: Infos, where: str) -> TargetPlan:
+    count = 1 + max(max(components) for components in roles.values())
+    for role, components in roles.items():
+        if len(components) < count:
+            absent = next(j for j in range(count) if j not in components)
+            raise NptVizError(
+                f"{where}: {role} has no component {absent} beside {next(iter(components.values()))}, although the "
+                f"target has {count} components; an adapter needs all of its tensors: copy the complete file"
+            )
+    keys = {
+        argument: tuple(roles[role][j] for j in range(count)) for role, argument in family.arguments.items()
+    }
+    for key in (key for group in keys.values() for key in group):
+        info = infos[key]
+        if len(info.shape) != 2 or 0 in info.shape or not info.is_float:
+            raise NptVizError(
+                f"{where}: {key} is {info.dtype} of shape {info.shape}; an adapter's tensor is a matrix of floats: "
+                "check how the file was written"
+            )
+    transposed = format_ == "B"
+    bottleneck = keys[next(iter(keys))]
+    ranks = [infos[key].shape[0 if transposed else 1] for key in bottleneck]
+    if len(set(ranks)) > 1:
+        raise NptVizError(
+            f"{where}: the components {', '.join(bottleneck)} have ranks {ranks}; "
+            "the components of one target need one rank: save them with the same"
+        )
+    match family.rule:
+        case "rank_one_sum":
+            components = count
+        case "low_rank_tanh":
+            components = ranks[0]
+        case _:
+            components = 0
+    return TargetPlan(keys, transposed, ranks[0], components)
+
+
+def _checked_widths(layers: Iterable[LayerPlan], infos: Infos, where: str) -> dict[str, int]:
+    """The sizes of d_model and d_ffn, each the same in all tensors of the file.
+
+    Raises NptVizError naming the first tensor that disagrees with one before it.
+    """
+    known: dict[object, tuple[int, str]] = {}
+    for plan in layers:
+        for target, found in plan.targets.items():
+            for argument, key in ((a, key) for a, keys in found.keys.items() for key in keys):
+                shape = infos[key].shape[::-1] if found.transposed else infos[key].shape
+                for axis, size in zip(_axes(argument, target), shape, strict=True):
+                    own = (plan.layer, target) if axis == "rank" else ()
+                    expected, witness = known.setdefault((axis, *own), (size, key))
+                    if size != expected:
+                        raise NptVizError(
+                            f"{where}: {key} of shape {infos[key].shape} has {axis} {size}, but {witness} has "
+                            f"{expected}; the tensors of a checkpoint fit one model: check how it was written"
+                        )
+    return {axis: size for (axis, *own), (size, _) in known.items() if not own}
+
+
+def _axes(argument: str, target: Target) -> tuple[str, str]:
+    """What the two axes of a tensor mean, in the orientation of format A."""
+    inp, out = ("d_ffn", "d_model") if target == "down" else ("d_model", "d_ffn")
+    match argument:
+        case "W_down" | "A":
+            return "d_model", "rank"
+        case "W_a_up":
+            return "rank", inp
+        case _:
+            return "rank", out
+
+
+def _nothing_recognised(where: str, infos: Mapping[str, TensorInfo]) -> str:
+    examples = ", ".join(list(infos)[:3]) or "no tensor at all"
+    return (
+        f"{where}: no NPT adapter recognised among {len(infos)} tensors ({examples}…); expected keys such as "
+        "layer_15_np.W_down, model.layers.15.adapter.A_proj.weight or layer_15_A: open the file with the adapter"
+    )

@@ -1,0 +1,263 @@
+"""Write checkpoints: the native format, and format A for tools that know only that. Whole, or not at all."""
+
+import json
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from npt_viz.adapter import LayerAdapter, Semantics
+from npt_viz.checkpoint.keys import is_transposed, named_tensors, native_keys
+from npt_viz.checkpoint.meaning import Choice
+from npt_viz.checkpoint.native import FORMAT_VERSION, layer_fields, tensor_hash
+from npt_viz.checkpoint.opening import Checkpoint, open_checkpoint
+from npt_viz.checkpoint.source import NATIVE_CONFIG, NATIVE_WEIGHTS
+from npt_viz.errors import NptVizError
+from npt_viz.model.base import BaseModel
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class Converted(NamedTuple):
+    """A conversion's result."""
+
+    path: Path
+    notes: tuple[str, ...]
+    """What the new format does not carry, in sentences."""
+
+
+def save_checkpoint(
+    folder: str | Path,
+    adapters: Mapping[int, LayerAdapter],
+    model: BaseModel,
+    *,
+    recipe: Mapping,
+    figures: Mapping,
+    licence: str,
+    dtype: Dtype = "float32",
+    fault: str | None = None,
+    initial: Mapping[int, LayerAdapter] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write the native format: npt_config.json and npt_weights.safetensors.
+
+    recipe, figures: how it was trained and what was measured, as plain JSON values.
+    fault: what is wrong with it, for a deliberately bad specimen.
+    initial: the adapters before training; their hashes make "still at its initialisation" exact later.
+    overwrite: replace an earlier native checkpoint of that name (other files in its folder stay).
+    The folder appears when it is complete. Raises NptVizError when it cannot be written.
+    """
+    if not adapters:
+        raise NptVizError(f"{folder}: there is no adapter to save; train a layer first")
+    tensors, hashes, layers = {}, {}, {}
+    for layer, adapter in sorted(adapters.items()):
+        tensors |= _stored(adapter, dtype)
+        if initial is not None:
+            hashes |= {name: tensor_hash(tensor) for name, tensor in _stored(initial[layer], dtype).items()}
+        sizes = {target: (part.rank, part.components) for target, part in adapter.modulations.items()}
+        layers[layer] = layer_fields(adapter.semantics, "from the file", sizes)
+    config = {
+        "format_version": FORMAT_VERSION,
+        "base": _base_fields(model, list(adapters)),
+        "layers": layers,
+        "recipe": recipe,
+        "figures": figures,
+        "licence": licence,
+        "fault": fault,
+        "initial_hashes": hashes,
+    }
+    return _written(Path(folder), config, tensors, overwrite)
+
+
+def convert(
+    source: str | Path,
+    destination: str | Path,
+    to: Literal["native", "A"] = "native",
+    *,
+    model: BaseModel | None = None,
+    semantics: Choice | Mapping[int, Choice] | None = None,
+    overwrite: bool = False,
+) -> Converted:
+    """Write any checkpoint that opens as the native format, or as format A; every stored value keeps its bits.
+
+    model: the base; where given, its fingerprint goes into the native file.
+    Raises NptVizError where the source does not open or format A has no keys for it.
+    """
+    checkpoint = open_checkpoint(source, model, semantics)
+    try:
+        if to == "native":
+            return _to_native(checkpoint, Path(destination), overwrite)
+        if to == "A":
+            return _to_format_a(checkpoint, Path(destination), overwrite)
+        raise NptVizError(f"format {to!r} cannot be written; choose native or A")
+    finally:
+        checkpoint.close()
+
+
+def _to_native(checkpoint: Checkpoint, folder: Path, overwrite: bool) -> Converted:
+    notes, native, model = [], checkpoint.source.native or {}, checkpoint.model
+    layers = {
+        layer: layer_fields(
+            checkpoint.semantics(layer),
+            checkpoint.provenance[layer],
+            {target: (found.rank, found.components) for target, found in plan.targets.items()},
+        )
+        for layer, plan in checkpoint.layout.layers.items()
+    }
+    if model is not None:
+        base = _base_fields(model, checkpoint.layers)
+    else:
+        base = native.get("base") or {
+            "name": checkpoint.source.claims.get("base_model_name"),
+            "fingerprint": None,
+        }
+    if base["fingerprint"] is None:
+        notes.append(
+            "no base model was given, so the file has no fingerprint of its base; give the model to record it"
+        )
+    if "inferred from key names" in checkpoint.provenance.values():
+        notes.append(
+            "the semantics was inferred from key names, and the new file says so; give semantics to settle it"
+        )
+    kept = ("recipe", "figures", "licence", "fault", "initial_hashes")
+    config = {"format_version": FORMAT_VERSION, "base": base, "layers": layers}
+    config |= {key: native.get(key) for key in kept}
+    return Converted(_written(folder, config, _renamed(checkpoint), overwrite), tuple(notes))
+
+
+def _to_format_a(checkpoint: Checkpoint, folder: Path, overwrite: bool) -> Converted:
+    foreign = [layer for layer in checkpoint.layers if checkpoint.semantics(layer).rule != "rank_one_sum"]
+    if foreign:
+        raise NptVizError(
+            f"{checkpoint.path}: layer {foreign[0]} follows {checkpoint.semantics(foreign[0]).rule}, for which format A "
+            "has no keys; convert it to native"
+        )
+    plans = [plan for layer in checkpoint.layout.layers.values() for plan in layer.targets.values()]
+    base = (checkpoint.source.native or {}).get("base") or {}
+    config = {
+        "np_rank": max(plan.rank for plan in plans),
+        "num_ranks": max(plan.components for plan in plans),
+        "npt_layers": list(checkpoint.layers),
+        "base_model_name": base.get("name") or checkpoint.source.claims.get("base_model_name"),
+        "d_model": checkpoint.layout.d_model,
+        "d_ffn": checkpoint.layout.d_ffn,
+    }
+    with _new_folder(folder, overwrite) as new:
+        torch.save(_renamed(checkpoint), new / "npt_weights.pt")
+        (new / "config.json").write_text(_json(config, folder), encoding="utf-8")
+    described = "; ".join(sorted({_in_words(checkpoint.semantics(layer)) for layer in checkpoint.layers}))
+    return Converted(
+        folder,
+        (
+            f"format A carries no semantics: tell its reader {described}",
+            "format A carries no fingerprint of the base, no recipe and no figures; keep npt_config.json for them",
+        ),
+    )
+
+
+def _in_words(semantics: Semantics) -> str:
+    return f"attention {semantics.attention}, scale {semantics.scale:g}"
+
+
+def _renamed(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """All adapter tensors as stored, under native names and in native orientation."""
+    tensors = {}
+    for layer, plan in checkpoint.layout.layers.items():
+        for target, found in plan.targets.items():
+            count = len(next(iter(found.keys.values())))
+            for argument, names in native_keys(layer, target, plan.rule, count).items():
+                for name, key in zip(names, found.keys[argument], strict=True):
+                    tensor = checkpoint.source.store.read(key)
+                    turn = found.transposed != is_transposed(plan.rule)
+                    tensors[name] = tensor.T.contiguous() if turn else tensor.contiguous()
+    return tensors
+
+
+def _stored(adapter: LayerAdapter, dtype: Dtype) -> dict[str, Tensor]:
+    """An adapter's tensors as they go into the file."""
+    return {
+        name: tensor.to("cpu", getattr(torch, dtype)).contiguous().clone()
+        for name, tensor in named_tensors(adapter).items()
+    }
+
+
+def _base_fields(model: BaseModel, layers) -> dict:
+    return {
+        "name": model.name,
+        "d_model": model.d_model,
+        "d_ffn": model.d_ffn,
+        "n_layers": model.n_layers,
+        "fingerprint": model.fingerprint(layers),
+    }
+
+
+def _written(folder: Path, config: Mapping, tensors: Mapping[str, Tensor], overwrite: bool) -> Path:
+    text = _json(config, folder)
+    with _new_folder(folder, overwrite) as new:
+        save_file(dict(tensors), new / NATIVE_WEIGHTS, metadata={"format": "pt"})
+        (new / NATIVE_CONFIG).write_text(text, encoding="utf-8")
+    return folder
+
+
+def _json(config: Mapping, folder: Path) -> str:
+    try:
+        return json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise NptVizError(
+            f"{folder}: the config is not plain JSON ({error}); give numbers, strings and lists"
+        ) from None
+
+
+@contextmanager
+def _new_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
+    """A hidden sibling to write into; it takes the folder's name when the block ends, and vanishes when it fails."""
+    folder = folder.expanduser().absolute()
+    replaces = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if replaces and not overwrite:
+        raise NptVizError(f"{folder}: exists already; choose another name, or say that it may be overwritten")
+    if replaces and not (folder / NATIVE_CONFIG).is_file() and not (folder / "npt_weights.pt").is_file():
+        raise NptVizError(f"{folder}: is no checkpoint, so it is not overwritten; choose another name")
+    unique = uuid.uuid4().hex[:8]
+    new, old = (folder.with_name(f".{folder.name}.{unique}.{state}") for state in ("new", "old"))
+    try:
+        new.mkdir(parents=True)
+        yield new
+        if replaces:
+            _keep_other_files(folder, new)
+            folder.rename(old)
+        elif folder.exists():
+            folder.rmdir()
+        try:
+            new.rename(folder)
+        except BaseException:
+            if replaces:
+                old.rename(folder)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    except (
+        OSError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:  # The last two: torch's and safetensors' writers.
+        raise NptVizError(
+            f"{folder}: cannot be written ({getattr(error, 'strerror', None) or error}); nothing was left behind: "
+            "check the space and the permissions"
+        ) from None
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _keep_other_files(folder: Path, new: Path) -> None:
+    """Logs and samples beside an overwritten checkpoint stay."""
+    for entry in folder.iterdir():
+        if entry.name in (NATIVE_CONFIG, NATIVE_WEIGHTS, "npt_weights.pt", "config.json"):
+            continue
+        copy = shutil.copytree if entry.is_dir() else shutil.copy2
+        copy(entry, new / entry.name)
