@@ -15,12 +15,13 @@ from torch import Tensor
 from npt_viz.adapter import LayerAdapter, Target
 from npt_viz.adapter.semantics import Rule
 
+_NUMBER = r"\d{1,4}"
 _TARGET = r"(?:_(?P<target>gate|up|down))?"
 _A_ROLE = rf"(?P<role>W_down|W_a_up|W_b_up){_TARGET}(?:\.(?P<component>\d{1, 4}))?"
 _PATTERNS = {
     rf"layer_(?P<layer>\d{1, 4})_np\.{_A_ROLE}": "A",
     rf"model\.layers\.(?P<layer>\d{1, 4})\.np_component\.{_A_ROLE}": "A",
-    r"model\.layers\.(?P<layer>\d{1,4})\.adapter\."
+    rf"model\.layers\.(?P<layer>{_NUMBER})\.adapter\."
     rf"(?P<role>A_proj|B_model|B_ffn|B_proj|B_add|B_mult){_TARGET}\.weight": "B",
     rf"layer_(?P<layer>\d{1, 4})_(?P<role>A|B){_TARGET}": "C",
 }
