@@ -8,12 +8,12 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from npt_viz.errors import NptVizError
-from npt_viz.model.architecture import KNOWN, check_arithmetic, check_structure
 from npt_viz.model.base import BaseModel
 from npt_viz.model.gguf import dense_model, gguf_tokenizer
-from npt_viz.model.hub import cached_snapshot, downloaded_snapshot, has_all_weights
+from npt_viz.model.hub import Located
+from npt_viz.model.llama_type import KNOWN, check_arithmetic, check_structure
+from npt_viz.model.locating import located
 from npt_viz.model.memory import best_device, free_bytes, gigabytes, out_of_memory_explained
-from npt_viz.model.packaged import PACKAGED, Located, packaged_folder
 from npt_viz.model.progress import Progress, silent
 from npt_viz.model.quiet import quiet_transformers
 
@@ -40,9 +40,9 @@ def open_model(
     Raises NptVizError where the model is not there, cannot carry NPT layers, or does not fit.
     """
     name = str(name)
-    located = _located(name, progress)
+    found = located(name, progress)
     progress("reading the config", None)
-    config = _config(name, located)
+    config = _config(name, found)
     skeleton = _skeleton(name, config)
     check_structure(skeleton, name)
     wanted = _device(device)
@@ -50,58 +50,23 @@ def open_model(
     needed = sum(p.numel() for p in skeleton.parameters()) * dtype.itemsize
     placement = _placement(name, needed, wanted, is_choice=device == "auto")
     progress("loading the tokenizer", None)
-    tokenizer = _tokenizer(name, located)
+    tokenizer = _tokenizer(name, found)
     progress("loading the weights", None)
     advice = "close other models, choose a smaller dtype (bfloat16), or use device='map'"
     with out_of_memory_explained(f"{name} ({gigabytes(needed)} in {_word(dtype)})", advice):
-        hf = _weights(name, located, dtype, placement)
+        hf = _weights(name, found, dtype, placement)
         hf.eval().requires_grad_(False)
         if config.model_type not in KNOWN:
             check_arithmetic(hf, name)
     progress("ready", 1.0)
-    return BaseModel(hf=hf, tokenizer=tokenizer, name=name, source=located.source)
+    return BaseModel(hf=hf, tokenizer=tokenizer, name=name, source=found.source)
 
 
-def _located(name: str, progress: Progress) -> Located:
-    """The folder or .gguf file that a name means."""
-    path = Path(name).expanduser()
-    if name in PACKAGED and not path.exists():
-        return packaged_folder(name, progress)
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise NptVizError(f"{name}: there is no such file; give the path of a .gguf file")
-        return Located(path, "GGUF file, dequantised")
-    if path.is_dir():
-        _check_folder(path)
-        return Located(path, f"folder {path}")
-    if path.is_file():
-        raise NptVizError(f"{name} is a file; give the folder that holds config.json, or a .gguf file")
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise NptVizError(
-            f"{name}: there is no such folder; give a folder with config.json, or a hub id (owner/name)"
-        )
-    if snapshot := cached_snapshot(name):
-        return Located(snapshot, "hub cache")
-    return Located(downloaded_snapshot(name, progress), "hub, downloaded")
-
-
-def _check_folder(folder: Path) -> None:
-    if not (folder / "config.json").exists():
-        ggufs = sorted(folder.glob("*.gguf"))
-        hint = f"open {ggufs[0]} itself" if ggufs else "give a folder made by save_pretrained"
-        raise NptVizError(f"{folder} has no config.json, so it is no model folder; {hint}")
-    if not has_all_weights(folder):
-        raise NptVizError(
-            f"{folder} lacks model.safetensors or a shard that its index names; "
-            "npt_viz reads weights from safetensors only: copy the missing file, or save the model again"
-        )
-
-
-def _config(name: str, located: Located):
-    path = located.folder
+def _config(name: str, found: Located):
+    path = found.path
     try:
         with quiet_transformers():
-            if path.suffix == ".gguf":
+            if found.is_gguf:
                 return AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
             config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # Whatever a config may do to its reader: it is the user's file.
@@ -182,11 +147,11 @@ def _placement(name: str, needed: int, wanted: Placement, *, is_choice: bool) ->
     )
 
 
-def _tokenizer(name: str, located: Located):
-    path = located.folder
+def _tokenizer(name: str, found: Located):
+    path = found.path
     try:
         with quiet_transformers():
-            if path.suffix == ".gguf":
+            if found.is_gguf:
                 return gguf_tokenizer(path)
             return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # Its files are the user's, as with the config.
@@ -195,9 +160,9 @@ def _tokenizer(name: str, located: Located):
         ) from None
 
 
-def _weights(name: str, located: Located, dtype: torch.dtype, placement: Placement) -> nn.Module:
-    path = located.folder
-    if path.suffix == ".gguf":
+def _weights(name: str, found: Located, dtype: torch.dtype, placement: Placement) -> nn.Module:
+    path = found.path
+    if found.is_gguf:
         return dense_model(path, dtype).to(
             placement if isinstance(placement, torch.device) else best_device()
         )

@@ -15,10 +15,11 @@ import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+
+from filelock import FileLock
 
 from npt_viz.errors import NptVizError
-from npt_viz.model.hub import cached_snapshot
+from npt_viz.model.hub import Located, cached_snapshot
 from npt_viz.model.progress import Progress, silent
 
 
@@ -53,14 +54,6 @@ PACKAGED = {
 """Alias -> where its weights can come from."""
 
 CONVERTED = "packaged GGUF (Q4_1, dequantised)"
-
-
-class Located(NamedTuple):
-    """A folder with a model in it."""
-
-    folder: Path
-    source: str
-    """Where it comes from, in words."""
 
 
 class ModelNotHereError(NptVizError):
@@ -180,8 +173,6 @@ def _check_hash(file: Path, expected: str) -> None:
 
 def _converted(alias: str, gguf: Path, progress: Progress) -> Path:
     """The dense bf16 safetensors folder made from a GGUF: whole or not there, made by one process at a time."""
-    from filelock import FileLock
-
     folder = _converted_folder(alias)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
