@@ -17,15 +17,17 @@ from npt_viz.adapter.semantics import Rule
 
 _NUMBER = r"\d{1,4}"
 _TARGET = r"(?:_(?P<target>gate|up|down))?"
-_A_ROLE = rf"(?P<role>W_down|W_a_up|W_b_up){_TARGET}(?:\.(?P<component>\d{1, 4}))?"
+_A_ROLE = rf"(?P<role>W_down|W_a_up|W_b_up){_TARGET}(?:\.(?P<component>{_NUMBER}))?"
 _PATTERNS = {
-    rf"layer_(?P<layer>\d{1, 4})_np\.{_A_ROLE}": "A",
-    rf"model\.layers\.(?P<layer>\d{1, 4})\.np_component\.{_A_ROLE}": "A",
-    rf"model\.layers\.(?P<layer>{_NUMBER})\.adapter\."
-    rf"(?P<role>A_proj|B_model|B_ffn|B_proj|B_add|B_mult){_TARGET}\.weight": "B",
-    rf"layer_(?P<layer>\d{1, 4})_(?P<role>A|B){_TARGET}": "C",
+    re.compile(pattern): format_
+    for pattern, format_ in {
+        rf"layer_(?P<layer>{_NUMBER})_np\.{_A_ROLE}": "A",
+        rf"model\.layers\.(?P<layer>{_NUMBER})\.np_component\.{_A_ROLE}": "A",
+        rf"model\.layers\.(?P<layer>{_NUMBER})\.adapter\."
+        rf"(?P<role>A_proj|B_model|B_ffn|B_proj|B_add|B_mult){_TARGET}\.weight": "B",
+        rf"layer_(?P<layer>{_NUMBER})_(?P<role>A|B){_TARGET}": "C",
+    }.items()
 }
-_PATTERNS = {re.compile(pattern): format_ for pattern, format_ in _PATTERNS.items()}
 
 _BASE = re.compile(
     r"(model\.)?(embed_tokens|norm|layers\.\d+\.(self_attn|mlp|input_layernorm|post_attention_layernorm))\..+"
