@@ -41,7 +41,7 @@ def predictions(
     """
     n_lanes, n_tokens, _ = final.shape
     following = torch.cat([token_ids[1:], token_ids[:1]]).to(final.device)
-    vocab = model.config.vocab_size
+    vocab = int(model.config.vocab_size)
     top_k = min(top_k, vocab)
     step = max(1, CHUNK_ELEMENTS // (n_lanes * vocab))
     chunks = []

@@ -62,14 +62,18 @@ def logit_change(
 ) -> Float[Tensor, "vocab"]:
     """First-order change of the logits when `added` joins the residual stream `stream` before the final norm.
 
-    Exact derivative (forward mode) of unembedding(norm(x)) at x = stream in the direction `added`.
+    The exact derivative of unembedding(norm(x)) at x = stream in the direction `added`.
     """
     norm, unembedding = model.backbone.norm, model.unembedding
-    dtype, device = norm.weight.dtype, norm.weight.device
-    change = torch.func.jvp(
-        lambda x: unembedding(norm(x)), (stream.to(device, dtype),), (added.to(device, dtype),)
-    )[1]
-    return change.float()
+    home = norm.weight
+    with torch.enable_grad():
+        x = stream.detach().to(home).requires_grad_(True)
+        normed = norm(x)
+        # A derivative along a direction is the derivative of the vector-Jacobian product, which is linear.
+        weights = torch.zeros_like(normed, requires_grad=True)
+        (pulled_back,) = torch.autograd.grad(normed, x, weights, create_graph=True)
+        (along,) = torch.autograd.grad(pulled_back, weights, added.to(home))
+    return (unembedding(along) - unembedding(torch.zeros_like(along))).float()
 
 
 def _entries(model, logits, top, *, largest):
