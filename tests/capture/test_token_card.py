@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import specimen, tiny_model
+from conftest import specimen
 from test_inspection import PROMPT, Adapters, attention_of, ids_of, streams
 
 from npt_viz.capture.inspection import inspect
@@ -33,17 +33,16 @@ def test_the_units_moved_most_are_those_of_the_dense_update(tiny_llama):
     assert card.effective_units == pytest.approx(shared.item(), rel=1e-3)
 
 
-def test_logit_changes_are_the_derivative_of_the_real_logits():
-    model = tiny_model(dtype=torch.float64)
-    stream = forward_pass(model, ids_of(model)).stream[0, -1]
-    added = torch.randn(model.d_model, dtype=torch.float64)
-
-    def logits(x):
-        return model.hf.lm_head(model.backbone.norm(x))
-
-    step = 1e-2  # The norm works in float32 inside, whatever the model's dtype.
-    expected = (logits(stream + step * added) - logits(stream - step * added)) / (2 * step)
-    torch.testing.assert_close(logit_change(model, added, stream), expected.float(), rtol=1e-3, atol=1e-3)
+def test_logit_changes_are_the_hand_derivative_of_rms_norm_and_unembedding(tiny_llama):
+    x = forward_pass(tiny_llama, ids_of(tiny_llama)).stream[0, -1].double()
+    d = torch.randn(tiny_llama.d_model, dtype=torch.float64)
+    norm = tiny_llama.backbone.norm
+    rms = (x.square().mean() + norm.variance_epsilon).sqrt()
+    along = norm.weight.double() * (d / rms - x * (x @ d) / (len(x) * rms**3))
+    expected = tiny_llama.hf.lm_head.weight.double() @ along
+    torch.testing.assert_close(
+        logit_change(tiny_llama, d.float(), x.float()), expected.float(), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_promoted_tokens_are_those_whose_logit_really_rises(tiny_llama):
