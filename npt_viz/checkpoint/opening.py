@@ -110,7 +110,7 @@ class Checkpoint:
                 self._adapters[layer] = self._read(layer)
             self._adapters.move_to_end(layer)
             # Live adapters exist nowhere else.
-            while self.path is not None and len(self._adapters) > 1 and self._cached_bytes() > CACHE_BYTES:
+            while self.path is not None and len(self._adapters) > 1 and self.cached_bytes() > CACHE_BYTES:
                 self._adapters.popitem(last=False)
             return self._adapters[layer]
 
@@ -179,7 +179,8 @@ class Checkpoint:
             )
         return tensor
 
-    def _cached_bytes(self) -> int:
+    def cached_bytes(self) -> int:
+        """Memory that the float32 adapters take now."""
         return sum(4 * p.numel() for adapter in self._adapters.values() for p in adapter.parameters())
 
 
