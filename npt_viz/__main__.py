@@ -1,0 +1,46 @@
+"""`python -m npt_viz`: exit status 0 ok, 1 the input is bad, 2 wrong usage, 130 stopped."""
+
+import pkgutil
+import sys
+from importlib import import_module
+
+import typer
+
+from npt_viz import commands
+from npt_viz.errors import NptVizError
+
+
+def command_line() -> typer.Typer:
+    """One command for every module of npt_viz.commands."""
+    app = typer.Typer(
+        name="npt_viz",
+        help="See, train, compare and edit NPT layers. JSON goes to stdout, messages to stderr.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    for found in pkgutil.iter_modules(commands.__path__):
+        if not found.name.startswith("_"):
+            module = import_module(f"npt_viz.commands.{found.name}")
+            app.command(found.name, short_help=module.__doc__)(module.run)
+    return app
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a glyph shows a question mark and not a traceback.
+        stream.reconfigure(errors="replace")
+    try:
+        command_line()(arguments, prog_name="npt_viz")
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+    except NptVizError as error:
+        print(f"npt_viz: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

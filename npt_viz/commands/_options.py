@@ -1,0 +1,74 @@
+"""The options that several commands share, and the readers of those that hold lists."""
+
+from typing import Annotated, Literal
+
+import typer
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        metavar="M",
+        help="Base model: smollm2-135m, a hub id, a folder or a .gguf file.",
+        show_default=False,
+    ),
+]
+Checkpoint = Annotated[
+    str,
+    typer.Option("--checkpoint", metavar="C", help="NPT checkpoint: a file or a folder.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
+Dtype = Annotated[
+    Literal["auto", "float32", "bfloat16", "float16"],
+    typer.Option("--dtype", help="Of the base model; auto is float32 on the CPU, else the model's own."),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", help="auto, cpu, cuda, cuda:1, mps, or map to spread the model over all of them."
+    ),
+]
+Semantics = Annotated[
+    str | None,
+    typer.Option("--semantics", help="Read the weights as this variant (N1 … T1), whatever the file says."),
+]
+Positions = Annotated[
+    Literal["deployed", "trained"],
+    typer.Option("--positions", help="deployed has RoPE; trained has none, as in the public training code."),
+]
+Layers = Annotated[
+    str, typer.Option("--layers", metavar="3,15", help="Layers, with commas.", show_default=False)
+]
+AllLayers = Annotated[
+    str | None,
+    typer.Option("--layers", metavar="3,15", help="NPT layers that run; all of them by default."),
+]
+
+
+def numbers(option: str, text: str) -> list[int]:
+    """The whole numbers in "3,15"."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no list of whole numbers such as 3,15", param_hint=option
+        ) from None
+
+
+def words(text: str) -> list[str]:
+    """The words in "gate,up"."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def weights(option: str, text: str) -> dict[str, float]:
+    """The weights in "direct=1,orthogonality=0.01"; a name alone weighs 1."""
+    found = {}
+    for part in words(text):
+        name, _, weight = part.partition("=")
+        try:
+            found[name.strip()] = float(weight or 1)
+        except ValueError:
+            raise typer.BadParameter(
+                f"{part!r} is no name=number such as direct=1", param_hint=option
+            ) from None
+    return found

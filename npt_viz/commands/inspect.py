@@ -1,0 +1,145 @@
+"""What the modulation does at every token of one prompt."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from npt_viz.commands._options import (
+    AllLayers,
+    AsJson,
+    Checkpoint,
+    Device,
+    Dtype,
+    Model,
+    Positions,
+    Semantics,
+    numbers,
+)
+from npt_viz.commands._output import print_json, progress, say, table
+
+COLUMNS = {
+    "scalar": "scalar",
+    "update_norm": "‖ΔW‖",
+    "gate_change": "change",
+    "relative_error": "error",
+    "cosine": "cosine",
+    "magnitude_ratio": "ratio",
+    "recovered": "recovered",
+}
+"""What the table shows of a layer, and its heading."""
+
+
+def run(
+    model: Model,
+    checkpoint: Checkpoint,
+    prompt: Annotated[str, typer.Option("--prompt", help="The text, taken as it is.", show_default=False)],
+    layers: AllLayers = None,
+    mode: Annotated[
+        Literal["local", "propagated"],
+        typer.Option(
+            "--mode", help="local feeds every layer the base model's h and a; propagated runs the NPT model."
+        ),
+    ] = "local",
+    positions: Positions = "deployed",
+    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Rows of the next-token tables.")] = 10,
+    chat: Annotated[bool, typer.Option("--chat", help="Put the prompt into the chat template.")] = False,
+    bos: Annotated[
+        Literal["auto", "yes", "no"],
+        typer.Option("--bos", help="Beginning-of-sequence token; auto is what the tokenizer does."),
+    ] = "auto",
+    semantics: Semantics = None,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Run one prompt through the base model and the NPT model, and compare them token by token."""
+    wanted = None if layers is None else numbers("--layers", layers)
+    import npt_viz
+    from npt_viz.model.memory import out_of_memory_explained
+
+    base = npt_viz.open_model(model, dtype=dtype, device=device, progress=progress)
+    opened = npt_viz.open_checkpoint(checkpoint, base, semantics)
+    with out_of_memory_explained("this inspection", "shorten the prompt, or choose fewer --layers"):
+        inspection = npt_viz.inspect(
+            base,
+            opened,
+            prompt,
+            layers=wanted,
+            mode=mode,
+            positions=positions,
+            top_k=top_k,
+            chat=chat,
+            bos={"auto": "auto", "yes": True, "no": False}[bos],
+        )
+    if as_json:
+        print_json(inspection_json(inspection))
+    else:
+        print(in_words(inspection))
+    for note in inspection.notes:
+        say(f"note: {note}")
+
+
+def inspection_json(inspection) -> dict:
+    """An Inspection as plain columns, in the order of the tokens; NaN becomes null when it is printed."""
+    columns = ("relative_error", "cosine", "magnitude_ratio", "recovered", "hidden_norm", "attention_norm")
+    by_target = ("scalars", "update_norms", "component_norms", "changes")
+    layers = {
+        layer: {
+            "variant": found.variant,
+            "targets": found.targets,
+            "scalar": found.scalar,
+            "update_norm": found.update_norm,
+            "gate_change": found.gate_change,
+            **{name: getattr(found, name) for name in (*columns, *by_target)},
+        }
+        for layer, found in inspection.layers.items()
+    }
+    whole = ("prompt", "model", "checkpoint", "mode", "positions", "tokens", "token_ids", "is_sink")
+    predicted = ("kl", "nll_base", "nll_npt", "nll_change")
+    return {
+        **{name: getattr(inspection, name) for name in (*whole, *predicted)},
+        "token_kinds": [piece.kind for piece in inspection.pieces],
+        "token_texts": [piece.raw for piece in inspection.pieces],
+        "layers": layers,
+        "base_top": _top(inspection.base_top),
+        "npt_top": _top(inspection.npt_top),
+        "notes": inspection.notes,
+    }
+
+
+def _top(table) -> list | None:
+    """For every token its [glyph, id, probability] rows, most probable first."""
+    return None if table is None else [table.rows(i) for i in range(len(table))]
+
+
+def in_words(inspection) -> str:
+    """An Inspection for a terminal: a table a layer, then the predictions."""
+    parts = [
+        f"{inspection.checkpoint} on {inspection.model}, {inspection.mode}, positions as {inspection.positions}, "
+        f"{len(inspection.pieces)} tokens"
+    ]
+    for layer, found in inspection.layers.items():
+        columns = [found.values(name) for name in COLUMNS]
+        rows = [
+            (i, piece.glyph + (" (sink)" if inspection.is_sink[i] else ""), *(float(c[i]) for c in columns))
+            for i, piece in enumerate(inspection.pieces)
+        ]
+        parts.append(f"layer {layer} ({found.variant})\n" + table(("#", "token", *COLUMNS.values()), rows))
+    if inspection.kl is not None:
+        rows = [
+            (
+                i,
+                piece.glyph,
+                float(inspection.kl[i]),
+                _best(inspection.base_top, i),
+                _best(inspection.npt_top, i),
+            )
+            for i, piece in enumerate(inspection.pieces)
+        ]
+        parts.append("next token\n" + table(("#", "after", "KL nats", "base", "NPT"), rows))
+    return "\n\n".join(parts)
+
+
+def _best(top, token: int) -> str:
+    glyph, _, probability = top.rows(token)[0]
+    return f"{glyph} {probability:.2f}"

@@ -1,0 +1,143 @@
+"""Train NPT layers on activations of the base model, and save them."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from npt_viz.commands._options import AsJson, Device, Dtype, Layers, Model, Positions, numbers, weights, words
+from npt_viz.commands._output import print_json, progress, say
+from npt_viz.errors import NptVizError
+
+
+def run(
+    model: Model,
+    layers: Layers,
+    targets: Annotated[str, typer.Option("--targets", metavar="gate,up,down")] = "gate,up",
+    rank: Annotated[int, typer.Option("--rank", help="Width of the bottleneck.")] = 64,
+    components: Annotated[int, typer.Option("--components", help="Rank-1 updates a token (num_ranks).")] = 1,
+    variant: Annotated[
+        str | None,
+        typer.Option("--variant", help="Forward pass of a named variant (N1 … T1); N1's by default."),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="C", help="Continue this checkpoint; it decides layers, targets and rank."
+        ),
+    ] = None,
+    losses: Annotated[
+        str, typer.Option("--losses", metavar="direct=1,…", help="Loss terms and their weights.")
+    ] = "direct=1",
+    steps: Annotated[int, typer.Option("--steps")] = 1500,
+    text: Annotated[
+        str | None,
+        typer.Option("--text", metavar="FILE", help=".txt or .jsonl; text sampled from SmolLM2 by default."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Peak of the schedule.")] = 3e-3,
+    batch_tokens: Annotated[int, typer.Option("--batch-tokens", help="Tokens a step.")] = 256,
+    positions: Positions = "deployed",
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="DIR", help="Folder for the checkpoint.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier checkpoint in DIR.")
+    ] = False,
+    stored: Annotated[
+        Literal["float32", "bfloat16", "float16"], typer.Option("--save-dtype", help="Of the saved weights.")
+    ] = "float32",
+    licence: Annotated[str, typer.Option("--licence", help="Written into the checkpoint.")] = "not stated",
+    fault: Annotated[
+        str | None, typer.Option("--fault", help="What is wrong with it, for a deliberately bad specimen.")
+    ] = None,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Train adapters and report the share of the attention effect they recover on held-out text."""
+    chosen, terms = numbers("--layers", layers), weights("--losses", losses)
+    _check_free(out, overwrite)
+    import npt_viz
+    from npt_viz.model.memory import out_of_memory_explained
+    from npt_viz.texts import bundled_texts, texts_from_file
+
+    texts = texts_from_file(text) if text else bundled_texts()
+    base = npt_viz.open_model(model, dtype=dtype, device=device, progress=progress)
+    if start is not None:
+        begin = npt_viz.open_checkpoint(start, base)
+    else:
+        begin = _spec(chosen, words(targets), rank, components, variant)
+    with out_of_memory_explained("this training", "use fewer --layers, less text, or fewer --batch-tokens"):
+        say("capturing activations of the base model")
+        settings = {"learning_rate": learning_rate, "batch_tokens": batch_tokens, "positions": positions}
+        training = npt_viz.train(base, begin, texts, terms, steps=steps, seed=seed, **settings)
+        last = followed(training, steps)
+    summary = {
+        "heldout_recovered": _mean(found.recovered for found in last.heldout.values()),
+        "steps": last.number,
+        "seconds": last.seconds,
+        "layers": {layer: asdict(found) for layer, found in last.heldout.items()},
+        "out": out,
+    }
+    if out is None:
+        say("nothing was saved: there is no --out")
+    else:
+        recipe = {**asdict(training.recipe), "losses": terms, "text": text or "bundled sample", "from": start}
+        recipe |= {"train_tokens": training.corpus.n_train, "heldout_tokens": training.corpus.n_heldout}
+        npt_viz.save_checkpoint(
+            out,
+            training.adapters,
+            base,
+            recipe=recipe,
+            figures={"heldout": summary["layers"], "seconds": last.seconds},
+            licence=licence,
+            dtype=stored,
+            fault=fault,
+            initial=training.initial,
+            overwrite=overwrite,
+        )
+        say(f"saved in {out}")
+    if as_json:
+        print_json(summary)
+    else:
+        for layer, found in last.heldout.items():
+            print(
+                f"layer {layer}: {found.recovered:.3f} of the attention effect recovered on {found.n_tokens} tokens"
+            )
+
+
+def followed(training, steps: int):
+    """The last step of a training; evaluations go to stderr on the way."""
+    last = None
+    for last in training:
+        progress(f"step {last.number}, loss {last.total:.4f}", last.number / steps)
+        if last.heldout is not None:
+            recovered = ", ".join(f"{layer}: {found.recovered:.3f}" for layer, found in last.heldout.items())
+            say(f"step {last.number}: loss {last.total:.4f}, recovered on held-out text {recovered}")
+    return last
+
+
+def _spec(layers: list[int], targets: list[str], rank: int, components: int, variant: str | None):
+    from npt_viz import AdapterSpec
+    from npt_viz.adapter import VARIANTS, Semantics
+
+    if variant is not None and variant not in VARIANTS:
+        raise NptVizError(f"variant {variant!r} does not exist; choose one of {', '.join(VARIANTS)}")
+    semantics = VARIANTS[variant].semantics if variant else Semantics()
+    return AdapterSpec(
+        layers=tuple(layers), targets=tuple(targets), rank=rank, components=components, semantics=semantics
+    )
+
+
+def _check_free(out: str | None, overwrite: bool) -> None:
+    """Before minutes of training, and not after them."""
+    if out is not None and not overwrite and Path(out).exists() and any(Path(out).iterdir()):
+        raise NptVizError(f"{out} is not empty; choose another --out, or add --overwrite")
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return sum(found) / len(found)
