@@ -53,7 +53,8 @@ def open_source(path: str | Path) -> Source:
     """
     files, notes = _weights_files(Path(path).expanduser())
     folder = files[0].parent
-    native = _json(folder / NATIVE_CONFIG) if files[0].name == NATIVE_WEIGHTS else None
+    is_native = files[0].name == NATIVE_WEIGHTS and (folder / NATIVE_CONFIG).is_file()
+    native = _json(folder / NATIVE_CONFIG) if is_native else None
     store, embedded, left_over = _opened(files)
     scale = (embedded or {}).get("modulation_scale")
     if scale is None and any(".adapter." in name for name in store.infos):
@@ -62,14 +63,15 @@ def open_source(path: str | Path) -> Source:
         raise NptVizError(
             f"{files[0]}: modulation_scale is {scale!r}, not a finite number; correct its config"
         )
+    claims, complaint = ({}, ()) if native is not None or embedded else _claims(folder)
     return Source(
         path=folder if native is not None or len(files) > 1 else files[0],
         store=store,
         native=native,
-        claims=embedded or ({} if native is not None else _claims(folder)),
+        claims=embedded or claims,
         scale=scale,
         left_over=left_over,
-        notes=notes,
+        notes=notes + complaint,
     )
 
 
@@ -178,7 +180,10 @@ def _opened(files: list[Path]) -> tuple[TensorStore, Mapping | None, tuple[str, 
     if start == b"version https://git-":
         raise NptVizError(f"{file}: is a Git LFS pointer, not the weights; run `git lfs pull`")
     if len(files) > 1 or is_safetensors(file) or file.suffix == ".safetensors":
-        return SafetensorsStore(files), None, ()
+        store = SafetensorsStore(files)
+        if len(files) > 1:
+            _check_complete(store, file.parent / _SHARD_INDEX)
+        return store, None, ()
     content = read_torch_file(file)
     if not isinstance(content, dict):
         raise NptVizError(
@@ -195,6 +200,15 @@ def _opened(files: list[Path]) -> tuple[TensorStore, Mapping | None, tuple[str, 
     return MappingStore(tensors, [file]), embedded, left_over
 
 
+def _check_complete(store: TensorStore, index: Path) -> None:
+    missing = [name for name in _json(index)["weight_map"] if name not in store.infos]
+    if missing:
+        raise NptVizError(
+            f"{index}: lists {missing[0]}, which is in none of the shards ({len(missing)} missing); "
+            "copy the whole folder again"
+        )
+
+
 def _trained_scale(file: Path) -> object:
     """modulation_scale, which format B writes only into training_info.pt."""
     if not file.is_file():
@@ -209,15 +223,16 @@ def _trained_scale(file: Path) -> object:
     return None
 
 
-def _claims(folder: Path) -> Mapping[str, object]:
-    """config.json beside the weights, or of the run directory that they belong to."""
-    places = [folder]
-    if folder.parent.name == "checkpoints":
-        places.append(folder.parent.parent)
-    for place in places:
+def _claims(folder: Path) -> tuple[Mapping[str, object], tuple[str, ...]]:
+    """config.json beside the weights, or of the run directory that they belong to; a damaged one is only a note."""
+    run = [folder.parent.parent] if folder.parent.name == "checkpoints" else []
+    for place in (folder, *run):
         if (place / "config.json").is_file():
-            return _json(place / "config.json")
-    return {}
+            try:
+                return _json(place / "config.json"), ()
+            except NptVizError as error:
+                return {}, (str(error),)
+    return {}, ()
 
 
 def _json(file: Path) -> dict:
