@@ -10,7 +10,8 @@ from npt_viz.errors import NptVizError
 
 if TYPE_CHECKING:
     from npt_viz.capture.inspection import inspect
-    from npt_viz.checkpoint import convert, open_checkpoint, save_checkpoint
+    from npt_viz.capture.probe import open_checkpoint
+    from npt_viz.checkpoint import convert, save_checkpoint
     from npt_viz.model.opening import open_model
     from npt_viz.model.packaged import fetch_packaged
     from npt_viz.training.spec import AdapterSpec
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "open_model": "npt_viz.model.opening",
     "fetch_packaged": "npt_viz.model.packaged",
-    "open_checkpoint": "npt_viz.checkpoint",
+    "open_checkpoint": "npt_viz.capture.probe",
     "save_checkpoint": "npt_viz.checkpoint",
     "convert": "npt_viz.checkpoint",
     "inspect": "npt_viz.capture.inspection",

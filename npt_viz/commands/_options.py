@@ -30,7 +30,10 @@ Device = Annotated[
 ]
 Semantics = Annotated[
     str | None,
-    typer.Option("--semantics", help="Read the weights as this variant (N1 … T1), whatever the file says."),
+    typer.Option(
+        "--semantics",
+        help="Read the weights as N1 … T1, or attention as withheld, beside or standard; probe asks the weights.",
+    ),
 ]
 Positions = Annotated[
     Literal["deployed", "trained"],

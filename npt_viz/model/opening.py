@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -161,27 +162,29 @@ def _tokenizer(name: str, found: Located):
 
 
 def _weights(name: str, found: Located, dtype: torch.dtype, placement: Placement) -> nn.Module:
-    path = found.path
-    if found.is_gguf:
-        return dense_model(path, dtype).to(
-            placement if isinstance(placement, torch.device) else best_device()
-        )
     is_mapped = not isinstance(placement, torch.device)
-    with quiet_transformers():
-        hf, report = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=dtype,
-            device_map=placement if is_mapped else None,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+    if found.is_gguf:
+        return dense_model(found.path, dtype).to(best_device() if is_mapped else placement)
+    try:
+        with quiet_transformers():
+            hf, report = AutoModelForCausalLM.from_pretrained(
+                found.path,
+                dtype=dtype,
+                device_map=placement if is_mapped else None,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+    except (SafetensorError, OSError, ValueError) as error:
+        raise NptVizError(
+            f"{name}: its weights cannot be read ({_first_line(error)}); copy or fetch its files again"
+        ) from None
     faults = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if faults:
         # transformers would fill them with random numbers and carry on.
         raise NptVizError(
-            f"{name}: {len(faults)} weights are missing from its files or have another shape, the first is "
-            f"{faults[0]}; the download may be incomplete: fetch it again"
+            f"{name}: {len(faults)} of its weights are missing or have another shape, the first is {faults[0]}; "
+            "copy or fetch its files again"
         )
     return hf if is_mapped else hf.to(placement)
 
