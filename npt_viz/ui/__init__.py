@@ -1,0 +1,45 @@
+"""What a page is made of. Nothing here imports torch before a model is opened.
+
+A page is `require_app()`, then controls, one cached call, pictures. `inspect_page` draws the head that all Inspect
+pages share and returns the View to draw; `opened` has the cached calls.
+"""
+
+from npt_viz.ui import answers, opened, state, trust
+from npt_viz.ui.card import pinned_token
+from npt_viz.ui.charts import chart, layer_token_map, profile, window_note
+from npt_viz.ui.export import downloads
+from npt_viz.ui.guarded import guarded, problem
+from npt_viz.ui.head import inspect_page, inspected, page_title, strip, theme, view_of
+from npt_viz.ui.nav import pages, require_app
+from npt_viz.ui.sidebar import asked, sidebar, source
+from npt_viz.ui.text import code, plain
+from npt_viz.ui.view import View
+
+__all__ = [
+    "View",
+    "answers",
+    "asked",
+    "chart",
+    "code",
+    "downloads",
+    "guarded",
+    "inspect_page",
+    "inspected",
+    "layer_token_map",
+    "opened",
+    "page_title",
+    "pages",
+    "pinned_token",
+    "plain",
+    "problem",
+    "profile",
+    "require_app",
+    "sidebar",
+    "source",
+    "state",
+    "strip",
+    "theme",
+    "trust",
+    "view_of",
+    "window_note",
+]

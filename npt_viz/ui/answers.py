@@ -1,0 +1,57 @@
+"""Answers in one sentence, computed from results; token text is in code spans, safe as Markdown."""
+
+import numpy as np
+
+from npt_viz.figures.theme import number
+from npt_viz.results.inspection import Inspection
+from npt_viz.ui.text import code
+from npt_viz.ui.view import View
+
+
+def tokens(view: View) -> str:
+    """What the modulation of one layer achieves on this prompt, and where the prediction moves most."""
+    return f"{_achieved(view)} {_moved(view.run)}".strip()
+
+
+def typical(values: np.ndarray, left_out: np.ndarray) -> tuple[float, int]:
+    """(median, how many tokens it is of): finite values of the tokens that count."""
+    kept = np.asarray(values)[~left_out]
+    kept = kept[np.isfinite(kept)]
+    return (float(np.median(kept)), len(kept)) if len(kept) else (float("nan"), 0)
+
+
+def _achieved(view: View) -> str:
+    found, layer = view.run.layers[view.layer], view.layer
+    recovered, n = typical(found.recovered, view.left_out)
+    if n == 0:
+        # Where the attention path is the base model's, there is nothing to recover.
+        change, n = typical(found.gate_change, view.left_out)
+        return (
+            f"Layer {layer} keeps the base model's attention; its modulation moves the gate by "
+            f"**{change:.0%}** of its size ({_median_of(n, view)})."
+        )
+    if recovered < -0.005:
+        return (
+            f"Layer {layer} is **worse than no modulation**: its squared error is {1 - recovered:.2f} times that of "
+            f"leaving attention out ({_median_of(n, view)})."
+        )
+    return f"Layer {layer} recovers **{max(recovered, 0):.0%}** of what attention does on this prompt ({_median_of(n, view)})."
+
+
+def _moved(run: Inspection) -> str:
+    if run.kl is None or not np.isfinite(run.kl).any():
+        return ""
+    # Sinks count here: a prediction is a prediction.
+    token = int(np.nanargmax(run.kl))
+    layers = [str(layer) for layer in run.layers]
+    which = f"layer {layers[0]}" if len(layers) == 1 else f"layers {', '.join(layers)} together"
+    return (
+        f"With {which} run for real, the prediction moves most after {code(run.tokens[token])} "
+        f"(KL **{number(run.kl[token])}** nats)."
+    )
+
+
+def _median_of(n: int, view: View) -> str:
+    sinks = int(view.left_out.sum())
+    left_out = ["", ", sink left out"][sinks] if sinks < 2 else f", {sinks} sinks left out"
+    return f"{view.asked.mode}, median over {n} token{'s' * (n != 1)}{left_out}"

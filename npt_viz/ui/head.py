@@ -1,0 +1,156 @@
+"""The head of every Inspect page: title, controls, the answer in one sentence, the token strip with the pin."""
+
+from collections.abc import Callable
+
+import numpy as np
+import streamlit as st
+
+from npt_viz.figures.theme import Theme
+from npt_viz.results.inspection import METRICS, TOKEN_METRICS, Inspection
+from npt_viz.ui import opened, state
+from npt_viz.ui.loading import ready
+from npt_viz.ui.opened import Asked
+from npt_viz.ui.sidebar import asked
+from npt_viz.ui.strip import token_strip
+from npt_viz.ui.text import plain
+from npt_viz.ui.view import ALL_METRICS, View
+
+
+def inspect_page(title: str, question: str, answer: Callable[[View], str]) -> View:
+    """Draw the head and return what to look at; waits for the model after the title is on the screen.
+
+    answer: one sentence about what is seen, as safe Markdown.
+    """
+    page_title(title, question)
+    controls = st.container()
+    wanted, run, layers = inspected()
+    with controls:
+        _controls(run, layers)
+    view = view_of(wanted, run)
+    st.markdown(answer(view))
+    for note in run.notes:
+        st.caption(plain(note))
+    strip(view)
+    return view
+
+
+def page_title(title: str, question: str) -> None:
+    """The page's name and the one question that it answers."""
+    st.html(f'<div class="npt-title"><h1>{title}</h1><span>{question}</span></div>')
+
+
+def inspected() -> tuple[Asked, Inspection, list[int]]:
+    """(the question, its result, all layers of the checkpoint); shows what it waits for."""
+    place = st.empty()
+    with place.container():
+        wanted = asked()
+        ready(wanted.source)
+        layers = [each.layer for each in opened.load_report(wanted.source).layers]
+        wanted = _with_layers(wanted, layers)
+        run = opened.inspection(wanted)
+    place.empty()
+    st.session_state["_pass_size"] = len(run.pieces), len(run.layers)
+    return wanted, run, layers
+
+
+def view_of(wanted: Asked, run: Inspection) -> View:
+    """The shared state as a view of this run; what does not fit the run is replaced by a choice of ours."""
+    here = st.session_state
+    if here["layer"] not in run.layers:
+        here["layer"] = max(run.layers)
+    if here["tok"] is not None and not 0 <= here["tok"] < len(run.pieces):
+        here["tok"] = None
+    metric = here["metric"] if here["metric"] in metrics_of(run) else "recovered"
+    token = here["tok"] if here["tok"] is not None else most_moved(run)
+    return View(wanted, run, here["layer"], token, metric, here["sinks"], theme())
+
+
+def metrics_of(run: Inspection) -> list[str]:
+    """The columns that this run can be coloured by."""
+    return [name for name in ALL_METRICS if name in METRICS or run.kl is not None]
+
+
+def most_moved(run: Inspection) -> int:
+    """The token that a page begins with: where the prediction moves most, or the last one."""
+    if run.kl is None or not np.isfinite(run.kl).any():
+        return len(run.pieces) - 1
+    return int(np.nanargmax(run.kl))
+
+
+def theme() -> Theme:
+    """The browser's theme; light where it is not known."""
+    return "dark" if st.context.theme.type == "dark" else "light"
+
+
+def strip(view: View) -> None:
+    """The prompt, coloured; a click pins a token for every page."""
+    run = view.run
+    columns = {m.label: run.layers[view.layer].values(name) for name, m in METRICS.items()}
+    if run.kl is not None:
+        columns |= {m.label: getattr(run, name) for name, m in TOKEN_METRICS.items()}
+        columns |= {"next, base": _first(run.base_top), "next, NPT": _first(run.npt_top)}
+    token_strip(
+        run.pieces,
+        view.layer_values,
+        view.scale,
+        key="strip",
+        pinned=view.token,
+        on_pin=state.pin,
+        left_out=view.left_out,
+        columns=columns,
+    )
+
+
+def _first(top) -> list[str]:
+    return [f"{row[0]} {p:.2f}" for row, p in zip(top.glyphs, top.probabilities[:, 0], strict=True)]
+
+
+def _with_layers(wanted: Asked, layers: list[int]) -> Asked:
+    """Layers that exist; every layer switched on is the same question as no choice."""
+    here = st.session_state
+    for layer in {*(wanted.layers or ()), here["layer"]} - {None, *layers}:
+        st.warning(
+            f"Layer {layer} is no NPT layer of this checkpoint, which has {', '.join(map(str, layers))}."
+        )
+    chosen = sorted(set(wanted.layers or ()) & set(layers))
+    if chosen != here["on"]:
+        here["on"] = chosen
+    return wanted._replace(layers=None if len(chosen) in (0, len(layers)) else tuple(chosen))
+
+
+def _controls(run: Inspection, layers: list[int]) -> None:
+    here = st.session_state
+    if here["layer"] not in run.layers:
+        here["layer"] = max(run.layers)
+    if here["metric"] not in metrics_of(run):
+        here["metric"] = "recovered"
+    place = st.columns([1.2, 2, 4, 1.4], vertical_alignment="bottom")
+    place[0].selectbox(
+        "Layer",
+        sorted(run.layers),
+        key="layer",
+        format_func=lambda layer: f"{layer} · {run.layers[layer].variant}",
+        persist_state="session",
+    )
+    place[1].selectbox(
+        "Colour",
+        metrics_of(run),
+        key="metric",
+        format_func=lambda name: ALL_METRICS[name].label,
+        persist_state="session",
+        help="What the colours of the strip and the map show; the tooltip of a token has all of them.",
+    )
+    place[2].pills(
+        "Layers that run as NPT",
+        layers,
+        selection_mode="multi",
+        key="on",
+        persist_state="session",
+        help="None chosen: all. A layer that is off runs as in the base model.",
+    )
+    place[3].toggle(
+        "Count sinks",
+        key="sinks",
+        persist_state="session",
+        help="Let attention sinks count in colours and medians. Their residual norm dwarfs the other tokens'.",
+    )

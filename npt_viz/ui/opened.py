@@ -1,0 +1,157 @@
+"""What is open, and what was computed from it, cached by plain values.
+
+Everything that changes an answer is part of `Asked`: a changed file is a new key, an unchanged one is the same, and
+all sessions share one model. Torch is imported inside the functions, so that a page paints before it is loaded.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import streamlit as st
+
+from npt_viz.errors import NptVizError
+from npt_viz.results.inspection import Inspection
+from npt_viz.results.load_report import LoadReport
+from npt_viz.results.parity import Parity
+from npt_viz.results.token_card import TokenCard
+from npt_viz.ui.nav import ROOT
+
+
+class Source(NamedTuple):
+    """A base model and a checkpoint, as plain values."""
+
+    model: str
+    model_stamp: str
+    checkpoint: str
+    checkpoint_stamp: str
+    semantics: str
+    """A variant's name; empty for what the file says or its key names imply."""
+
+
+class Asked(NamedTuple):
+    """One question: what to run on which prompt, as plain values."""
+
+    source: Source
+    prompt: str
+    layers: tuple[int, ...] | None
+    """NPT layers that are switched on; None for all."""
+    mode: str
+    positions: str
+    chat: bool
+    bos: str
+
+    @property
+    def encoding(self) -> dict:
+        """As npt_viz.inspect takes it."""
+        return {"chat": self.chat, "bos": {"yes": True, "no": False}.get(self.bos, "auto")}
+
+
+def stamp(path: str) -> str:
+    """Changes when a file, or a file directly in a folder or its checkpoints/, changes; empty where nothing is there."""
+    where = located(path)
+    if not where.exists():
+        return ""
+    files = [where] if where.is_file() else sorted(p for p in where.glob("**/*") if p.is_file())[:500]
+    marks = [(file.name, found.st_mtime_ns, found.st_size) for file in files if (found := file.stat())]
+    return f"{hash(tuple(marks)):x}"
+
+
+def located(path: str) -> Path:
+    """Where a path of the app lies: as given, or in the project's folder (the demo checkpoints)."""
+    where = Path(path).expanduser()
+    return where if where.is_absolute() or where.exists() else ROOT / where
+
+
+@st.cache_resource(
+    max_entries=2,
+    on_release=lambda model: model.close(),
+    validate=lambda model: not model.closed,
+    show_spinner=False,
+)
+def opened_model(name: str, stamp: str, dtype: str = "auto", device: str = "auto"):
+    """The BaseModel that all sessions share. It owns a lock: whoever runs it holds that."""
+    from npt_viz.model.opening import open_model
+
+    return open_model(name, dtype=dtype, device=device)
+
+
+@st.cache_resource(
+    max_entries=6,
+    on_release=lambda checkpoint: checkpoint.close(),
+    validate=lambda checkpoint: not checkpoint.model.closed,
+    show_spinner=False,
+)
+def _opened_checkpoint(source: Source):
+    from npt_viz.checkpoint.opening import open_checkpoint
+
+    if not source.checkpoint:
+        raise NptVizError("no checkpoint is open; choose one in the sidebar, give its path, or upload a file")
+    model = opened_model(source.model, source.model_stamp)
+    return open_checkpoint(located(source.checkpoint), model, source.semantics or None)
+
+
+def opened(source: Source) -> tuple:
+    """(BaseModel, Checkpoint), loaded or shared."""
+    return opened_model(source.model, source.model_stamp), _opened_checkpoint(source)
+
+
+def release(source: Source) -> None:
+    """Give the memory of the model and its checkpoints back."""
+    _opened_checkpoint.clear()
+    opened_model.clear(source.model, source.model_stamp)
+
+
+@st.cache_data(max_entries=16, show_spinner="Reading the checkpoint")
+def load_report(source: Source) -> LoadReport:
+    return opened(source)[1].report
+
+
+@st.cache_data(max_entries=64, show_spinner="Inspecting the prompt")
+def inspection(asked: Asked) -> Inspection:
+    from npt_viz.capture.inspection import inspect
+
+    model, checkpoint = opened(asked.source)
+    return inspect(
+        model,
+        checkpoint,
+        asked.prompt,
+        layers=asked.layers,
+        mode=asked.mode,
+        positions=asked.positions,
+        **asked.encoding,
+    )
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def token_card(asked: Asked, layer: int, token: int) -> TokenCard:
+    from npt_viz.capture.token_card import token_card
+
+    model, checkpoint = opened(asked.source)
+    return token_card(model, checkpoint, inspection(asked), layer, token)
+
+
+@st.cache_data(max_entries=16, show_spinner="Checking parity")
+def parity(source: Source) -> Parity:
+    from npt_viz.analysis.parity import parity
+
+    return parity(*opened(source))
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def model_facts(model: str, stamp: str) -> dict[str, str]:
+    """The open base model in words."""
+    found = opened_model(model, stamp)
+    return {
+        "name": found.name,
+        "source": found.source,
+        "size": f"{found.n_layers} layers, d_model {found.d_model:,}, d_ffn {found.d_ffn:,}",
+        "context": f"{found.context_length:,} tokens",
+        "runs": f"{str(found.dtype).removeprefix('torch.')} on {found.device}",
+    }
+
+
+def variants_for(rule: str) -> dict[str, str]:
+    """Variant -> its summary, for those whose rule the tensors of a file allow."""
+    from npt_viz.adapter.semantics import VARIANTS
+
+    return {name: variant.summary for name, variant in VARIANTS.items() if variant.semantics.rule == rule}

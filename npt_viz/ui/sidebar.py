@@ -1,0 +1,160 @@
+"""The sidebar: what is looked at. Its widgets are drawn on every page, so their values stay."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from npt_viz.ui import state
+from npt_viz.ui.examples import EXAMPLES, example_id
+from npt_viz.ui.nav import ROOT
+from npt_viz.ui.opened import Asked, Source, stamp
+from npt_viz.ui.uploads import uploaded_checkpoint
+
+MODELS = ("smollm2-135m",)
+
+MODE_HELP = (
+    "**local**: every NPT layer is fed the base model's own h and a, as in training; layers do not influence each "
+    "other.\n\n**propagated**: the NPT model really runs and errors add up; this is what a user gets."
+)
+POSITIONS_HELP = (
+    "**deployed**: RoPE and causal attention.\n\n**trained**: identity positions (no RoPE), as the public training "
+    "code ran attention."
+)
+
+
+def sidebar() -> None:
+    """Pickers for model, checkpoint and prompt, and how to evaluate."""
+    with st.sidebar:
+        _model_picker()
+        _checkpoint_picker()
+        _prompt_form()
+        st.segmented_control(
+            "Evaluate", ["local", "propagated"], key="mode", required=True, help=MODE_HELP, width="stretch"
+        )
+        st.segmented_control(
+            "Positions",
+            ["deployed", "trained"],
+            key="positions",
+            required=True,
+            help=POSITIONS_HELP,
+            width="stretch",
+        )
+
+
+def source() -> Source:
+    """The model and checkpoint that the sidebar names."""
+    model, checkpoint = st.session_state["model"], st.session_state["checkpoint"]
+    return Source(
+        model,
+        stamp(model),
+        checkpoint,
+        stamp(checkpoint) if checkpoint else "",
+        st.session_state["semantics"],
+    )
+
+
+def asked() -> Asked:
+    """The question that the sidebar and the head ask."""
+    here = st.session_state
+    return Asked(
+        source(),
+        here["prompt"],
+        tuple(here["on"]) or None,
+        here["mode"],
+        here["positions"],
+        here["chat"],
+        here["bos"],
+    )
+
+
+def checkpoints_here() -> list[str]:
+    """The checkpoints that lie in the project's folder, as short paths; healthy ones first."""
+    found = [str(config.parent.relative_to(ROOT)) for config in ROOT.glob("checkpoints/*/npt_config.json")]
+    return sorted(found, key=lambda path: ("unhealthy" in path, path))
+
+
+def _model_picker() -> None:
+    chosen = st.session_state["model"]
+    st.selectbox(
+        "Base model",
+        list(dict.fromkeys([*MODELS, chosen])),
+        key="model",
+        accept_new_options=True,
+        help="An alias, a local folder, a `.gguf` file, or a hub id (owner/name). Type to enter one.",
+    )
+
+
+def _checkpoint_picker() -> None:
+    here = checkpoints_here()
+    if not st.session_state["checkpoint"] and here:
+        st.session_state["checkpoint"] = here[0]
+    chosen = st.session_state["checkpoint"]
+    st.selectbox(
+        "NPT checkpoint",
+        list(dict.fromkeys([*here, *filter(None, [chosen])])),
+        key="checkpoint",
+        format_func=lambda path: Path(path).name,
+        accept_new_options=True,
+        placeholder="Path of a checkpoint",
+        on_change=_other_checkpoint,
+        help="A demo checkpoint, or the path of a file, folder or run directory of formats A, B, C or native.",
+    )
+    with st.popover("Upload a file", width="stretch", type="tertiary", icon=":material/upload_file:"):
+        if (path := uploaded_checkpoint()) and st.button(
+            "Open it", key="upload_open", on_click=_open, args=[str(path)]
+        ):
+            pass
+
+
+def _open(path: str) -> None:
+    st.session_state["checkpoint"] = path
+    _other_checkpoint()
+
+
+def _other_checkpoint() -> None:
+    """What was chosen for the checkpoint before says nothing about this one."""
+    st.session_state.update(semantics="", on=[], layer=None)
+    st.session_state["checkpoint"] = st.session_state["checkpoint"] or ""
+
+
+def _prompt_form() -> None:
+    with st.form("prompt_form", border=False):
+        st.text_area("Prompt", key="prompt", height=132, help="Shown token by token on every page.")
+        left, right = st.columns([3, 2], vertical_alignment="bottom")
+        left.selectbox(
+            "BOS token",
+            ["auto", "yes", "no"],
+            key="bos",
+            format_func={"auto": "BOS: auto", "yes": "BOS: yes", "no": "BOS: no"}.get,
+            label_visibility="collapsed",
+            help="auto: as the model's tokenizer does it by itself.",
+        )
+        right.checkbox("Chat", key="chat", help="Wrap the prompt in the model's chat template.")
+        st.form_submit_button("Inspect", type="primary", width="stretch", key="prompt_submit")
+    st.selectbox(
+        "Example prompts",
+        list(EXAMPLES),
+        index=None,
+        key="example_pick",
+        placeholder="Example prompts",
+        label_visibility="collapsed",
+        on_change=_use_example,
+    )
+
+
+def _use_example() -> None:
+    if chosen := st.session_state["example_pick"]:
+        st.session_state["prompt"] = EXAMPLES[chosen]
+        st.session_state["example_pick"] = None
+
+
+def share() -> None:
+    """The address of this view, with the prompt's text only where the user says so."""
+    with st.sidebar.popover("Link to this view", icon=":material/link:", width="stretch", type="tertiary"):
+        own = example_id(st.session_state["prompt"]) is None
+        with_prompt = own and st.checkbox(
+            "Put the prompt's text into the link",
+            key="share_prompt",
+            help="Prompts can be private: without this the link opens the default prompt.",
+        )
+        st.code(state.link(with_prompt=with_prompt), language=None, wrap_lines=True)

@@ -1,0 +1,25 @@
+"""Untrusted text on a page: file names, token text and error messages, shown exactly.
+
+st.markdown, st.error, st.caption and every label read Markdown, LaTeX, :colour[directives] and :emoji:. Text that
+comes from a file or a prompt goes through here first.
+"""
+
+import re
+
+_PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
+_SHORTCODE = re.compile(r":(?=[\w+/-]+:)")
+
+
+def plain(text: str) -> str:
+    """Markdown that shows this text and nothing else; whitespace runs are one space."""
+    # A word joiner stops emoji shortcodes, which are replaced after the backslashes are read.
+    text = _SHORTCODE.sub(":\u2060", " ".join(text.split()))
+    return _PUNCTUATION.sub(r"\\\1", text)
+
+
+def code(text: str) -> str:
+    """Markdown that shows this text in the code font, whatever backticks it has."""
+    text = " ".join(text.split()) or " "
+    fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
+    pad = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
