@@ -1,0 +1,121 @@
+"""One batch of one layer with its adapter: everything a loss may look at, and nothing above the layer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from npt_viz.adapter import LayerAdapter, MlpTrace, Target, mlp_trace
+from npt_viz.errors import NptVizError
+from npt_viz.model.base import BaseModel
+from npt_viz.shapes import Float, Tensor
+from npt_viz.training.data import LayerTokens, adapter_device
+from npt_viz.training.factored import Vectors, vectors_of
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What the batch leads to at the top of the model: for losses on logits."""
+
+    final: Float[Tensor, "token model"]
+    """After the final norm, of the model with the NPT layer; has a gradient."""
+    final_base: Float[Tensor, "token model"]
+    """The same of the base model."""
+    unembedding: Callable[[Tensor], Tensor]
+    """States after the final norm -> logits in float32."""
+    gram: Float[Tensor, "model model"]
+    """EᵀE of the unembedding's weight."""
+    vocab: int
+
+
+@dataclass(frozen=True)
+class Student:
+    """One batch of tokens through one modulated MLP; float32, only the adapter has gradients."""
+
+    adapter: LayerAdapter
+    mlp: nn.Module
+    """The base layer's SwiGLU module, only called."""
+    hidden: Float[Tensor, "token model"]
+    """h"""
+    attention: Float[Tensor, "token model"]
+    """a"""
+    mlp_input: Float[Tensor, "token model"]
+    """z, or z_C where the attention path is standard"""
+    taught: Float[Tensor, "token model"]
+    """MLP(z_C)"""
+    target: Float[Tensor, "token model"]
+    """a + MLP(z_C), or MLP(z_C) where attention stays in the stream"""
+    unmodulated: Float[Tensor, "token model"]
+    """MLP(z): the output with the modulation off"""
+    trace: MlpTrace
+    """The modulated MLP, in the dtype it ran in"""
+    principal: Float[Tensor, "model q"] | None = None
+    """Leading principal directions of h over the training text, not centred"""
+    ending: Ending | None = None
+    """Only where a loss needs logits"""
+
+    @cached_property
+    def output(self) -> Float[Tensor, "token model"]:
+        """ŷ"""
+        return self.trace.output.to(self.target.dtype)
+
+    @cached_property
+    def vectors(self) -> dict[Target, tuple[Vectors, Vectors]]:
+        """(v_a, v_b) of every target."""
+        return {t: vectors_of(m, self.attention) for t, m in self.adapter.modulations.items()}
+
+    @cached_property
+    def v_a_of_stream(self) -> list[Vectors]:
+        """v_a of gate and up, which lives in the space of h and a; that of down lives in d_ffn."""
+        found = [v_a for target, (v_a, _) in self.vectors.items() if target != "down"]
+        if not found:
+            raise NptVizError(
+                "this loss compares v_a with the residual stream, and v_a of the down target lives in d_ffn; "
+                "switch the loss off or add the gate or up target"
+            )
+        return found
+
+    def change(self, target: Target) -> Float[Tensor, "token out"]:
+        """Σ_j s_j v_b,j: what the modulation adds to the projection's output."""
+        x = self.trace.intermediate.to(self.target.dtype) if target == "down" else self.mlp_input
+        return self.adapter.modulations[target].change(self.attention, x, self._plain(target, x))
+
+    @torch.no_grad()
+    def attention_through(self, target: Target) -> Float[Tensor, "token out"]:
+        """W_g a, W_u a, or a itself for down, whose exact change it is (npt-facts §5)."""
+        return self.attention if target == "down" else self._plain(target, self.attention)
+
+    def _plain(self, target: Target, x: Tensor) -> Tensor:
+        projection = {"gate": self.mlp.gate_proj, "up": self.mlp.up_proj, "down": self.mlp.down_proj}[target]
+        return projection(x.to(self.trace.output.dtype)).to(self.target.dtype)
+
+
+def student(
+    model: BaseModel, adapter: LayerAdapter, tokens: LayerTokens, principal: Tensor | None = None
+) -> Student:
+    """Run one layer's modulated MLP on captured activations."""
+    parts = model.parts(adapter.layer)
+    dtype, device = parts.mlp_norm.weight.dtype, adapter_device(adapter)
+    hidden, attention, taught = (
+        t.to(device, dtype) for t in (tokens.hidden, tokens.attention, tokens.mlp_with_attention)
+    )
+    with torch.no_grad():
+        mlp_input = parts.mlp_norm(hidden + attention if adapter.attention == "standard" else hidden)
+        plain = mlp_trace(parts.mlp, mlp_input)
+    trace = adapter.mlp(parts.mlp, attention, mlp_input, plain)
+    wide = torch.promote_types(dtype, torch.float32)
+    hidden, attention, taught = (t.to(wide) for t in (hidden, attention, taught))
+    return Student(
+        adapter=adapter,
+        mlp=parts.mlp,
+        hidden=hidden,
+        attention=attention,
+        mlp_input=mlp_input.to(wide),
+        taught=taught,
+        target=taught + attention if adapter.attention == "withheld" else taught,
+        unmodulated=plain.output.to(wide),
+        trace=trace,
+        principal=principal,
+    )
