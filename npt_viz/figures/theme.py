@@ -86,17 +86,15 @@ class ColourScale:
 
     def colours(self, values: np.ndarray) -> list[str | None]:
         """'#rrggbb' for each value; None where the value is not finite. Values beyond the ends take the end's colour."""
-        positions = np.clip(self._positions(np.asarray(values, float)), 0, 1)
+        values = np.asarray(values, float)
+        positions = np.clip((values - self.low) / ((self.high - self.low) or 1.0), 0, 1)
         rgb = np.array([_rgb(stop) for stop in self.stops])
         grid = np.linspace(0, 1, len(self.stops))
         mixed = np.stack([np.interp(positions, grid, channel) for channel in rgb.T], -1)
         return [
-            "#{:02x}{:02x}{:02x}".format(*np.rint(colour).astype(int)) if np.isfinite(position) else None
-            for colour, position in zip(mixed, positions, strict=True)
+            "#{:02x}{:02x}{:02x}".format(*np.rint(colour).astype(int)) if is_number else None
+            for colour, is_number in zip(mixed, np.isfinite(values), strict=True)
         ]
-
-    def _positions(self, values: np.ndarray) -> np.ndarray:
-        return (values - self.low) / ((self.high - self.low) or 1.0)
 
     @property
     def colorscale(self) -> list[tuple[float, str]]:
@@ -141,7 +139,7 @@ def ink_on(colour: str | None, theme: Theme) -> str:
     ]
     luminance = float(np.dot([0.2126, 0.7152, 0.0722], linear))
     # Where black and white have the same contrast ratio: (L + .05)² = .05 · 1.05.
-    return "#101216" if luminance > 0.179 else "#ffffff"
+    return "#000000" if luminance > 0.179 else "#ffffff"
 
 
 def plain(text: str) -> str:
