@@ -9,14 +9,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from npt_viz.model.quiet import quiet_transformers
 
 
-def dense_model(path: Path, dtype: torch.dtype) -> nn.Module:
-    """The model in a .gguf file with ordinary float weights.
+def dense_model(path: Path, dtype: torch.dtype) -> tuple[nn.Module, dict]:
+    """The model in a .gguf file with ordinary float weights, and transformers' report of missing keys.
 
     transformers dequantises every tensor but goes on calling the model quantised, which forbids moving and
     saving it; so its weights are given to a fresh model of the same class.
     """
     with quiet_transformers():
-        loaded = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
+        loaded, report = AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=dtype, output_loading_info=True
+        )
         settings = loaded.config.to_dict()
         for key in (
             "quantization_config",
@@ -30,7 +32,7 @@ def dense_model(path: Path, dtype: torch.dtype) -> nn.Module:
         dense.load_state_dict(loaded.state_dict(), assign=True)
         dense.tie_weights()
         dense.generation_config = loaded.generation_config
-    return dense
+    return dense, report
 
 
 def gguf_tokenizer(path: Path):

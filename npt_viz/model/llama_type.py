@@ -16,8 +16,8 @@ from npt_viz.errors import NptVizError
 KNOWN = {"llama", "mistral", "qwen2", "qwen3", "smollm3"}
 """Model types whose arithmetic the tests check; any other type proves it on the loaded weights."""
 
-LAYER_PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
-MLP_PARTS = {"gate_proj", "up_proj", "down_proj", "act_fn"}
+LAYER_PARTS = ("self_attn", "mlp", "input_layernorm", "post_attention_layernorm")
+MLP_PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")
 
 
 def check_structure(hf: nn.Module, name: str) -> None:
@@ -40,27 +40,27 @@ def _missing(hf: nn.Module) -> Iterator[str]:
         yield "it has no rotary position embeddings (model.rotary_emb)"
     if hf.get_output_embeddings() is None:
         yield "it has no unembedding (lm_head)"
-    if getattr(hf.config, "final_logit_softcapping", None) is not None:
-        yield "it caps its logits (final_logit_softcapping)"
     for i, layer in enumerate(layers):
         yield from (f"model.layers.{i} {fault}" for fault in _layer_faults(layer, hf.config))
+    if getattr(hf.config, "final_logit_softcapping", None) is not None:
+        yield "it caps its logits (final_logit_softcapping)"
 
 
 def _layer_faults(layer: nn.Module, config) -> Iterator[str]:
     parts = dict(layer.named_children())
-    if lacking := sorted(LAYER_PARTS - set(parts)):
+    if lacking := [part for part in LAYER_PARTS if part not in parts]:
         yield f"has no {lacking[0]}"
         return
-    if extra := sorted(set(parts) - LAYER_PARTS):
+    if extra := [part for part in parts if part not in LAYER_PARTS]:
         yield f"has {extra[0]} beside the two norms, attention and MLP"
     for norm in ("input_layernorm", "post_attention_layernorm"):
         if "RMSNorm" not in type(parts[norm]).__name__:
             yield f"has {type(parts[norm]).__name__} as {norm} instead of an RMSNorm"
     mlp = dict(parts["mlp"].named_children())
-    if lacking := sorted(MLP_PARTS - set(mlp)):
+    if lacking := [part for part in MLP_PARTS if part not in mlp]:
         yield f"has no mlp.{lacking[0]} (a SwiGLU MLP has gate_proj, up_proj, down_proj)"
         return
-    if extra := sorted(set(mlp) - MLP_PARTS):
+    if extra := [part for part in mlp if part not in MLP_PARTS]:
         yield f"has mlp.{extra[0]} beside the three projections"
     for projection in ("gate_proj", "up_proj", "down_proj"):
         inp, out = config.hidden_size, config.intermediate_size
@@ -118,13 +118,13 @@ def _wrong_formulas(layers, seen, logits) -> Iterator[str]:
         if not _close(seen[f"mlp {i}"], swiglu):
             yield f"the MLP of model.layers.{i} is not down(silu(gate z) * up z)"
         if not _close(mlp_input, layer.post_attention_layernorm(h + a)):
-            yield f"the MLP of model.layers.{i} does not read norm(h + a)"
+            yield f"the MLP of model.layers.{i} does not read norm(h + a) (a residual multiplier?)"
         added = (a + seen[f"mlp {i}"]).float().norm()
         # The stream may be far larger than what a layer adds: it is rounded to its own size.
         rounding = torch.finfo(h.dtype).eps * h.float().norm()
         off = (seen[f"layer {i}"].float() - (h + a + seen[f"mlp {i}"]).float()).norm()
         if off > 1e-2 * added + rounding:
-            yield f"model.layers.{i} does not add attention and MLP to its input as they are (a residual multiplier?)"
+            yield f"model.layers.{i} does not add attention and MLP to its input as they are"
     if not _close(logits, seen["unembedding"]):
         yield "its logits are not the unembedding's output as it is (a multiplier or soft-capping?)"
 

@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from traceback import clear_frames
 
 import psutil
 import torch
@@ -45,18 +46,19 @@ def release_unused() -> None:
 def out_of_memory_explained(work: str, advice: str) -> Iterator[None]:
     """Inside the block, running out of memory is one sentence: what needed it, what is free, what to do.
 
-    The sentence is raised after the failed frames are dropped, so that nothing they held stays in memory.
+    What the failed functions held is dropped, although the error that they raised lives on in the sentence's
+    context.
     """
     try:
         yield
         return
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        where = "GPU" if isinstance(error, torch.OutOfMemoryError) else "CPU"
-    except RuntimeError as error:
+    except (MemoryError, RuntimeError) as error:
         # torch's CPU allocator has no error class of its own.
-        if "can't allocate memory" not in str(error) and "not enough memory" not in str(error):
+        is_cpu = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+        if not is_cpu and not isinstance(error, torch.OutOfMemoryError):
             raise
-        where = "CPU"
+        where = "CPU" if is_cpu else "GPU"
+        clear_frames(error.__traceback__)
     release_unused()
     device = best_device() if where == "GPU" else torch.device("cpu")
     raise NptVizError(

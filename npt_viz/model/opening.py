@@ -157,36 +157,45 @@ def _tokenizer(name: str, found: Located):
             return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # Its files are the user's, as with the config.
         raise NptVizError(
-            f"{name}: its tokenizer cannot be read ({_first_line(error)}); put tokenizer.json beside config.json"
+            f"{name}: its tokenizer cannot be read ({_first_line(error)}); "
+            + (
+                "convert the original model again"
+                if found.is_gguf
+                else "put tokenizer.json beside config.json"
+            )
         ) from None
 
 
 def _weights(name: str, found: Located, dtype: torch.dtype, placement: Placement) -> nn.Module:
+    """The loaded model; raises where a weight is missing, which transformers would fill with random numbers."""
     is_mapped = not isinstance(placement, torch.device)
-    if found.is_gguf:
-        return dense_model(found.path, dtype).to(best_device() if is_mapped else placement)
     try:
-        with quiet_transformers():
-            hf, report = AutoModelForCausalLM.from_pretrained(
-                found.path,
-                dtype=dtype,
-                device_map=placement if is_mapped else None,
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
+        if found.is_gguf:
+            hf, report = dense_model(found.path, dtype)
+        else:
+            with quiet_transformers():
+                hf, report = AutoModelForCausalLM.from_pretrained(
+                    found.path,
+                    dtype=dtype,
+                    device_map=placement if is_mapped else None,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,
+                )
     except (SafetensorError, OSError, ValueError) as error:
         raise NptVizError(
             f"{name}: its weights cannot be read ({_first_line(error)}); copy or fetch its files again"
         ) from None
     faults = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if faults:
-        # transformers would fill them with random numbers and carry on.
         raise NptVizError(
             f"{name}: {len(faults)} of its weights are missing or have another shape, the first is {faults[0]}; "
             "copy or fetch its files again"
         )
-    return hf if is_mapped else hf.to(placement)
+    if not is_mapped:
+        return hf.to(placement)
+    return hf.to(best_device()) if found.is_gguf else hf
 
 
 def _word(dtype: torch.dtype) -> str:

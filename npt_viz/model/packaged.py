@@ -201,7 +201,7 @@ def _write_dense(gguf: Path, folder: Path, progress: Progress) -> None:
     from npt_viz.model.gguf import dense_model, gguf_tokenizer
 
     progress("reading the GGUF", 0.0)
-    model = dense_model(gguf, torch.float32)
+    model, _ = dense_model(gguf, torch.float32)
     progress("reading the tokenizer", 0.7)
     tokenizer = gguf_tokenizer(gguf)
     progress("writing safetensors", 0.9)
