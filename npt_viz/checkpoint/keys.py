@@ -3,11 +3,12 @@
 Format A  layer_{i}_np.{W_down|W_a_up|W_b_up}[_gate|_up|_down][.{j}], or model.layers.{i}.np_component.…
 Format B  model.layers.{i}.adapter.{A_proj|B_model|B_ffn|B_proj|B_add|B_mult}.weight, nn.Linear orientation
 Format C  layer_{i}_A, layer_{i}_B
-The suffix of format A is read in B and C too, where only npt_viz writes it (other targets than the gate).
+The suffix of format A is read in B and C too, where only npt_viz writes it (other targets than the gate). T1 has
+no form for down: its A multiplies both a and the projection's input, which there has another width.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from torch import Tensor
@@ -25,7 +26,7 @@ _PATTERNS = {
         rf"model\.layers\.(?P<layer>{_NUMBER})\.np_component\.{_A_ROLE}": "A",
         rf"model\.layers\.(?P<layer>{_NUMBER})\.adapter\."
         rf"(?P<role>A_proj|B_model|B_ffn|B_proj|B_add|B_mult){_TARGET}\.weight": "B",
-        rf"layer_(?P<layer>{_NUMBER})_(?P<role>A|B){_TARGET}": "C",
+        rf"layer_(?P<layer>{_NUMBER})_(?P<role>A|B)(?:_(?P<target>gate|up))?": "C",
     }.items()
 }
 
@@ -78,12 +79,15 @@ def is_base_key(name: str) -> bool:
     return bool(_BASE.fullmatch(name)) or name.endswith(".original_gate_weight")
 
 
-def native_keys(layer: int, target: Target, rule: Rule, count: int) -> dict[str, tuple[str, ...]]:
-    """Argument of the modulation -> the names of its `count` tensors in the native format.
+def native_keys(
+    layer: int, target: Target, targets: Collection[Target], rule: Rule, count: int
+) -> dict[str, tuple[str, ...]]:
+    """Argument of one target's modulation -> the names of its `count` tensors in the native format.
 
-    They are those of the format in which the rule was born: A for rank-1 sums, B for the additive ones, C for T1.
+    targets: all of the layer's; a gate alone has no suffix. The names
+    are those of the format in which the rule was born: A for rank-1 sums, B for the additive ones, C for T1.
     """
-    suffix = "" if target == "gate" else f"_{target}"
+    suffix = "" if set(targets) == {"gate"} else f"_{target}"
     templates = {
         "rank_one_sum": "layer_{layer}_np.{role}{suffix}{component}",
         "low_rank_tanh": "layer_{layer}_{role}{suffix}",
@@ -109,7 +113,7 @@ def named_tensors(adapter: LayerAdapter) -> dict[str, Tensor]:
     named, rule = {}, adapter.semantics.rule
     for target, part in adapter.modulations.items():
         count = part.components if rule == "rank_one_sum" else 1
-        for argument, keys in native_keys(adapter.layer, target, rule, count).items():
+        for argument, keys in native_keys(adapter.layer, target, adapter.targets, rule, count).items():
             tensor = getattr(part, argument).detach()
             tensors = tensor if rule == "rank_one_sum" else [tensor]
             for key, component in zip(keys, tensors, strict=True):

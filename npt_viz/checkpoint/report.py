@@ -105,7 +105,7 @@ def _claims(checkpoint: "Checkpoint"):
                 claimed = sorted(said[key]) if _is_numbers(said[key]) else said[key]
                 yield Claim(key=key, claimed=claimed, found=value)
     for layer, described in ((checkpoint.source.native or {}).get("layers") or {}).items():
-        plan = layout.layers.get(int(layer)) if layer.isdigit() else None
+        plan = layout.layers.get(int(layer)) if str(layer).isdigit() else None
         targets = described.get("targets") if isinstance(described, dict) else None
         if plan is not None and isinstance(targets, dict):
             sizes = {t: {"rank": p.rank, "components": p.components} for t, p in plan.targets.items()}

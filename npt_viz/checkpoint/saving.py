@@ -172,7 +172,7 @@ def _renamed(checkpoint: Checkpoint) -> dict[str, Tensor]:
     for layer, plan in checkpoint.layout.layers.items():
         for target, found in plan.targets.items():
             count = len(next(iter(found.keys.values())))
-            for argument, names in native_keys(layer, target, plan.rule, count).items():
+            for argument, names in native_keys(layer, target, plan.targets, plan.rule, count).items():
                 for name, key in zip(names, found.keys[argument], strict=True):
                     tensor = checkpoint.source.store.read(key)
                     turn = found.transposed != is_transposed(plan.rule)
