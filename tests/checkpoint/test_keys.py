@@ -1,6 +1,7 @@
 """Every format × variant, built by hand and held against its formula in the file's own orientation."""
 
 import argparse
+import json
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from handmade import (
 )
 from safetensors.torch import save_file
 
-from npt_viz.adapter import random_adapter
+from npt_viz.adapter import Semantics, random_adapter
 from npt_viz.checkpoint import open_checkpoint
 from npt_viz.checkpoint.keys import named_tensors, parsed_key
 
@@ -193,8 +194,6 @@ def test_format_b_s1_is_read_as_the_later_recipe_and_says_so(tmp_path):
 
 def test_format_b_in_shards_equals_the_single_file(tmp_path):
     """Each layer's tensors lie in different shards."""
-    import json
-
     tensors = format_b(1, S2) | format_b(3, S2)
     shards = {f"model-0000{i + 1}-of-00003.safetensors": dict(list(tensors.items())[i::3]) for i in range(3)}
     for file, part in shards.items():
@@ -251,17 +250,14 @@ def test_format_c_without_a_scale_says_that_it_is_a_default(tmp_path):
 @pytest.mark.parametrize("components", [1, 3])
 def test_written_names_are_read_as_what_they_were(rule, components):
     """Every argument of every target comes back under its own key, none twice."""
-    from npt_viz.adapter import Semantics
-
     semantics = Semantics(rule=rule, factor="half_sigmoid" if rule == "additive_multiplicative" else None)
-    adapter = random_adapter(
-        13, semantics, ("gate", "up", "down"), d_model=5, d_ffn=11, rank=3, components=components
-    )
+    targets = ("gate", "up") if rule == "low_rank_tanh" else ("gate", "up", "down")
+    adapter = random_adapter(13, semantics, targets, d_model=5, d_ffn=11, rank=3, components=components)
     names = list(named_tensors(adapter))
     parsed = [parsed_key(name) for name in names]
     assert len(set(parsed)) == len(names)
     assert {key.layer for key in parsed} == {13}
-    assert {key.target for key in parsed} == {"gate", "up", "down"}
+    assert {key.target for key in parsed} == set(targets)
 
 
 @pytest.mark.parametrize(
@@ -276,6 +272,7 @@ def test_written_names_are_read_as_what_they_were(rule, components):
         "layer_" + "9" * 5000 + "_np.W_down",
         "layer_2_np.W_down." + "9" * 5000,
         "layer_2_C",
+        "layer_2_A_down",
         "model.layers.2.adapter.A_proj.bias",
     ],
 )
