@@ -51,5 +51,7 @@ format: setup ## format the code and fix what the linter can
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
+BENCHMARKS = $(patsubst %.py,%,$(notdir $(shell grep -l '^def main' benchmarks/*.py)))
+
 bench: model ## print every benchmark's table
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; PYTHONPATH=. $(RUN) $$script || exit 1; done
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(RUN) -m benchmarks.$$name || exit 1; echo; done
