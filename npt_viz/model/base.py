@@ -26,7 +26,7 @@ class LayerParts(NamedTuple):
     down: nn.Module
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class BaseModel:
     """A causal language model of the Llama type with its tokenizer.
 
@@ -48,6 +48,9 @@ class BaseModel:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     closed: bool = False
+
+    def __repr__(self) -> str:
+        return f"BaseModel({self.name!r}, {self.source})"
 
     @property
     def config(self):

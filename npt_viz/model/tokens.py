@@ -124,6 +124,17 @@ def _notes(model: BaseModel, text: str, chat: bool, pieces: Sequence[Token]) -> 
         yield f"{', '.join(in_text)} in the prompt became special tokens"
     if text.endswith(" ") and not chat:
         yield "the prompt ends with a space, which most models expect in front of the next word instead"
+    if _as_read(model.tokenizer, text) != text:
+        yield (
+            f"the tokenizer of {model.name} cannot write this prompt exactly: it changed or dropped characters, "
+            "and the tokens show what the model reads"
+        )
+
+
+def _as_read(tokenizer, text: str) -> str:
+    """The text after a round trip: some vocabularies lack rare bytes, some tokenizers normalise."""
+    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return tokenizer.decode(ids, clean_up_tokenization_spaces=False)
 
 
 class _Vocabulary:
