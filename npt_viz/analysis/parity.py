@@ -21,8 +21,12 @@ PROMPT = "The capital of France is Paris, and the capital of Italy is"
 ROUNDING = {torch.float64: 1e-5, torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 """Largest relative difference of two orders of the same sums through one layer."""
 
-THROUGH_THE_MODEL = 4
-"""Rounding grows on the way through all layers to the logits; at most by this factor."""
+MARGIN = 4
+"""Two computations of the same logits may differ by this many times what one rounding step in the embeddings does.
+
+Measured on SmolLM2-135M with random adapters of three strengths, float32 and bfloat16: cached and uncached logits
+differ by 0.1 to 2.3 times that. A fixed tolerance would be wrong: a strong adapter multiplies rounding a thousandfold.
+"""
 
 
 @torch.no_grad()
@@ -75,6 +79,7 @@ def _off_is_base(model: BaseModel, lane: Lane, token_ids: Int[Tensor, "1 token"]
     hooks, base = _hooks(model.hf), model.hf(input_ids=token_ids.to(model.device)).logits
     beside = forward_pass(model, token_ids, [{}, lane]).final[:1]
     hooks_left, after = _hooks(model.hf) - hooks, model.hf(input_ids=token_ids.to(model.device)).logits
+    alone = _logits(model, forward_pass(model, token_ids).final)
     yield Check(
         name="NPT off = base",
         measured=float((after - base).abs().max()),
@@ -91,8 +96,8 @@ def _off_is_base(model: BaseModel, lane: Lane, token_ids: Int[Tensor, "1 token"]
     )
     yield Check(
         name="base lane = base",
-        measured=_difference(_logits(model, beside), base),
-        tolerance=THROUGH_THE_MODEL * ROUNDING[model.dtype],
+        measured=_logit_difference(_logits(model, beside), alone),
+        tolerance=_rounding(model, {}, token_ids, alone),
         unit="relative",
         meaning="logits of the unchanged lane that runs in one batch with the NPT lane, against the base model alone",
     )
@@ -170,18 +175,15 @@ def _cached_is_uncached(
     model: BaseModel, lane: Lane, token_ids: Int[Tensor, "1 token"], steps: int
 ) -> Iterator[Check]:
     with changed(model, [lane]):
-        continued, cached = _greedy_with_cache(model, token_ids, steps)
-    final = forward_pass(model, continued, [lane]).final[:, token_ids.shape[1] - 1 : -1]
-    uncached = _logits(model, final)[0].float()
-    chosen = continued[0, token_ids.shape[1] :, None].to(uncached.device)
-    shortfall = uncached.max(dim=-1).values - uncached.gather(1, chosen)[:, 0]
+        token_ids, chosen, cached = _greedy_with_cache(model, token_ids, steps)
+    uncached = _logits(model, forward_pass(model, token_ids, [lane]).final[:, -steps:])
+    shortfall = uncached.max(dim=-1).values - uncached.gather(1, chosen[:, None])[:, 0]
     # Two tokens closer than the rounding of both their logits are a draw, not a disagreement.
     disagree = shortfall > 2 * (cached - uncached).abs().max(dim=-1).values
-    spread = uncached - uncached.mean(dim=-1, keepdim=True)
     yield Check(
         name="cached = uncached, logits",
-        measured=float(((cached - uncached).norm(dim=-1) / spread.norm(dim=-1)).max()),
-        tolerance=THROUGH_THE_MODEL * ROUNDING[model.dtype],
+        measured=_logit_difference(cached, uncached),
+        tolerance=_rounding(model, lane, token_ids, uncached),
         unit="relative",
         meaning=f"logits of a greedy continuation of {steps} tokens made with the key-value cache, against one pass "
         "over the finished text without it",
@@ -197,20 +199,48 @@ def _cached_is_uncached(
 
 def _greedy_with_cache(
     model: BaseModel, token_ids: Int[Tensor, "1 token"], steps: int
-) -> tuple[Int[Tensor, "1 longer"], Float[Tensor, "step vocab"]]:
-    """(prompt and continuation, the logits of every step)."""
-    inputs, cache, logits = token_ids.to(model.device), None, []
+) -> tuple[Int[Tensor, "1 longer"], Int[Tensor, "step"], Float[Tensor, "step vocab"]]:
+    """(everything the model has read, the token chosen at every step, the logits it was chosen from)."""
+    inputs, cache, chosen, logits = token_ids.to(model.device), None, [], []
     for _ in range(steps):
         output = model.hf(input_ids=inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
         cache = output.past_key_values
         logits.append(output.logits[0, -1].float())
-        inputs = logits[-1].argmax().view(1, 1).to(model.device)
-        token_ids = torch.cat([token_ids, inputs.cpu()], dim=1)
-    return token_ids, torch.stack(logits)
+        chosen.append(logits[-1].argmax())
+        inputs = chosen[-1].view(1, 1).to(model.device)
+    read = torch.cat([token_ids.to(model.device), torch.stack(chosen[:-1])[None].to(model.device)], dim=1)
+    return read, torch.stack(chosen), torch.stack(logits)
 
 
-def _logits(model: BaseModel, final: Float[Tensor, "1 token model"]) -> Float[Tensor, "1 token vocab"]:
-    return model.unembedding(final)
+def _rounding(
+    model: BaseModel, lane: Lane, token_ids: Int[Tensor, "1 token"], logits: Float[Tensor, "last vocab"]
+) -> float:
+    """How far apart rounding may drive two computations of a lane's last `logits`: see MARGIN."""
+    generator, step = torch.Generator().manual_seed(0), torch.finfo(model.dtype).eps
+
+    def nudge(module, args, output):
+        factor = 1 + step * torch.randn(output.shape, generator=generator)
+        return (output.float() * factor.to(output.device)).to(output.dtype)
+
+    moved = []
+    for _ in range(2):
+        handle = model.hf.get_input_embeddings().register_forward_hook(nudge)
+        try:
+            nudged = forward_pass(model, token_ids, [lane]).final[:, -len(logits) :]
+        finally:
+            handle.remove()
+        moved.append(_logit_difference(_logits(model, nudged), logits))
+    return max(ROUNDING[model.dtype], MARGIN * sum(moved) / len(moved))
+
+
+def _logits(model: BaseModel, final: Float[Tensor, "1 token model"]) -> Float[Tensor, "token vocab"]:
+    return model.unembedding(final)[0].float()
+
+
+def _logit_difference(found: Float[Tensor, "token vocab"], expected: Float[Tensor, "token vocab"]) -> float:
+    """Mean over tokens of ‖found − expected‖ / ‖expected − its mean‖."""
+    spread = expected - expected.mean(dim=-1, keepdim=True)
+    return float(((found - expected).norm(dim=-1) / spread.norm(dim=-1)).mean())
 
 
 def _difference(found: Tensor, expected: Tensor) -> float:

@@ -105,7 +105,7 @@ def test_an_edited_base_weight_is_found(monkeypatch):
 
 
 def test_a_lane_that_leaks_into_the_base_is_found(tiny_llama, monkeypatch):
-    def leaks(right, model, token_ids, lanes, **settings):
+    def leaks(right, model, token_ids, lanes=({},), **settings):
         return right(model, token_ids, [lanes[-1]] * len(lanes), **settings)
 
     sabotaged(monkeypatch, leaks)
