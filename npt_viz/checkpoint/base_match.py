@@ -64,7 +64,7 @@ def match_by_weights(store: TensorStore, layers: tuple[int, ...], model: BaseMod
         if key is None or open_weight.is_meta or store.infos[key].shape != tuple(open_weight.shape):
             continue
         # bfloat16: the same model may be stored in one precision and open in another.
-        stored = store.read(key).to(torch.bfloat16)
+        stored = store.mapped(key).to(torch.bfloat16)
         compared.append(str(layer))
         if not torch.equal(stored, open_weight.detach().to("cpu", torch.bfloat16)):
             different.append(str(layer))
@@ -91,8 +91,8 @@ def past_edits(store: TensorStore, layer: int) -> PastEdits | None:
         return PastEdits(layer=layer, singular_values=(), noise=0.0, note="placeholder")
     if not _is_weight(store, gate):
         return PastEdits(layer=layer, singular_values=(), noise=0.0, note="quantised")
-    before = store.read(original).float()
-    change = store.read(gate).float() - before
+    before = store.mapped(original).float()
+    change = store.mapped(gate).float() - before
     # Rounding to the stored dtype spreads every entry evenly over one unit in the last place, and a random matrix
     # with entries of standard deviation s has its largest singular value near s (sqrt(rows) + sqrt(columns)).
     step = torch.finfo(getattr(torch, store.infos[gate].dtype)).eps

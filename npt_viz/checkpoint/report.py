@@ -1,5 +1,6 @@
 """The load report: every tensor is read once, one at a time, and what it shows is set against what was claimed."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -46,16 +47,20 @@ def _layer_report(checkpoint: "Checkpoint", layer: int) -> LayerReport:
     n_nan = n_inf = 0
     zero, untouched = [], {}
     for key in plan.keys:
-        stored = store.read(key)
+        stored = store.mapped(key)
         tensor = stored.float()
-        n_nan += int(tensor.isnan().sum())
-        n_inf += int(tensor.isinf().sum())
-        if not tensor.any():
+        # One pass for all three questions: a NaN anywhere makes both extremes NaN.
+        low, high = (float(extreme) for extreme in tensor.aminmax())
+        is_finite = math.isfinite(low) and math.isfinite(high)
+        if not is_finite:
+            n_nan += int(tensor.isnan().sum())
+            n_inf += int(tensor.isinf().sum())
+        if low == high == 0:
             zero.append(key)
         if key in recorded:
             rule = "equal to its recorded initial value" if tensor_hash(stored) == recorded[key] else None
         else:
-            rule = untouched_rule(tensor) if tensor.isfinite().all() else None
+            rule = untouched_rule(tensor, low, high) if is_finite else None
         if rule is not None:
             untouched[key] = rule
     return LayerReport(

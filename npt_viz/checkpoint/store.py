@@ -47,6 +47,10 @@ class TensorStore:
 
     def read(self, name: str) -> Tensor:
         """One tensor as stored, in memory of its own (on the CPU, unless it never came from a file)."""
+        return self.mapped(name).clone()
+
+    def mapped(self, name: str) -> Tensor:
+        """One tensor as stored, still in the map of its file: for a look, not to keep."""
         for file, stamp in self._stamps.items():
             # A map of a file that is being rewritten gives mixed weights, and a bus error where it became shorter.
             if _stamp(file) != stamp:
@@ -54,9 +58,9 @@ class TensorStore:
                     f"{file}: the file changed since it was opened; open it again to see the new weights"
                 )
         self.read_names.append(name)
-        return self._read(name)
+        return self._mapped(name)
 
-    def _read(self, name: str) -> Tensor:
+    def _mapped(self, name: str) -> Tensor:
         raise NotImplementedError
 
     def close(self) -> None:
@@ -80,8 +84,8 @@ class SafetensorsStore(TensorStore):
                 infos[name] = _info_of_slice(handle.get_slice(name))
         super().__init__(infos, files)
 
-    def _read(self, name: str) -> Tensor:
-        return self._handles[name].get_tensor(name).clone()
+    def _mapped(self, name: str) -> Tensor:
+        return self._handles[name].get_tensor(name)
 
     def close(self) -> None:
         self._handles.clear()
@@ -94,8 +98,8 @@ class MappingStore(TensorStore):
         self._tensors = dict(tensors)
         super().__init__({name: _info_of_tensor(t) for name, t in self._tensors.items()}, files)
 
-    def _read(self, name: str) -> Tensor:
-        return self._tensors[name].detach().clone()
+    def _mapped(self, name: str) -> Tensor:
+        return self._tensors[name].detach()
 
     def close(self) -> None:
         self._tensors.clear()
