@@ -93,3 +93,19 @@ def specimen(model: BaseModel, variant: str, layer: int = 2, *, components: int 
         seed=seed,
     )
     return adapter.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def on_disk(tmp_path_factory):
+    """The tiny Llama and a checkpoint of two layers, in files (onpage.OnDisk)."""
+    from onpage import written
+
+    return written(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def app(on_disk):
+    """app("tokens", layer="1"): a page as AppTest sees it, with what its address says."""
+    from onpage import opener
+
+    return opener(on_disk)

@@ -8,7 +8,7 @@ from npt_viz.ui import state
 from npt_viz.ui.guarded import guarded
 from npt_viz.ui.loading import is_open
 from npt_viz.ui.memory import memory, memory_bar, release_button
-from npt_viz.ui.nav import configure_page, pages
+from npt_viz.ui.nav import configure_page, framed, pages
 from npt_viz.ui.sidebar import share, sidebar, source
 
 _STYLE = (Path(__file__).parent / "app.css").read_text(encoding="utf-8")
@@ -18,14 +18,13 @@ def run_app() -> None:
     """One rerun: shared state, sidebar, the page, and what the page took."""
     configure_page()
     st.html(f"<style>{_STYLE}</style>")
-    st.session_state["_npt_app"] = True
     state.begin()
     page = st.navigation(pages(), expanded=True)
     with guarded():
         sidebar()
         share()
     footer = st.sidebar.container(key="sidebar_memory")
-    with guarded():
+    with guarded(), framed():
         page.run()
     with footer, guarded():
         if is_open(source()):

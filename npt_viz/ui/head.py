@@ -46,9 +46,14 @@ def inspected() -> tuple[Asked, Inspection, list[int]]:
         wanted = asked()
         ready(wanted.source)
         layers = [each.layer for each in opened.load_report(wanted.source).layers]
-        wanted = _with_layers(wanted, layers)
+        unknown = {*(wanted.layers or ()), st.session_state["layer"]} - {None, *layers}
+        wanted = _with_known_layers(wanted, layers)
         run = opened.inspection(wanted)
     place.empty()
+    for layer in sorted(unknown):
+        st.warning(
+            f"Layer {layer} is no NPT layer of this checkpoint, which has {', '.join(map(str, layers))}."
+        )
     st.session_state["_pass_size"] = len(run.pieces), len(run.layers)
     return wanted, run, layers
 
@@ -105,16 +110,11 @@ def _first(top) -> list[str]:
     return [f"{row[0]} {p:.2f}" for row, p in zip(top.glyphs, top.probabilities[:, 0], strict=True)]
 
 
-def _with_layers(wanted: Asked, layers: list[int]) -> Asked:
-    """Layers that exist; every layer switched on is the same question as no choice."""
-    here = st.session_state
-    for layer in {*(wanted.layers or ()), here["layer"]} - {None, *layers}:
-        st.warning(
-            f"Layer {layer} is no NPT layer of this checkpoint, which has {', '.join(map(str, layers))}."
-        )
+def _with_known_layers(wanted: Asked, layers: list[int]) -> Asked:
+    """Every layer switched on is the same question as no choice."""
     chosen = sorted(set(wanted.layers or ()) & set(layers))
-    if chosen != here["on"]:
-        here["on"] = chosen
+    if chosen != st.session_state["on"]:
+        st.session_state["on"] = chosen
     return wanted._replace(layers=None if len(chosen) in (0, len(layers)) else tuple(chosen))
 
 

@@ -1,5 +1,7 @@
 """The pages and their groups, and the guard that every page file begins with."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import streamlit as st
@@ -27,6 +29,8 @@ _PAGES = {
     "Compare": [("compare", "Compare", "compare_arrows")],
 }
 """Group -> (file in pages/ and path in the URL, title, icon). A page that has no file is not listed."""
+
+_FRAMED, _REROUTED = "_npt_framed", "_npt_rerouted"
 
 
 def configure_page() -> None:
@@ -64,6 +68,17 @@ def pages() -> dict[str, list]:
     }
 
 
+@contextmanager
+def framed() -> Iterator[None]:
+    """Inside the block a page knows that app.py runs it."""
+    # Not once for the session: a later run of the same session may reach a page file without app.py (AppTest does).
+    st.session_state.update({_FRAMED: True, _REROUTED: False})
+    try:
+        yield
+    finally:
+        st.session_state[_FRAMED] = False
+
+
 def require_app() -> None:
     """The first line of every file in pages/: makes sure that app.py frames it.
 
@@ -72,12 +87,12 @@ def require_app() -> None:
     the rerun then goes through app.py to the same page.
     """
     state = st.session_state
-    if state.get("_npt_app"):
+    if state.get(_FRAMED):
         return
-    if state.get("_npt_rerouted"):
+    if state.get(_REROUTED):
         st.info("This is one page of npt_viz: start the app with `streamlit run app.py`.")
         st.stop()
-    state["_npt_rerouted"] = True
+    state[_REROUTED] = True
     configure_page()
     st.navigation(pages())
     st.rerun()

@@ -59,6 +59,8 @@ SHARED: dict[str, Shared] = {
 """`on`: layers that run as NPT, all of them where empty. `layer`, `tok`: None lets the page choose."""
 
 _KEPT_PROMPTS = 200
+_private_prompts: OrderedDict[str, str] = OrderedDict()
+"""Unguessable reference -> prompt, in the memory of this server only."""
 
 
 def begin() -> None:
@@ -133,24 +135,17 @@ def _prompt_of(said: dict[str, str]) -> str | None:
     if "prompt" in said:
         return said["prompt"]
     if "p" in said:
-        return _private_prompts().get(said["p"])
+        return _private_prompts.get(said["p"])
     return EXAMPLES.get(said.get("example", ""))
 
 
 def _prompt_reference(prompt: str) -> dict[str, str]:
     if example := example_id(prompt):
         return {} if example == DEFAULT else {"example": example}
-    kept = _private_prompts()
-    reference = next((key for key, text in list(kept.items()) if text == prompt), None)
+    reference = next((key for key, text in list(_private_prompts.items()) if text == prompt), None)
     if reference is None:
         reference = secrets.token_urlsafe(9)
-        kept[reference] = prompt
-        while len(kept) > _KEPT_PROMPTS:
-            kept.popitem(last=False)
+        _private_prompts[reference] = prompt
+        if len(_private_prompts) > _KEPT_PROMPTS:
+            _private_prompts.popitem(last=False)
     return {"p": reference}
-
-
-@st.cache_resource(show_spinner=False)
-def _private_prompts() -> OrderedDict[str, str]:
-    """Unguessable reference -> prompt, in the memory of this server only."""
-    return OrderedDict()

@@ -1,7 +1,9 @@
 """Uploaded checkpoints: kept in a folder of the session that goes when the session goes."""
 
 import re
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 
 import streamlit as st
@@ -27,6 +29,15 @@ def uploaded_checkpoint() -> Path | None:
     return path
 
 
+class _Folder:
+    """A folder that is deleted when this object is dropped with the session, or at exit."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="npt_viz-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
 def _folder() -> Path:
-    # The object deletes its folder when it is dropped with the session.
-    return Path(st.session_state.setdefault("_uploads", tempfile.TemporaryDirectory(prefix="npt_viz-")).name)
+    if "_uploads" not in st.session_state:
+        st.session_state["_uploads"] = _Folder()
+    return st.session_state["_uploads"].path

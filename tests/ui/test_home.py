@@ -1,0 +1,68 @@
+"""Home opens alone, says what is open, and shows bad input as one sentence."""
+
+from pathlib import Path
+
+from onpage import LAYERS
+
+
+def texts(app) -> str:
+    return "\n".join(str(each.value) for kind in ("markdown", "html", "caption") for each in app.get(kind))
+
+
+def test_home_opens_alone_and_reports_what_it_opened(app):
+    home = app()
+    assert not home.exception and not home.error
+    table = home.dataframe[0].value
+    assert list(table["layer"]) == list(LAYERS)
+    assert set(table["variant"]) == {"N5"} and set(table["NaN"]) == {0}
+    assert "36 of 36" in texts(home)
+
+
+def test_the_parity_checks_hold_and_are_listed(app):
+    checks = app().dataframe[-1].value
+    assert "NPT off = base" in set(checks["check"])
+    assert set(checks["holds"]) == {"yes"}
+
+
+def test_another_reading_of_the_layers_is_the_users_choice(app):
+    home = app()
+    home.selectbox(key="semantics").set_value("N3").run()
+    assert not home.exception and not home.error
+    assert set(home.dataframe[0].value["semantics"]) == {"chosen by the user"}
+    assert home.query_params["semantics"] == "N3"
+
+
+def test_a_missing_checkpoint_is_a_sentence_and_the_sidebar_stays(app):
+    home = app(checkpoint="no/such/*place*")
+    assert not home.exception
+    assert len(home.error) == 1 and r"\*place\*" in home.error[0].value
+    assert home.sidebar.text_area(key="prompt").value
+
+
+def test_an_uploaded_file_is_opened_and_earlier_choices_are_forgotten(app, on_disk):
+    weights = (Path(on_disk.checkpoint) / "npt_weights.safetensors").read_bytes()
+    home = app(on="1", semantics="N3", layer="1")
+    home.file_uploader(key="upload").set_value(
+        ("../<b>up*.safetensors", weights, "application/octet-stream")
+    ).run()
+    home.button(key="upload_open").click().run()
+    assert not home.exception and not home.error
+    state = home.session_state
+    assert Path(state["checkpoint"]).name == "_b_up_.safetensors"
+    assert (state["on"], state["semantics"]) == ([], "")
+    assert list(home.dataframe[0].value["layer"]) == list(LAYERS)
+
+
+def test_a_layer_that_does_not_exist_is_said_and_replaced(app):
+    home = app(layer="4")
+    assert "Layer 4 is no NPT layer" in home.warning[0].value
+    assert home.session_state["layer"] == max(LAYERS)
+
+
+def test_releasing_frees_the_model_until_it_is_opened_again(app):
+    home = app()
+    home.button(key="memory_release").click().run()
+    assert "released" in home.info[0].value
+    assert not home.dataframe
+    home.button(key="loading_reopen").click().run()
+    assert not home.exception and home.dataframe

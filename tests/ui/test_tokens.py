@@ -1,0 +1,88 @@
+"""Tokens opens alone, its controls change its numbers, and its text stays text."""
+
+import json
+
+import pytest
+from onpage import LAYERS
+
+PROMPT = "<b>is</b> :red[x]"
+
+
+def strip_of(app) -> dict:
+    found = next(each for each in app.main if each.type == "bidi_component")
+    return json.loads(found.proto.json)
+
+
+def answer(app) -> str:
+    return next(each.value for each in app.markdown if each.value.startswith("Layer "))
+
+
+def test_tokens_opens_alone_on_a_prompt_that_is_inspected(app):
+    page = app("tokens")
+    assert not page.exception and not page.error
+    assert "median over" in answer(page) and "nats" in answer(page)
+
+
+def test_the_address_decides_layer_token_colour_and_mode(app):
+    page = app("tokens", layer="1", tok="4", metric="cosine", mode="propagated", positions="trained")
+    assert page.selectbox(key="layer").value == 1
+    assert page.selectbox(key="metric").value == "cosine"
+    assert "propagated" in answer(page)
+    assert any("token 4 of" in each.value for each in page.markdown)
+    assert page.query_params["tok"] == "4" and page.query_params["mode"] == "propagated"
+
+
+@pytest.mark.parametrize(
+    "params", [{"mode": "sideways"}, {"tok": "x"}, {"tok": "9999"}, {"metric": "__class__"}]
+)
+def test_nonsense_in_the_address_is_ignored(app, params):
+    page = app("tokens", **params)
+    assert not page.exception and not page.error and answer(page)
+
+
+def test_a_prompt_of_ones_own_is_inspected_on_submit_and_its_text_is_not_in_the_address(app):
+    page = app("tokens")
+    page.text_area(key="prompt").set_value(PROMPT)
+    page.button(key="prompt_submit").click().run()
+    assert not page.exception and not page.error
+    assert any(f"of {len(PROMPT)}, layer" in each.value for each in page.markdown)
+    said = json.dumps(dict(page.query_params))
+    assert "is</b>" not in said and "p" in page.query_params
+
+
+def test_the_reference_in_the_address_brings_a_private_prompt_back(app):
+    page = app("tokens")
+    page.text_area(key="prompt").set_value(PROMPT)
+    page.button(key="prompt_submit").click().run()
+    again = app("tokens", p=page.query_params["p"])
+    assert again.text_area(key="prompt").value == PROMPT
+
+
+def test_an_empty_prompt_is_a_sentence(app):
+    page = app("tokens")
+    page.text_area(key="prompt").set_value("")
+    page.button(key="prompt_submit").click().run()
+    assert not page.exception
+    assert "the prompt is empty" in page.error[0].value
+
+
+def test_a_prompt_longer_than_the_context_is_a_sentence(app):
+    page = app("tokens", prompt="x" * 200)
+    assert not page.exception
+    assert "97" in page.error[0].value
+
+
+def test_switching_a_layer_off_takes_it_out_of_the_run(app):
+    page = app("tokens", on="3")
+    assert list(page.selectbox(key="layer").options) == ["3 · N5"]
+    assert "layer 3 run for real" in answer(page)
+
+
+def test_choices_survive_a_visit_to_another_page(app):
+    page = app("tokens", layer="1", metric="cosine", tok="2")
+    page.selectbox(key="metric").set_value("relative_error").run()
+    page.switch_page("pages/home.py").run()
+    page.switch_page("pages/tokens.py").run()
+    assert page.selectbox(key="metric").value == "relative_error"
+    assert page.selectbox(key="layer").value == 1
+    assert page.query_params["tok"] == "2"
