@@ -1,5 +1,6 @@
 """Open a checkpoint: names and shapes first, one layer's weights when that layer is asked for."""
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -14,13 +15,14 @@ from npt_viz.adapter import LayerAdapter, Semantics
 from npt_viz.adapter.semantics import Provenance
 from npt_viz.checkpoint import meaning, native
 from npt_viz.checkpoint.keys import named_tensors
-from npt_viz.checkpoint.layout import Layout, layout_of, modulation
+from npt_viz.checkpoint.layout import Layout, TargetPlan, layout_of, modulation
 from npt_viz.checkpoint.meaning import Choice
 from npt_viz.checkpoint.report import load_report
 from npt_viz.checkpoint.source import NATIVE_CONFIG, WEIGHTS, Source, is_stage, open_source
 from npt_viz.checkpoint.store import MappingStore
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
+from npt_viz.model.memory import gigabytes, out_of_memory_explained
 from npt_viz.results.load_report import LoadReport
 
 CACHE_BYTES = 2 << 30
@@ -155,19 +157,21 @@ class Checkpoint:
 
     def _read(self, layer: int) -> LayerAdapter:
         plan, semantics = self.layout.layers[layer], self._semantics[layer]
-        modulations = {
-            target: modulation(
-                target_plan,
-                {
-                    name: tuple(self._finite(layer, key) for key in keys)
-                    for name, keys in target_plan.keys.items()
-                },
-                semantics,
-            )
-            for target, target_plan in plan.targets.items()
+        size = gigabytes(sum(4 * math.prod(self.source.store.infos[key].shape) for key in plan.keys))
+        with out_of_memory_explained(
+            f"{self._where}: layer {layer} ({size})", "use a smaller base or fewer layers"
+        ):
+            modulations = {
+                target: modulation(found, self._values(layer, found), semantics)
+                for target, found in plan.targets.items()
+            }
+            adapter = LayerAdapter(layer, semantics, modulations).eval().requires_grad_(False)
+            return adapter if self.model is None else adapter.to(_home(self.model, layer))
+
+    def _values(self, layer: int, plan: TargetPlan) -> dict[str, tuple[Tensor, ...]]:
+        return {
+            argument: tuple(self._finite(layer, key) for key in keys) for argument, keys in plan.keys.items()
         }
-        adapter = LayerAdapter(layer, semantics, modulations).eval().requires_grad_(False)
-        return adapter if self.model is None else adapter.to(_home(self.model, layer))
 
     def _finite(self, layer: int, key: str) -> Tensor:
         tensor = self.source.store.read(key).float()
@@ -181,7 +185,7 @@ class Checkpoint:
 
     def cached_bytes(self) -> int:
         """Memory that the float32 adapters take now."""
-        return sum(4 * p.numel() for adapter in self._adapters.values() for p in adapter.parameters())
+        return sum(4 * p.numel() for adapter in list(self._adapters.values()) for p in adapter.parameters())
 
 
 def open_checkpoint(

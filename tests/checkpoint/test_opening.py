@@ -164,6 +164,19 @@ def test_an_unreadable_file_is_a_sentence(two_layers, monkeypatch):
         open_checkpoint(two_layers)
 
 
+def test_no_memory_for_a_layer_is_a_sentence(two_layers, monkeypatch):
+    checkpoint = open_checkpoint(two_layers)
+
+    def exhausted(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(opening, "modulation", exhausted)
+    with pytest.raises(NptVizError, match=r"npt_weights\.pt: layer 3 .*memory"):
+        checkpoint.adapter(3)
+    monkeypatch.undo()
+    assert checkpoint.adapter(3).layer == 3, "nothing half-loaded stays behind"
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_an_adapter_lives_where_its_layer_lives(two_layers):
     model = tiny_model()
