@@ -39,9 +39,6 @@ Positions = Annotated[
     Literal["deployed", "trained"],
     typer.Option("--positions", help="deployed has RoPE; trained has none, as in the public training code."),
 ]
-Layers = Annotated[
-    str, typer.Option("--layers", metavar="3,15", help="Layers, with commas.", show_default=False)
-]
 AllLayers = Annotated[
     str | None,
     typer.Option("--layers", metavar="3,15", help="NPT layers that run; all of them by default."),

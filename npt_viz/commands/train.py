@@ -1,20 +1,22 @@
 """Train NPT layers on activations of the base model, and save them."""
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Literal
 
 import typer
 
-from npt_viz.commands._options import AsJson, Device, Dtype, Layers, Model, Positions, numbers, weights, words
-from npt_viz.commands._output import print_json, progress, say
+from npt_viz.commands._options import AsJson, Device, Dtype, Model, Positions, numbers, weights, words
+from npt_viz.commands._output import plain, print_json, progress, say
 from npt_viz.errors import NptVizError
 
 
 def run(
     model: Model,
-    layers: Layers,
+    layers: Annotated[
+        str | None, typer.Option("--layers", metavar="3,15", help="Layers to train afresh.")
+    ] = None,
     targets: Annotated[str, typer.Option("--targets", metavar="gate,up,down")] = "gate,up",
     rank: Annotated[int, typer.Option("--rank", help="Width of the bottleneck.")] = 64,
     components: Annotated[int, typer.Option("--components", help="Rank-1 updates a token (num_ranks).")] = 1,
@@ -58,7 +60,10 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Train adapters and report the share of the attention effect they recover on held-out text."""
-    chosen, terms = numbers("--layers", layers), weights("--losses", losses)
+    if (layers is None) == (start is None):
+        raise typer.BadParameter("give --layers to train afresh or --from to go on, one of the two")
+    terms = weights("--losses", losses)
+    chosen = numbers("--layers", layers) if layers is not None else []
     _check_free(out, overwrite)
     import npt_viz
     from npt_viz.model.memory import out_of_memory_explained
@@ -66,33 +71,26 @@ def run(
 
     texts = texts_from_file(text) if text else bundled_texts()
     base = npt_viz.open_model(model, dtype=dtype, device=device, progress=progress)
-    if start is not None:
-        begin = npt_viz.open_checkpoint(start, base)
-    else:
+    if start is None:
         begin = _spec(chosen, words(targets), rank, components, variant)
+    else:
+        begin = npt_viz.open_checkpoint(start, base)
     with out_of_memory_explained("this training", "use fewer --layers, less text, or fewer --batch-tokens"):
         say("capturing activations of the base model")
         settings = {"learning_rate": learning_rate, "batch_tokens": batch_tokens, "positions": positions}
         training = npt_viz.train(base, begin, texts, terms, steps=steps, seed=seed, **settings)
-        last = followed(training, steps)
-    summary = {
-        "heldout_recovered": _mean(found.recovered for found in last.heldout.values()),
-        "steps": last.number,
-        "seconds": last.seconds,
-        "layers": {layer: asdict(found) for layer, found in last.heldout.items()},
-        "out": out,
-    }
+        result, was_stopped = _trained(training)
     if out is None:
         say("nothing was saved: there is no --out")
     else:
         recipe = {**asdict(training.recipe), "losses": terms, "text": text or "bundled sample", "from": start}
-        recipe |= {"train_tokens": training.corpus.n_train, "heldout_tokens": training.corpus.n_heldout}
+        recipe |= {"steps_done": result["steps"], "train_tokens": training.corpus.n_train}
         npt_viz.save_checkpoint(
             out,
             training.adapters,
             base,
             recipe=recipe,
-            figures={"heldout": summary["layers"], "seconds": last.seconds},
+            figures=plain({"heldout": result["layers"], "seconds": result["seconds"]}),
             licence=licence,
             dtype=stored,
             fault=fault,
@@ -101,23 +99,49 @@ def run(
         )
         say(f"saved in {out}")
     if as_json:
-        print_json(summary)
+        print_json(result | {"out": out})
     else:
-        for layer, found in last.heldout.items():
+        for layer, found in result["layers"].items():
+            share, n_tokens = found["recovered"], found["n_tokens"]
             print(
-                f"layer {layer}: {found.recovered:.3f} of the attention effect recovered on {found.n_tokens} tokens"
+                f"layer {layer}: {share:.3f} of the attention effect recovered on {n_tokens} held-out tokens"
             )
+    if was_stopped:
+        raise typer.Exit(130)
 
 
-def followed(training, steps: int):
-    """The last step of a training; evaluations go to stderr on the way."""
-    last = None
-    for last in training:
-        progress(f"step {last.number}, loss {last.total:.4f}", last.number / steps)
-        if last.heldout is not None:
-            recovered = ", ".join(f"{layer}: {found.recovered:.3f}" for layer, found in last.heldout.items())
-            say(f"step {last.number}: loss {last.total:.4f}, recovered on held-out text {recovered}")
-    return last
+def _trained(training) -> tuple[dict, bool]:
+    """What `--json` prints, and whether Ctrl-C ended it; what was learned until then counts."""
+    seconds, was_stopped = 0.0, False
+    try:
+        for step in training:
+            seconds = step.seconds
+            progress(f"step {step.number}, loss {step.total:.4f}", step.number / training.recipe.steps)
+            if step.heldout is not None:
+                shares = ", ".join(f"{layer}: {found.recovered:.3f}" for layer, found in step.heldout.items())
+                say(f"step {step.number}: loss {step.total:.4f}, share recovered on held-out text {shares}")
+    except KeyboardInterrupt:
+        was_stopped = True
+        say(f"stopped at step {training.done}")
+    heldout = training.evaluation()
+    result = {
+        "heldout_recovered": fmean(found.recovered for found in heldout.values()),
+        "steps": training.done,
+        "seconds": seconds,
+        "layers": {str(layer): asdict(found) for layer, found in heldout.items()},
+    }
+    return result, was_stopped
+
+
+def _rounded(training, stored: str):
+    """Round the weights as the file will, so that the figures are those of what is saved."""
+    import torch
+
+    with torch.no_grad():
+        for adapter in training.adapters.values():
+            for parameter in adapter.parameters():
+                parameter.copy_(parameter.to(getattr(torch, stored)))
+    return training.evaluation()
 
 
 def _spec(layers: list[int], targets: list[str], rank: int, components: int, variant: str | None):
@@ -136,8 +160,3 @@ def _check_free(out: str | None, overwrite: bool) -> None:
     """Before minutes of training, and not after them."""
     if out is not None and not overwrite and Path(out).exists() and any(Path(out).iterdir()):
         raise NptVizError(f"{out} is not empty; choose another --out, or add --overwrite")
-
-
-def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return sum(found) / len(found)

@@ -1,0 +1,383 @@
+"""`python -m npt_viz`, end to end on tiny files: what goes where, and with which exit status."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from onpage import LAYERS
+
+import npt_viz
+from npt_viz.__main__ import main
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = ("convert", "inspect", "model", "open", "train")
+
+
+def strict(text: str):
+    """JSON as the standard has it: no NaN, no Infinity."""
+
+    def refuse(constant: str):
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.fixture
+def call(capsys):
+    """call("open", …): the exit status, stdout and stderr."""
+
+    def called(*arguments: str) -> tuple[int, str, str]:
+        status = main([str(argument) for argument in arguments])
+        return status, *capsys.readouterr()
+
+    return called
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("The cat sat on the mat, and the dog did not. " * 40)
+    return str(path)
+
+
+# The frame
+
+
+def test_help_answers_without_torch():
+    program = (
+        "import sys; from npt_viz.__main__ import main; status = main(['train', '--help']);"
+        "assert not {'torch', 'transformers', 'numpy', 'streamlit'} & set(sys.modules); sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--losses" in done.stdout
+
+
+def test_every_command_is_listed_with_its_sentence(call):
+    status, out, _ = call("--help")
+    assert status == 0
+    for command in COMMANDS:
+        assert f"  {command} " in out
+    assert "What a checkpoint holds, and whether it fits the base model." in out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("bake",),
+        ("open",),
+        ("open", "--model", "m"),
+        ("open", "--modle", "m", "c"),
+        ("inspect", "--model", "m", "--checkpoint", "c"),
+        ("inspect", "--model", "m", "--checkpoint", "c", "--prompt", "p", "--mode", "global"),
+        ("inspect", "--model", "m", "--checkpoint", "c", "--prompt", "p", "--layers", "3;15"),
+        ("train", "--model", "m", "--layers", "15", "--losses", "direct=much"),
+        ("train", "--model", "m", "--layers", "15", "--steps", "many"),
+        ("train", "--model", "m"),
+        ("train", "--model", "m", "--layers", "15", "--from", "c"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_status_2_with_the_usage_on_stderr(call, arguments):
+    status, out, err = call(*arguments)
+    assert (status, out) == (2, "")
+    assert "Usage: npt_viz" in err
+
+
+def test_a_process_ends_with_the_status(on_disk):
+    done = subprocess.run(
+        [sys.executable, "-m", "npt_viz", "model", "/nowhere/at/all", "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("npt_viz: /nowhere/at/all: ")
+
+
+def test_ctrl_c_is_status_130(call, on_disk, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("npt_viz.model.opening.open_model", stopped)
+    status, out, err = call("open", "--model", on_disk.model, on_disk.checkpoint)
+    assert (status, out) == (130, "")
+    assert "Traceback" not in err
+
+
+def test_running_out_of_memory_is_a_sentence(call, on_disk, monkeypatch):
+    def greedy(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("npt_viz.capture.inspection.inspect", greedy)
+    status, _, err = call(
+        "inspect", "--model", on_disk.model, "--checkpoint", on_disk.checkpoint, "--prompt", "a"
+    )
+    assert status == 1
+    assert "needs more GPU memory" in err and "shorten the prompt" in err
+
+
+# model
+
+
+def test_model_says_where_it_is(call, on_disk):
+    status, out, _ = call("model", on_disk.model, "--json")
+    assert status == 0
+    assert strict(out) == {
+        "name": on_disk.model,
+        "source": "folder",
+        "path": str(Path(on_disk.model).resolve()),
+    }
+
+
+# open
+
+
+def test_open_prints_the_load_report_alone(call, on_disk):
+    status, out, _ = call("open", "--model", on_disk.model, on_disk.checkpoint, "--json")
+    assert status == 0
+    model = npt_viz.open_model(on_disk.model)
+    report = npt_viz.open_checkpoint(on_disk.checkpoint, model).report
+    assert strict(out) == json.loads(json.dumps(report.to_json()))
+    assert [layer["layer"] for layer in strict(out)["layers"]] == list(LAYERS)
+
+
+def test_open_for_people_names_the_layers_and_the_base(call, on_disk):
+    status, out, _ = call("open", "--model", on_disk.model, on_disk.checkpoint)
+    assert status == 0
+    assert "gate+up+down" in out and "config and weights of its layers are those of" in out
+
+
+def test_nan_weights_are_reported_and_status_1(call, on_disk, tmp_path):
+    weights = {"layer_2_np.W_down": torch.ones(24, 7), "layer_2_np.W_a_up": torch.ones(7, 24)}
+    weights["layer_2_np.W_b_up"] = torch.full((7, 31), torch.nan)
+    torch.save(weights, tmp_path / "npt_weights.pt")
+    status, out, err = call("open", "--model", on_disk.model, tmp_path / "npt_weights.pt", "--json")
+    assert status == 1
+    assert strict(out)["layers"][0]["n_nan"] == 7 * 31
+    assert "layer 2 holds 217 NaN" in err.splitlines()[-1]
+
+
+def test_open_obeys_the_semantics_asked_for(call, on_disk):
+    _, out, _ = call("open", "--model", on_disk.model, on_disk.checkpoint, "--semantics", "beside", "--json")
+    assert strict(out)["layers"][0]["semantics"]["attention"] == "beside"
+
+
+def test_a_missing_checkpoint_is_one_sentence(call, on_disk):
+    status, out, err = call("open", "--model", on_disk.model, "nowhere.pt", "--json")
+    assert (status, out) == (1, "")
+    assert err.startswith("npt_viz: nowhere.pt: ") and err.count("\n") == 1
+
+
+# inspect
+
+
+def test_inspect_prints_the_numbers_of_the_library(call, on_disk):
+    status, out, _ = call(
+        *("inspect", "--model", on_disk.model, "--checkpoint", on_disk.checkpoint),
+        *("--prompt", "the cat the", "--layers", "3", "--mode", "propagated", "--top-k", "4", "--json"),
+    )
+    assert status == 0
+    found = strict(out)
+    model = npt_viz.open_model(on_disk.model)
+    checkpoint = npt_viz.open_checkpoint(on_disk.checkpoint, model)
+    run = npt_viz.inspect(model, checkpoint, "the cat the", layers=[3], mode="propagated", top_k=4)
+    layer = found["layers"]["3"]
+    assert list(found["layers"]) == ["3"]
+    assert found["tokens"] == list(run.tokens) and found["token_ids"] == list(run.token_ids)
+    for name in ("relative_error", "cosine", "recovered", "update_norm", "scalar"):
+        np.testing.assert_array_equal(np.array(layer[name], np.float32), getattr(run.layers[3], name))
+    np.testing.assert_array_equal(
+        np.array(layer["scalars"]["down"], np.float32), run.layers[3].scalars["down"]
+    )
+    np.testing.assert_array_equal(np.array(found["kl"], np.float32), run.kl)
+    assert found["npt_top"][10] == [list(row) for row in run.npt_top.rows(10)]
+    assert [len(rows) for rows in found["base_top"]] == [4] * 11
+
+
+def test_what_json_does_not_have_is_null(call, on_disk):
+    """The last token is followed by nothing: its surprise is NaN."""
+    _, out, _ = call(
+        "inspect", "--model", on_disk.model, "--checkpoint", on_disk.checkpoint, "--prompt", "ab", "--json"
+    )
+    assert strict(out)["nll_base"][1] is None
+
+
+def test_inspect_for_people_has_a_table_a_layer_and_the_predictions(call, on_disk):
+    status, out, _ = call(
+        "inspect", "--model", on_disk.model, "--checkpoint", on_disk.checkpoint, "--prompt", "a b"
+    )
+    assert status == 0
+    assert "layer 1 (N5)" in out and "layer 3 (N5)" in out and "next token" in out
+    assert out.count("␣") == 3
+
+
+def test_notes_go_to_stderr(call, on_disk):
+    arguments = ("--model", on_disk.model, "--checkpoint", on_disk.checkpoint, "--prompt", "a ", "--json")
+    _, out, err = call("inspect", *arguments)
+    assert "ends with a space" in err
+    assert "ends with a space" in strict(out)["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--prompt", ""), "the prompt is empty"),
+        (("--prompt", "x" * 98), "shorten it by 1"),
+        (("--prompt", "a", "--layers", "2"), "layer 2 is no NPT layer"),
+        (("--prompt", "a", "--chat"), "no chat template"),
+        (("--prompt", "a", "--device", "toaster"), "'toaster' is not on this machine"),
+        (("--prompt", "a", "--semantics", "N9"), "'N9' is unknown"),
+    ],
+)
+def test_bad_input_to_inspect_is_status_1(call, on_disk, options, words):
+    status, out, err = call("inspect", "--model", on_disk.model, "--checkpoint", on_disk.checkpoint, *options)
+    assert (status, out) == (1, "")
+    assert words in err.splitlines()[-1] and "Traceback" not in err
+
+
+# convert
+
+
+def test_a_checkpoint_goes_to_format_a_and_back(call, on_disk, tmp_path):
+    assert call("convert", on_disk.checkpoint, tmp_path / "a", "--to", "A")[0] == 0
+    status, out, _ = call(
+        *(
+            "convert",
+            tmp_path / "a",
+            tmp_path / "native",
+            "--model",
+            on_disk.model,
+            "--semantics",
+            "N5",
+            "--json",
+        )
+    )
+    assert status == 0
+    assert strict(out)["path"] == str(tmp_path / "native")
+    before, after = (npt_viz.open_checkpoint(path) for path in (on_disk.checkpoint, tmp_path / "native"))
+    for name, tensor in before.adapter(3).state_dict().items():
+        assert torch.equal(after.adapter(3).state_dict()[name], tensor), name
+
+
+def test_converting_does_not_overwrite_unasked(call, on_disk, tmp_path):
+    arguments = ("convert", on_disk.checkpoint, tmp_path / "native")
+    assert call(*arguments)[0] == 0
+    assert call(*arguments)[0] == 1
+    assert call(*arguments, "--overwrite")[0] == 0
+
+
+# train
+
+
+def test_train_ends_with_the_share_recovered_and_saves(call, on_disk, text, tmp_path):
+    status, out, err = call(
+        *("train", "--model", on_disk.model, "--layers", "1,3", "--targets", "gate,up", "--rank", "5"),
+        *("--components", "2", "--losses", "direct=1", "--steps", "7", "--batch-tokens", "16"),
+        *("--text", text, "--seed", "3", "--out", tmp_path / "trained", "--json"),
+    )
+    assert status == 0, err
+    summary = strict(out.splitlines()[-1])
+    assert summary["steps"] == 7 and summary["seconds"] > 0
+    shares = [layer["recovered"] for layer in summary["layers"].values()]
+    assert summary["heldout_recovered"] == pytest.approx(sum(shares) / 2)
+    checkpoint = npt_viz.open_checkpoint(tmp_path / "trained", npt_viz.open_model(on_disk.model))
+    assert checkpoint.layers == (1, 3)
+    assert [(layer.rank, layer.components, layer.targets) for layer in checkpoint.report.layers] == [
+        (5, 2, ("gate", "up"))
+    ] * 2
+    assert checkpoint.config["recipe"]["seed"] == 3
+    assert checkpoint.config["figures"]["heldout"]["1"]["recovered"] == summary["layers"]["1"]["recovered"]
+
+
+def test_training_twice_gives_the_same_weights(call, on_disk, text, tmp_path):
+    arguments = (
+        "train",
+        "--model",
+        on_disk.model,
+        "--layers",
+        "2",
+        "--rank",
+        "3",
+        "--steps",
+        "3",
+        "--text",
+        text,
+    )
+    for name in ("one", "two"):
+        assert call(*arguments, "--out", tmp_path / name)[0] == 0
+    one, two = ((tmp_path / name / "npt_weights.safetensors").read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
+def test_training_goes_on_from_a_checkpoint(call, on_disk, text, tmp_path):
+    status, _, _ = call(
+        *("train", "--model", on_disk.model, "--from", on_disk.checkpoint, "--steps", "2", "--text", text),
+        *("--out", tmp_path / "on"),
+    )
+    assert status == 0
+    assert npt_viz.open_checkpoint(tmp_path / "on").layers == LAYERS
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--layers", "9"), "layer 9 does not exist"),
+        (("--layers", "2", "--losses", "magic=1"), "'magic'"),
+        (("--layers", "2", "--rank", "25"), "rank 25 is more than d_model 24"),
+        (("--layers", "2", "--variant", "N9"), "'N9' does not exist"),
+        (("--layers", "2", "--text", "nowhere.txt"), "nowhere.txt does not exist"),
+    ],
+)
+def test_bad_input_to_train_is_status_1(call, on_disk, text, options, words):
+    defaults = () if "--text" in options else ("--text", text)
+    status, out, err = call("train", "--model", on_disk.model, *defaults, "--steps", "2", *options)
+    assert (status, out) == (1, "")
+    assert words in err.splitlines()[-1]
+
+
+def test_a_full_folder_is_refused_before_training(call, on_disk, text, tmp_path, monkeypatch):
+    (tmp_path / "kept.txt").write_text("mine")
+    monkeypatch.setattr("npt_viz.training.trainer.train", None)
+    status, _, err = call(
+        "train", "--model", on_disk.model, "--layers", "2", "--text", text, "--out", tmp_path
+    )
+    assert status == 1
+    assert "is not empty" in err and (tmp_path / "kept.txt").read_text() == "mine"
+
+
+def test_ctrl_c_in_training_keeps_what_was_learned(call, on_disk, text, tmp_path, monkeypatch):
+    from npt_viz.training.trainer import Training
+
+    step = Training.__next__
+
+    def interrupted(self):
+        if self.done == 4:
+            raise KeyboardInterrupt
+        return step(self)
+
+    monkeypatch.setattr(Training, "__next__", interrupted)
+    status, out, _ = call(
+        *(
+            "train",
+            "--model",
+            on_disk.model,
+            "--layers",
+            "2",
+            "--rank",
+            "3",
+            "--steps",
+            "100",
+            "--text",
+            text,
+        ),
+        *("--out", tmp_path / "stopped", "--json"),
+    )
+    assert status == 130
+    assert strict(out)["steps"] == 4
+    assert npt_viz.open_checkpoint(tmp_path / "stopped").layers == (2,)
