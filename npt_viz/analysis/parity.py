@@ -21,11 +21,11 @@ PROMPT = "The capital of France is Paris, and the capital of Italy is"
 ROUNDING = {torch.float64: 1e-5, torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 """Largest relative difference of two orders of the same sums through one layer."""
 
-MARGIN = 4
+MARGIN = 8
 """Two computations of the same logits may differ by this many times what one rounding step in the embeddings does.
 
 Measured on SmolLM2-135M with random adapters of three strengths, float32 and bfloat16: cached and uncached logits
-differ by 0.1 to 2.3 times that. A fixed tolerance would be wrong: a strong adapter multiplies rounding a thousandfold.
+differ by 0.1 to 3.5 times that. A fixed tolerance would be wrong: a strong adapter multiplies rounding a thousandfold.
 """
 
 
