@@ -44,6 +44,7 @@ class TensorStore:
         self.read_names: list[str] = []
         """Every tensor whose values were read, in order: the proof of laziness."""
         self._stamps = {file: _stamp(file) for file in files}
+        self._closed = False
 
     def read(self, name: str) -> Tensor:
         """One tensor as stored, in memory of its own (on the CPU, unless it never came from a file)."""
@@ -51,6 +52,8 @@ class TensorStore:
 
     def mapped(self, name: str) -> Tensor:
         """One tensor as stored, still in the map of its file: for a look, not to keep."""
+        if self._closed:
+            raise NptVizError(f"the tensor {name} cannot be read: its checkpoint was closed; open it again")
         for file, stamp in self._stamps.items():
             # A map of a file that is being rewritten gives mixed weights, and a bus error where it became shorter.
             if _stamp(file) != stamp:
@@ -65,6 +68,7 @@ class TensorStore:
 
     def close(self) -> None:
         """Drop the maps of the files."""
+        self._closed = True
 
 
 class SafetensorsStore(TensorStore):
@@ -88,6 +92,7 @@ class SafetensorsStore(TensorStore):
         return self._handles[name].get_tensor(name)
 
     def close(self) -> None:
+        super().close()
         self._handles.clear()
 
 
@@ -102,6 +107,7 @@ class MappingStore(TensorStore):
         return self._tensors[name].detach()
 
     def close(self) -> None:
+        super().close()
         self._tensors.clear()
 
 

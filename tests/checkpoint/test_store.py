@@ -216,6 +216,15 @@ def test_a_file_that_changes_while_open_is_refused_not_mixed(tmp_path, kind):
         checkpoint.adapter(2)
 
 
+@pytest.mark.parametrize("kind", ["torch zip", "safetensors"])
+def test_a_closed_checkpoint_says_so(tmp_path, kind):
+    checkpoint = open_checkpoint(intact(tmp_path, kind))
+    checkpoint.close()
+    checkpoint.close()
+    with pytest.raises(NptVizError, match="was closed"):
+        checkpoint.adapter(1)
+
+
 def test_what_was_read_outlives_the_file(tmp_path):
     file = tmp_path / "npt_weights.pt"
     torch.save(format_a(1), file)
