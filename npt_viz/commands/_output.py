@@ -4,7 +4,7 @@ import json
 import math
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 
 
@@ -40,6 +40,19 @@ def progress(stage: str, fraction: float | None = None) -> None:
         share = "" if fraction is None else f" {fraction:4.0%}"
         end = "\n" if fraction == 1.0 else ""
         print(f"\r\033[K{stage}{share}", end=end, file=sys.stderr, flush=True)
+
+
+def stages() -> Callable[[str, float | None], None]:
+    """A progress for work of minutes: where there is no terminal, one line a stage."""
+    told = set()
+
+    def progress_or_line(stage: str, fraction: float | None = None) -> None:
+        progress(stage, fraction)
+        if stage not in told and not sys.stderr.isatty():
+            told.add(stage)
+            say(stage)
+
+    return progress_or_line
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

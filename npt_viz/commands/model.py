@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from npt_viz.commands._options import AsJson
-from npt_viz.commands._output import print_json, progress
+from npt_viz.commands._output import print_json, stages
 
 
 def run(
@@ -15,7 +15,7 @@ def run(
     """Have a base model on this machine: fetch and convert it once if need be, and say where it is."""
     from npt_viz.model.locating import located
 
-    found = located(name, progress, fetch=True)
+    found = located(name, stages(), fetch=True)
     if as_json:
         print_json({"name": name, "source": found.source, "path": str(found.path)})
     else:

@@ -5,12 +5,15 @@ import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from npt_viz.errors import NptVizError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class LayerParts(NamedTuple):
@@ -33,7 +36,7 @@ class BaseModel:
     Everything that runs the model or hooks it holds `lock`: hooks are visible to every thread.
     """
 
-    hf: nn.Module
+    hf: "PreTrainedModel"
     """The Hugging Face model, in eval mode and without gradients."""
 
     tokenizer: object
@@ -73,13 +76,19 @@ class BaseModel:
         return self.config.max_position_embeddings
 
     @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding; the tokenizer may have fewer tokens."""
+        embedding: Any = self.hf.get_input_embeddings()
+        return embedding.num_embeddings
+
+    @property
     def dtype(self) -> torch.dtype:
         return self.hf.dtype
 
     @property
     def device(self) -> torch.device:
         """Where token ids go."""
-        embedding = self.hf.get_input_embeddings()
+        embedding: Any = self.hf.get_input_embeddings()
         if embedding.weight.is_meta:  # Offloaded: accelerate brings it here when it runs.
             return torch.device(embedding._hf_hook.execution_device)
         return embedding.weight.device
@@ -91,7 +100,8 @@ class BaseModel:
 
     @property
     def unembedding(self) -> nn.Module:
-        return self.hf.get_output_embeddings()
+        head: Any = self.hf.get_output_embeddings()
+        return head
 
     def parts(self, layer: int) -> LayerParts:
         """The modules of one decoder layer."""

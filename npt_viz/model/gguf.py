@@ -1,24 +1,25 @@
 """GGUF files: read through transformers, which dequantises them, and made ordinary dense models again."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from npt_viz.model.quiet import quiet_transformers
 
 
-def dense_model(path: Path, dtype: torch.dtype) -> tuple[nn.Module, dict]:
+def dense_model(path: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, dict]:
     """The model in a .gguf file with ordinary float weights, and transformers' report of missing keys.
 
     transformers dequantises every tensor but goes on calling the model quantised, which forbids moving and
     saving it; so its weights are given to a fresh model of the same class.
     """
     with quiet_transformers():
-        loaded, report = AutoModelForCausalLM.from_pretrained(
+        found: Any = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=dtype, output_loading_info=True
         )
+        loaded, report = found
         settings = loaded.config.to_dict()
         for key in (
             "quantization_config",

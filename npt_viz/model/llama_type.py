@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import PreTrainedModel
 
 from npt_viz.errors import NptVizError
 
@@ -20,7 +21,7 @@ LAYER_PARTS = ("self_attn", "mlp", "input_layernorm", "post_attention_layernorm"
 MLP_PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")
 
 
-def check_structure(hf: nn.Module, name: str) -> None:
+def check_structure(hf: PreTrainedModel, name: str) -> None:
     """Refuse a model without the parts NPT needs; `hf` may be on the meta device, without weights."""
     missing = next(_missing(hf), None)
     if missing:
@@ -30,7 +31,7 @@ def check_structure(hf: nn.Module, name: str) -> None:
         )
 
 
-def _missing(hf: nn.Module) -> Iterator[str]:
+def _missing(hf: PreTrainedModel) -> Iterator[str]:
     backbone = getattr(hf, "model", None)
     layers = getattr(backbone, "layers", None)
     if not isinstance(layers, nn.ModuleList) or len(layers) != hf.config.num_hidden_layers:
@@ -73,7 +74,7 @@ def _layer_faults(layer: nn.Module, config) -> Iterator[str]:
 
 
 @torch.no_grad()
-def check_arithmetic(hf: nn.Module, name: str) -> None:
+def check_arithmetic(hf: PreTrainedModel, name: str) -> None:
     """Refuse a loaded model whose layers or logits are not the formulas above (hidden multipliers, capping).
 
     Runs three tokens once and compares the first and last layer and the logits with the formulas, to a

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
@@ -92,7 +92,7 @@ def _quantisation(config) -> str:
     )
 
 
-def _skeleton(name: str, config) -> nn.Module:
+def _skeleton(name: str, config) -> PreTrainedModel:
     """The model without memory for its weights."""
     try:
         with torch.device("meta"), quiet_transformers():
@@ -122,12 +122,12 @@ def _device(device: str | torch.device | Mapping[str, object]) -> Placement:
 
 
 def _dtype(dtype: str | torch.dtype, config, wanted: Placement) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        dtype = _word(dtype)
     if dtype == "auto":
         accelerated = wanted.type != "cpu" if isinstance(wanted, torch.device) else torch.cuda.is_available()
         own = getattr(config, "dtype", None) or torch.bfloat16
         return own if accelerated else torch.float32
-    if dtype in DTYPES.values():
-        return dtype
     if dtype not in DTYPES:
         raise NptVizError(f"dtype {dtype!r} is not one of auto, {', '.join(DTYPES)}; choose one of these")
     return DTYPES[dtype]
@@ -166,15 +166,16 @@ def _tokenizer(name: str, found: Located):
         ) from None
 
 
-def _weights(name: str, found: Located, dtype: torch.dtype, placement: Placement) -> nn.Module:
+def _weights(name: str, found: Located, dtype: torch.dtype, placement: Placement) -> PreTrainedModel:
     """The loaded model; raises where a weight is missing, which transformers would fill with random numbers."""
     is_mapped = not isinstance(placement, torch.device)
+    loaded: Any
     try:
         if found.is_gguf:
-            hf, report = dense_model(found.path, dtype)
+            loaded = dense_model(found.path, dtype)
         else:
             with quiet_transformers():
-                hf, report = AutoModelForCausalLM.from_pretrained(
+                loaded = AutoModelForCausalLM.from_pretrained(
                     found.path,
                     dtype=dtype,
                     device_map=placement if is_mapped else None,
@@ -187,6 +188,7 @@ def _weights(name: str, found: Located, dtype: torch.dtype, placement: Placement
         raise NptVizError(
             f"{name}: its weights cannot be read ({_first_line(error)}); copy or fetch its files again"
         ) from None
+    hf, report = loaded
     faults = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if faults:
         raise NptVizError(

@@ -104,10 +104,9 @@ def _text_ids(model: BaseModel, text: str, chat: bool, bos: bool | Literal["auto
 def _check(model: BaseModel, ids: list[int]) -> None:
     if not ids:
         raise NptVizError("the prompt gives no tokens; give other text")
-    rows = model.hf.get_input_embeddings().num_embeddings
-    if wrong := next((i for i in ids if not 0 <= i < rows), None):
+    if wrong := next((i for i in ids if not 0 <= i < model.vocab_size), None):
         raise NptVizError(
-            f"token id {wrong} is not in the vocabulary of {model.name} (0 to {rows - 1}); choose ids in that range"
+            f"token id {wrong} is not in the vocabulary of {model.name} (0 to {model.vocab_size - 1}); choose ids in that range"
         )
     if len(ids) > model.context_length:
         raise NptVizError(

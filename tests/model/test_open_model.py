@@ -11,7 +11,7 @@ import torch
 from conftest import tiny_model
 from safetensors.torch import load_file, save_file
 from tokenizers import pre_tokenizers
-from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaForCausalLM, logging
+from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM, logging
 
 from npt_viz.errors import NptVizError
 from npt_viz.model import opening
@@ -363,3 +363,26 @@ def test_smollm2_is_known_by_the_same_fingerprint_in_either_dtype(smollm2):
 
 def test_the_alias_of_the_makefile_exists():
     assert set(PACKAGED) == {"smollm2-135m"}
+
+
+def test_a_gpu_that_is_too_small_shares_the_model_where_the_choice_is_ours(monkeypatch):
+    """No GPU is needed: only where the weights would go is decided here."""
+    monkeypatch.setattr(opening, "free_bytes", lambda device: 1000)
+    gpu = torch.device("cuda")
+    assert opening._placement("m", 999, gpu, is_choice=True) == gpu
+    assert opening._placement("m", 1001, gpu, is_choice=True) == "auto"
+    with pytest.raises(NptVizError, match="use device='map'"):
+        opening._placement("m", 1001, gpu, is_choice=False)
+
+
+def test_tied_weights_are_counted_once():
+    config = LlamaConfig(
+        vocab_size=258,
+        hidden_size=24,
+        intermediate_size=31,
+        num_hidden_layers=1,
+        num_attention_heads=6,
+        tie_word_embeddings=True,
+    )
+    skeleton = opening._skeleton("m", config)
+    assert sum(p.numel() for p in skeleton.parameters()) == 258 * 24 + 4 * 24 * 24 + 3 * 24 * 31 + 3 * 24
