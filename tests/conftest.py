@@ -78,6 +78,18 @@ def tiny_llama() -> BaseModel:
     return tiny_model()
 
 
+@pytest.fixture(scope="session")
+def smollm2() -> BaseModel:
+    """The demo base model in float32, read-only. Tests that need it are slow, and skipped where it is not."""
+    from npt_viz.model.opening import open_model
+    from npt_viz.model.packaged import ModelNotHereError
+
+    try:
+        return open_model("smollm2-135m", dtype="float32", device="cpu")
+    except ModelNotHereError as reason:
+        pytest.skip(str(reason))
+
+
 def specimen(model: BaseModel, variant: str, layer: int = 2, *, components: int = 3, rank: int = 7, seed: int = 0):
     """A random adapter of one variant, strong enough to matter."""
     described = VARIANTS[variant]
