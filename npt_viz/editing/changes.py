@@ -1,0 +1,98 @@
+"""Edits as changes of a running layer: the preview adds alpha * (x v_a^T) v_b and no weight is touched."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from npt_viz.adapter import TARGETS, LayerAdapter, Target
+from npt_viz.capture.running import Lane
+from npt_viz.editing.updates import Factors, Place, Update, accumulated
+from npt_viz.model.base import BaseModel, weight_of
+from npt_viz.shapes import Float
+
+
+class LayerEdit:
+    """The weights of one layer with updates added; the layer runs as in the base model otherwise."""
+
+    attention = "standard"
+
+    def __init__(self, factors: Mapping[Target, Factors], device: torch.device | str = "cpu") -> None:
+        self._factors: dict[Target, tuple[Tensor, Tensor]] = {
+            target: (torch.from_numpy(f.v_a).to(device), torch.from_numpy(f.v_b).to(device))
+            for target, f in factors.items()
+        }
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        return tuple(self._factors)
+
+    def change(
+        self,
+        target: Target,
+        attention: Float[Tensor, "*batch model"],
+        x: Float[Tensor, "*batch inp"],
+        unmodulated: Float[Tensor, "*batch out"],
+    ) -> Float[Tensor, "*batch out"]:
+        """ΔW x: in float32, because the change is small beside what it is added to."""
+        v_a, v_b = self._factors[target]
+        return ((x.to(v_a) @ v_a.T) @ v_b).to(unmodulated)
+
+
+class EditedNpt:
+    """An NPT layer on top of edited weights: an edit made from a token's modulation then counts twice at that token."""
+
+    def __init__(self, adapter: LayerAdapter, edit: LayerEdit) -> None:
+        self._adapter, self._edit = adapter, edit
+        self.attention = adapter.attention
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        return tuple(t for t in TARGETS if t in self._adapter.targets or t in self._edit.targets)
+
+    def change(
+        self,
+        target: Target,
+        attention: Float[Tensor, "*batch model"],
+        x: Float[Tensor, "*batch inp"],
+        unmodulated: Float[Tensor, "*batch out"],
+    ) -> Float[Tensor, "*batch out"]:
+        """The edit, and what the adapter makes of the edited projection's output."""
+        added = torch.zeros_like(unmodulated)
+        if target in self._edit.targets:
+            added = self._edit.change(target, attention, x, unmodulated)
+        if target in self._adapter.targets:
+            added = added + self._adapter.change(target, attention, x, unmodulated + added)
+        return added
+
+
+def edited_lane(
+    model: BaseModel,
+    updates: Iterable[Update],
+    adapters: Mapping[int, LayerAdapter] | None = None,
+) -> Lane:
+    """The base with these updates; with adapters, their layers run as NPT layers on top of the edited weights."""
+    return lane_of(model, accumulated(updates), adapters)
+
+
+def lane_of(
+    model: BaseModel,
+    factors: Mapping[Place, Factors],
+    adapters: Mapping[int, LayerAdapter] | None = None,
+) -> Lane:
+    """The base with these changes of its weights, projection by projection."""
+    by_layer: dict[int, dict[Target, Factors]] = {}
+    for place, parts in factors.items():
+        by_layer.setdefault(place.layer, {})[place.target] = parts
+    lane: dict = dict(adapters or {})
+    for layer, targets in by_layer.items():
+        edit = LayerEdit(targets, layer_device(model, layer))
+        lane[layer] = EditedNpt(lane[layer], edit) if layer in lane else edit
+    return lane
+
+
+def layer_device(model: BaseModel, layer: int) -> torch.device:
+    """Where a layer computes, also when accelerate keeps its weights elsewhere."""
+    gate = model.parts(layer).gate
+    device = getattr(getattr(gate, "_hf_hook", None), "execution_device", None)
+    return torch.device(device) if device is not None else weight_of(gate).device

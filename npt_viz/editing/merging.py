@@ -1,0 +1,154 @@
+"""An edited model as a Hugging Face folder: the base's files with only the edited weights made anew."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from npt_viz.capture.running import forward_pass
+from npt_viz.editing.changes import edited_lane
+from npt_viz.editing.realised import edited_weight, projection_weight
+from npt_viz.editing.shards import rewrite_shard, same_bytes
+from npt_viz.editing.updates import Update, accumulated
+from npt_viz.errors import NptVizError
+from npt_viz.model.base import BaseModel
+from npt_viz.model.memory import free_bytes, gigabytes
+from npt_viz.model.quiet import quiet_transformers
+from npt_viz.model.tokens import encode
+
+INDEX = "model.safetensors.index.json"
+CONFIG = "config.json"
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")
+PROBE = "The capital of France is Paris, and 2 + 3 = 5."
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
+"""Largest relative difference of the probe's logits: the weights are rounded once where the preview is not."""
+
+
+def merged_bytes(model: BaseModel) -> int:
+    """What a merged model takes on disk, about."""
+    folder = _base_folder(model)
+    if folder is None:
+        return model.memory_bytes()
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def write_merged(model: BaseModel, updates: Sequence[Update], folder: Path) -> list[str]:
+    """The model in `folder`, checked by reading it back; what was checked, in sentences.
+
+    An edited weight is computed in float32 from the model as it is open and stored in that model's dtype; all
+    other tensors keep the bytes of the base's files.
+    """
+    weights = {
+        place.parameter: edited_weight(projection_weight(model, place), factors, model.dtype)
+        for place, factors in accumulated(updates).items()
+    }
+    base = _base_folder(model)
+    homes = None if base is None else _homes(base, weights)
+    if base is None or homes is None:
+        _save_from_memory(model, weights, folder)
+        kept = "all tensors were written from memory, because the base has no safetensors files of its own"
+    else:
+        _check_unchanged(model, updates, base, homes)
+        n_kept = _rewrite(base, homes, weights, folder)
+        kept = f"{n_kept} other tensors have the bytes of the base's files, in the same shards"
+    return [
+        f"{len(weights)} edited weights in {str(model.dtype).removeprefix('torch.')}; {kept}",
+        _reloaded(model, updates, folder),
+    ]
+
+
+def _base_folder(model: BaseModel) -> Path | None:
+    """The folder of safetensors files that the base was loaded from."""
+    name = getattr(model.config, "_name_or_path", "")
+    folder = Path(name) if name else None
+    return folder if folder is not None and any(folder.glob("*.safetensors")) else None
+
+
+def _homes(base: Path, weights: Mapping[str, Tensor]) -> dict[str, str] | None:
+    """Parameter -> the shard it is in; None where the files call a parameter something else."""
+    if (base / INDEX).is_file():
+        shards: dict[str, str] = json.loads((base / INDEX).read_text(encoding="utf-8"))["weight_map"]
+    elif (base / "model.safetensors").is_file():
+        with safe_open(base / "model.safetensors", "pt") as file:
+            shards = dict.fromkeys(file.keys(), "model.safetensors")
+    else:
+        return None
+    return {name: shards[name] for name in weights} if set(weights) <= set(shards) else None
+
+
+def _check_unchanged(
+    model: BaseModel, updates: Sequence[Update], base: Path, homes: Mapping[str, str]
+) -> None:
+    """The files still hold the weights that the open model was made from."""
+    for place in accumulated(updates):
+        shard = homes[place.parameter]
+        with safe_open(base / shard, "pt") as file:
+            stored = file.get_tensor(place.parameter)
+        opened = projection_weight(model, place).cpu()
+        if stored.shape != opened.shape or not torch.equal(stored.to(opened.dtype), opened):
+            raise NptVizError(
+                f"{base / shard}: {place.parameter} is not what the open model has; "
+                "the files changed since: open the model again"
+            )
+
+
+def _rewrite(base: Path, homes: Mapping[str, str], weights: Mapping[str, Tensor], folder: Path) -> int:
+    """Copy the base's files, shards with edited weights made anew; the number of untouched tensors in all shards."""
+    others = [path for path in base.iterdir() if path.is_file() and path.suffix not in WEIGHT_SUFFIXES]
+    shards = sorted(path.name for path in base.glob("*.safetensors"))
+    n_kept, grown = 0, 0
+    for shard in shards:
+        edited = {name: weights[name] for name, home in homes.items() if home == shard}
+        n_tensors, more = rewrite_shard(base / shard, folder / shard, edited)
+        if not same_bytes(base / shard, folder / shard, edited):
+            raise OSError(f"{shard} does not read back as it was written")
+        n_kept += n_tensors - len(edited)
+        grown += more
+    for path in sorted(others, key=lambda path: path.name == CONFIG):
+        # config.json comes last: without it no tool takes the folder for a model.
+        if path.name == INDEX:
+            index = json.loads(path.read_text(encoding="utf-8"))
+            if "total_size" in index.get("metadata", {}):
+                index["metadata"]["total_size"] += grown
+            (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        else:
+            shutil.copyfile(path, folder / path.name)
+    return n_kept
+
+
+def _save_from_memory(model: BaseModel, weights: Mapping[str, Tensor], folder: Path) -> None:
+    state = dict(model.hf.state_dict())
+    if any(tensor.is_meta for tensor in state.values()):
+        raise NptVizError(
+            f"{model.name} has no safetensors files and is not wholly in memory, so it cannot be merged; "
+            "export a LoRA adapter, or open the model without offloading"
+        )
+    with quiet_transformers():
+        model.hf.save_pretrained(folder, state_dict=state | dict(weights))
+        model.tokenizer.save_pretrained(folder)
+
+
+@torch.no_grad()
+def _reloaded(model: BaseModel, updates: Sequence[Update], folder: Path) -> str:
+    """Open the folder with plain transformers and compare its logits with the preview's."""
+    needs = 1.3 * model.memory_bytes()
+    if needs > free_bytes(torch.device("cpu")):
+        return f"every tensor was read back; the model was not run again, because that takes {gigabytes(needs)} of memory"
+    ids = torch.tensor([encode(model, PROBE).ids])
+    final = forward_pass(model, ids, [edited_lane(model, updates)]).final
+    expected = model.unembedding(final)[0].float().cpu()
+    with quiet_transformers():
+        again = AutoModelForCausalLM.from_pretrained(folder, dtype=model.dtype, use_safetensors=True)
+    found = again.eval()(input_ids=ids, use_cache=False).logits[0].float()
+    difference = float((found - expected).norm() / expected.norm())
+    if not difference <= TOLERANCE.get(model.dtype, 8e-2):
+        raise NptVizError(
+            f"the merged model does not compute what was previewed (logits differ by {difference:.1e} of their norm); "
+            "nothing was exported: please report this"
+        )
+    return f"reloaded with transformers: logits of a probe text differ from the preview by {difference:.1e} of their norm"

@@ -1,0 +1,106 @@
+"""What the projections of a layer read and write at the tokens of some texts: the raw material of updates."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from npt_viz.adapter import TARGETS, Target
+from npt_viz.capture.inspection import SINK_FACTOR
+from npt_viz.capture.running import Lane, Positions, forward_pass
+from npt_viz.editing.updates import Place
+from npt_viz.model.base import BaseModel
+from npt_viz.model.tokens import encode
+from npt_viz.shapes import Float, TokenIds
+
+Reads = Literal["z_C", "z"]
+"""Which MLP input counts: z_C = norm(h + a), what the edited layer reads once NPT is off; z = norm(h), what NPT reads."""
+
+
+@dataclass(frozen=True, eq=False)
+class LayerReading:
+    """One layer at the tokens of one text, float32."""
+
+    hidden: Float[Tensor, "token model"]
+    attention: Float[Tensor, "token model"]
+    z: Float[Tensor, "token model"]
+    z_C: Float[Tensor, "token model"]
+    is_sink: Tensor
+    """(token,) bool: attention sinks, whose residual norm dwarfs the others"""
+
+    def mlp_input(self, reads: Reads) -> Float[Tensor, "token model"]:
+        return self.z_C if reads == "z_C" else self.z
+
+
+@torch.no_grad()
+def layer_readings(
+    model: BaseModel,
+    token_ids: TokenIds,
+    layers: Sequence[int],
+    *,
+    lane: Lane | None = None,
+    positions: Positions = "deployed",
+) -> dict[int, LayerReading]:
+    """Layer -> what it sees, in the base model or in one lane. token_ids: (1, token)."""
+    lanes: list[Lane] = [lane or {}]
+    with model.lock:
+        seen = forward_pass(
+            model, token_ids, lanes, record=layers, positions=positions, stop_after=max(layers)
+        )
+        return {layer: _reading(model, layer, seen.layers[layer]) for layer in layers}
+
+
+def _reading(model: BaseModel, layer: int, record) -> LayerReading:
+    hidden, attention = record.hidden[0], record.attention[0]
+    norm = model.parts(layer).mlp_norm
+    sizes = hidden.float().norm(dim=-1)
+    return LayerReading(
+        hidden=hidden.float(),
+        attention=attention.float(),
+        z=norm(hidden).float(),
+        z_C=norm(hidden + attention).float(),
+        is_sink=sizes > SINK_FACTOR * sizes.median(),
+    )
+
+
+@torch.no_grad()
+def reference_inputs(
+    model: BaseModel,
+    texts: Sequence[str],
+    places: Sequence[Place],
+    *,
+    reads: Reads = "z_C",
+    positions: Positions = "deployed",
+    with_sinks: bool = False,
+) -> dict[Place, Float[Tensor, "token inp"]]:
+    """What each projection reads over some texts in the base model, all tokens in one list; sinks are left out."""
+    layers = sorted({place.layer for place in places})
+    found: dict[Place, list[Tensor]] = {place: [] for place in places}
+    for text in texts:
+        ids = torch.tensor([encode(model, text).ids])
+        for layer, reading in layer_readings(model, ids, layers, positions=positions).items():
+            kept = torch.ones_like(reading.is_sink) if with_sinks else ~reading.is_sink
+            x = reading.mlp_input(reads)[kept]
+            inputs = projection_inputs(model, layer, x)
+            for target in TARGETS:
+                if (layer, target) in found:
+                    found[Place(layer, target)].append(inputs[target].cpu())
+    return {place: torch.cat(parts) for place, parts in found.items()}
+
+
+def projection_inputs(
+    model: BaseModel,
+    layer: int,
+    mlp_input: Float[Tensor, "token model"],
+    effects: Mapping[Target, Tensor] | None = None,
+) -> dict[Target, Float[Tensor, "token _"]]:
+    """What gate, up and down read for one MLP input; effects are added to the outputs of gate and up on the way."""
+    parts = model.parts(layer)
+    x = mlp_input.to(model.dtype)
+    effects = effects or {}
+    gate = parts.gate(x).float() + effects.get("gate", 0.0)
+    up = parts.up(x).float() + effects.get("up", 0.0)
+    return {"gate": mlp_input, "up": mlp_input, "down": F.silu(gate) * up}

@@ -1,0 +1,131 @@
+"""Arithmetic of updates, against dense numpy matrices."""
+
+import numpy as np
+import pytest
+
+from npt_viz.editing.updates import Factors, Place, Update, check_alpha, mean_of, sum_of
+from npt_viz.errors import NptVizError
+
+GATE, UP, DOWN = Place(2, "gate"), Place(2, "up"), Place(4, "down")
+
+
+def factors(seed, n=3, inp=7, out=11):
+    rng = np.random.default_rng(seed)
+    return Factors(rng.normal(size=(n, inp)), rng.normal(size=(n, out)))
+
+
+def dense(update, place):
+    """alpha * ΔW (out, inp); zero where the update does not write."""
+    if place not in update.factors:
+        return 0.0
+    parts = update.factors[place]
+    return update.alpha * sum(np.outer(b, a) for a, b in zip(parts.v_a, parts.v_b, strict=True))
+
+
+def close(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=0, atol=3e-6 * max(1.0, np.abs(expected).max()))
+
+
+@pytest.fixture
+def first():
+    return Update(factors={GATE: factors(0), DOWN: factors(1, n=2, inp=11, out=7)}, alpha=0.7)
+
+
+@pytest.fixture
+def second():
+    return Update(factors={GATE: factors(2, n=5), UP: factors(3, n=1)}, alpha=-1.3)
+
+
+def test_negation_negates_every_weight_change(first):
+    for place in first.places:
+        close(dense(-first, place), -dense(first, place))
+
+
+def test_sum_difference_and_multiples_are_those_of_the_dense_matrices(first, second):
+    for place in (GATE, UP, DOWN):
+        close(dense(first + second, place), dense(first, place) + dense(second, place))
+        close(dense(first - second, place), dense(first, place) - dense(second, place))
+        close(dense(first * 2.5, place), 2.5 * dense(first, place))
+
+
+def test_the_mean_counts_an_update_that_does_not_write_somewhere_as_zero(first, second):
+    for place in (GATE, UP, DOWN):
+        close(
+            dense(mean_of([first, second, second]), place),
+            (dense(first, place) + 2 * dense(second, place)) / 3,
+        )
+
+
+def test_an_update_minus_itself_is_nothing(first):
+    for place in first.places:
+        close(dense(first - first, place), 0)
+    assert (first - first).norm() < 1e-6
+
+
+def test_norms_and_singular_values_are_those_of_the_dense_matrix(first, second):
+    both = first + second
+    for place in both.places:
+        matrix = dense(both, place)
+        assert both.norms()[place] == pytest.approx(np.linalg.norm(matrix), rel=1e-5)
+        found = both.factors[place].singular_values()
+        close(found, np.linalg.svd(matrix, compute_uv=False)[: len(found)])
+    assert both.norm() == pytest.approx(
+        np.sqrt(sum(np.linalg.norm(dense(both, p)) ** 2 for p in both.places)), rel=1e-5
+    )
+
+
+def test_thinning_keeps_the_weight_change_and_drops_what_its_rank_does_not_need():
+    wide = factors(4, n=3)
+    repeated = Factors(np.tile(wide.v_a, (5, 1)), np.tile(wide.v_b, (5, 1)))
+    thin = repeated.thinned()
+    assert (len(repeated), len(thin)) == (15, 3)
+    close(thin.v_b.T @ thin.v_a, repeated.v_b.T @ repeated.v_a)
+    nothing = Factors(np.zeros((4, 7)), np.zeros((4, 11))).thinned()
+    assert len(nothing) == 1 and not nothing.v_b.any()
+
+
+def test_more_factors_than_dimensions_are_thinned_to_the_dimensions():
+    many = factors(5, n=40)
+    assert len(many.thinned()) == 7
+    close(many.thinned().v_b.T @ many.thinned().v_a, many.v_b.T @ many.v_a)
+
+
+def test_places_come_in_the_order_of_the_forward_pass(second):
+    mixed = Update(factors={DOWN: factors(0, inp=11, out=7), UP: factors(1), GATE: factors(2)})
+    assert mixed.places == (GATE, UP, DOWN)
+    assert mixed.layers == (2, 4)
+
+
+def test_the_digest_tells_updates_apart_and_knows_the_same_one(first):
+    again = Update(factors=dict(reversed(first.factors.items())), alpha=first.alpha)
+    assert first.digest() == again.digest()
+    assert len({first.digest(), (first * 2).digest(), (-first).digest(), first.at(0.70001).digest()}) == 4
+
+
+@pytest.mark.parametrize("alpha", [float("nan"), float("inf"), "1", None, True])
+def test_a_strength_that_is_no_finite_number_is_refused(alpha):
+    with pytest.raises(NptVizError, match="give a finite number"):
+        check_alpha(alpha)
+
+
+def test_an_update_checks_its_strength(first):
+    with pytest.raises(NptVizError, match="alpha is nan"):
+        first.at(float("nan"))
+
+
+def test_updates_that_are_not_finite_are_refused(first):
+    broken = factors(0)
+    broken.v_b[1, 2] = np.nan
+    with pytest.raises(NptVizError, match=r"the update of model.*gate_proj.* is not finite"):
+        Update(factors={GATE: broken})
+    with pytest.raises(NptVizError, match="overflow float32"):
+        first.at(1e39)
+
+
+def test_updates_of_different_bases_do_not_add(first, second):
+    here = Update(factors=first.factors, base={"config": "a", "layers": {"2": "x"}})
+    there = Update(factors=second.factors, base={"config": "a", "layers": {"2": "y"}})
+    with pytest.raises(NptVizError, match="different base models"):
+        sum_of([here, there])
+    other_layer = Update(factors=second.factors, base={"config": "a", "layers": {"4": "y"}})
+    assert (here + other_layer).base == {"config": "a", "layers": {"2": "x", "4": "y"}}
