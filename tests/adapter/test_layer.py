@@ -44,6 +44,17 @@ def test_without_an_adapter_the_trace_is_the_mlp_itself(tiny_llama):
     assert torch.equal(mlp_trace(mlp, x).output, mlp(x))
 
 
+@each_variant
+def test_a_trace_that_is_known_already_saves_work_and_changes_nothing(tiny_llama, variant):
+    adapter = specimen(tiny_llama, variant, LAYER)
+    attention, x = a_and_x(tiny_llama)
+    mlp = tiny_llama.parts(LAYER).mlp
+    for found, expected in zip(
+        adapter.mlp(mlp, attention, x, mlp_trace(mlp, x)), adapter.mlp(mlp, attention, x), strict=True
+    ):
+        assert torch.equal(found, expected)
+
+
 def test_the_trace_holds_what_goes_on_inside(tiny_llama):
     adapter = specimen(tiny_llama, "N5", LAYER)
     attention, x = a_and_x(tiny_llama)

@@ -223,3 +223,34 @@ def test_an_offloaded_model_gives_the_same_numbers(tmp_path, where):
     for layer in (1, 3):
         assert torch.equal(found.layers[layer].mlp_output, expected.layers[layer].mlp_output)
     assert moved.fingerprint([1, 3])["layers"] == plain.fingerprint([1, 3])["layers"]
+
+
+def test_the_stream_is_what_the_final_norm_reads(tiny_llama, literal):
+    lane = {1: specimen(tiny_llama, "N3", 1)}
+    found = forward_pass(tiny_llama, PROMPT, [{}, lane])
+    layers, _, _ = literal.run(PROMPT[0], {1: ("N3", lane[1])})
+    assert close(found.stream[1], layers[-1].output)
+    assert torch.equal(tiny_llama.backbone.norm(found.stream), found.final)
+
+
+@pytest.mark.parametrize("last", [1, 3, 4])
+def test_a_pass_that_stops_early_has_seen_the_same_and_runs_nothing_above(tiny_llama, last):
+    lanes = [{}, {1: specimen(tiny_llama, "N5", 1)}]
+    ran = []
+    handles = [
+        tiny_llama.parts(layer).layer.register_forward_hook(lambda *_, layer=layer: ran.append(layer))
+        for layer in range(5)
+    ]
+    try:
+        stopped = forward_pass(tiny_llama, PROMPT, lanes, record=range(last + 1), stop_after=last)
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert ran == list(range(last + 1))
+    whole = forward_pass(tiny_llama, PROMPT, lanes, record=range(last + 1))
+    for layer in range(last + 1):
+        for name in ("hidden", "attention", "mlp_output"):
+            assert torch.equal(getattr(stopped.layers[layer], name), getattr(whole.layers[layer], name))
+    if last < 4:
+        assert stopped.final.numel() == 0
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in tiny_llama.hf.modules())
