@@ -1,0 +1,318 @@
+"""The app in a real Chromium: what AppTest cannot see. Clicks, keys, cold starts, what reaches the screen."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+from onpage import LAYERS, written
+
+from npt_viz.ui.nav import ROOT
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+PATIENCE = 120_000
+"""Milliseconds; a busy machine is no fault of the app."""
+
+MARKUP = "<b>x</b> **y** :red[z] $q$ :smile:"
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """A fresh server on a free port of this machine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    server = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(PATIENCE // 200):
+            try:
+                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    return written(tmp_path_factory.mktemp("browser"), context=4096)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    with served() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium, files):
+    """visit(server, "tokens", tok=3): a new tab on a page; afterwards nothing may have gone wrong in it."""
+    contexts, faults = [], []
+
+    def note(request) -> None:
+        if urlsplit(request.url).hostname not in ("127.0.0.1", None, ""):
+            faults.append(f"request to {request.url}")
+
+    def visited(server: str, page: str = "tokens", *, scheme: str = "light", **params):
+        context = chromium.new_context(viewport={"width": 1440, "height": 1000}, color_scheme=scheme)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.set_default_timeout(PATIENCE)
+        tab.add_init_script(SEEN)
+        tab.on("pageerror", lambda error: faults.append(f"page error {error}"))
+        tab.on("request", note)
+        said = {"model": files.model, "checkpoint": files.checkpoint} | params
+        tab.goto(f"{server}/{page}?{urlencode(said)}")
+        return tab
+
+    yield visited
+    for context in contexts:
+        context.close()
+    assert not faults
+
+
+SEEN = """
+window.seen = {}
+const note = (name, there) => { if (there && !(name in seen)) seen[name] = performance.now() / 1000 }
+const timer = setInterval(() => {
+  note("form", document.querySelector(".st-key-prompt"))
+  note("title", document.querySelector(".npt-title h1"))
+  note("tokens", [...document.querySelectorAll(".st-key-strip *")].some((e) => e.shadowRoot?.querySelector("button.token")))
+  if (Object.keys(seen).length === 3) clearInterval(timer)
+}, 10)
+"""
+"""When things first stood on the screen, in seconds since the page was asked for."""
+
+
+def settled(tab) -> None:
+    """Everything is drawn: the card is the last thing on the page."""
+    tab.locator(".st-key-pinned_card .js-plotly-plot").last.wait_for()
+    tab.locator("[data-testid=stStatusWidget]").wait_for(state="detached")
+
+
+def address(tab) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(urlsplit(tab.url).query).items()}
+
+
+def wait_for_address(tab, **said) -> None:
+    for name, value in said.items():
+        tab.wait_for_url(lambda url, n=name, v=value: parse_qs(urlsplit(url).query).get(n) == [str(v)])
+
+
+def card_title(tab) -> str:
+    return tab.locator(".st-key-pinned_card h5").inner_text()
+
+
+def test_a_cold_deep_link_is_framed_and_paints_before_the_model_is_loaded(visit):
+    with served() as fresh:
+        tab = visit(fresh, tok=3, layer=1)
+        tab.locator("button.token").first.wait_for()
+        tab.wait_for_function("Object.keys(seen).length === 3")
+        seen = tab.evaluate("seen")
+        print("first seen (s):", {name: round(at, 2) for name, at in seen.items()})
+        assert max(seen["form"], seen["title"]) < seen["tokens"]
+        settled(tab)
+        assert tab.locator(".npt-title h1").inner_text() == "Tokens"
+        assert "token 3 of" in card_title(tab) and "layer 1" in card_title(tab)
+        assert address(tab)["tok"] == "3"
+        assert tab.locator("[data-testid=stSidebarNavLink]").filter(has_text="Tokens").count() == 1
+        assert tab.get_by_text("Page not found").count() == 0
+
+
+def test_clicking_a_token_pins_it_on_the_page_and_in_the_address(visit, server):
+    tab = visit(server)
+    settled(tab)
+    tab.locator("button.token").nth(7).click()
+    wait_for_address(tab, tok=7)
+    tab.get_by_text(re.compile("token 7 of")).wait_for()
+    assert tab.locator("button.token[aria-pressed=true]").count() == 1
+    assert tab.locator("button.token").nth(7).get_attribute("aria-pressed") == "true"
+
+
+def test_the_strip_works_by_keyboard_and_is_one_stop_for_tab(visit, server):
+    tab = visit(server, tok=2)
+    settled(tab)
+    tokens = tab.locator("button.token")
+    assert tab.locator("button.token[tabindex='0']").count() == 1
+    tokens.nth(2).focus()
+    tab.keyboard.press("ArrowRight")
+    tab.keyboard.press("Enter")
+    wait_for_address(tab, tok=3)
+    tokens.nth(3).and_(tab.locator("[aria-pressed=true]")).wait_for()
+    for key, index in (("End", tokens.count() - 1), ("Home", 0), ("ArrowLeft", 0), ("ArrowRight", 1)):
+        tab.keyboard.press(key)
+        focused = tab.evaluate_handle(
+            "() => { let e = document.activeElement; while (e.shadowRoot?.activeElement) e = e.shadowRoot.activeElement; return e }"
+        )
+        assert focused.evaluate(
+            "(e, i) => [...e.getRootNode().querySelectorAll('button.token')].indexOf(e) === i", index
+        ), key
+    tab.keyboard.press("Space")
+    wait_for_address(tab, tok=1)
+
+
+def test_pointing_at_a_token_shows_all_its_numbers_as_text(visit, server):
+    tab = visit(server, prompt=MARKUP)
+    settled(tab)
+    tab.locator("button.token").nth(0).hover()
+    tip = tab.locator(".tip")
+    tip.get_by_text("token 0").wait_for()
+    for label in ("scalar v_a·z", "share recovered", "cosine", "KL(base ‖ NPT)", "next, base"):
+        assert tip.get_by_text(label, exact=True).count() == 1
+    assert tip.locator("b").count() == 0
+
+
+def click_cell(tab, column: int, row: int, *, columns: int, rows: int) -> None:
+    """Into a cell of the map; rows count from below."""
+    tab.locator(".st-key-tokens_map").scroll_into_view_if_needed()
+    box = tab.locator(".st-key-tokens_map .nsewdrag").bounding_box()
+    x = box["x"] + box["width"] * (column + 0.8) / columns
+    y = box["y"] + box["height"] * (rows - row - 0.2) / rows
+    tab.mouse.move(x, y)
+    tab.wait_for_timeout(400)
+    tab.mouse.click(x, y)
+
+
+def test_clicking_a_cell_of_the_map_pins_its_layer_and_token(visit, server):
+    tab = visit(server, prompt="abcdefghijkl", layer=3, tok=0)
+    settled(tab)
+    click_cell(tab, 5, 0, columns=12, rows=len(LAYERS))
+    wait_for_address(tab, tok=5, layer=LAYERS[0])
+    tab.get_by_text(re.compile(f"token 5 of 12, layer {LAYERS[0]}")).wait_for()
+
+
+def test_a_cell_can_be_pinned_again_after_another_token_was(visit, server):
+    tab = visit(server, prompt="abcdefghijkl", tok=0)
+    settled(tab)
+    click_cell(tab, 5, 1, columns=12, rows=len(LAYERS))
+    wait_for_address(tab, tok=5)
+    settled(tab)
+    tab.locator("button.token").nth(8).click()
+    wait_for_address(tab, tok=8)
+    settled(tab)
+    click_cell(tab, 5, 1, columns=12, rows=len(LAYERS))
+    wait_for_address(tab, tok=5)
+
+
+def test_the_pin_survives_another_page_and_a_reload(visit, server):
+    tab = visit(server)
+    settled(tab)
+    tab.locator("button.token").nth(9).click()
+    wait_for_address(tab, tok=9)
+    tab.locator("[data-testid=stSidebarNavLink]").filter(has_text="Home").click()
+    tab.get_by_text("What is open, and can I trust it?").wait_for()
+    tab.locator("button.token").nth(9).and_(tab.locator("[aria-pressed=true]")).wait_for()
+    wait_for_address(tab, tok=9)
+    tab.reload()
+    tab.locator("button.token").nth(9).and_(tab.locator("[aria-pressed=true]")).wait_for()
+
+
+def test_a_prompt_of_ones_own_survives_a_reload_without_standing_in_the_address(visit, server):
+    tab = visit(server)
+    settled(tab)
+    tab.locator("section[data-testid=stSidebar] textarea").fill("my secret plan")
+    tab.get_by_role("button", name="Inspect").click()
+    tab.wait_for_url(lambda url: "p=" in url)
+    assert "secret" not in tab.url
+    tab.reload()
+    tab.get_by_text("of 14, layer").wait_for()
+    assert tab.locator("section[data-testid=stSidebar] textarea").input_value() == "my secret plan"
+
+
+def test_markup_in_a_prompt_reaches_the_screen_as_it_was_typed(visit, server):
+    tab = visit(server, prompt=MARKUP)
+    settled(tab)
+    assert "".join(tab.locator("button.token").all_inner_texts()) == MARKUP.replace(" ", "␣")
+    assert tab.locator(".tokens b, .st-key-pinned_card b, .js-plotly-plot b").count() == 0
+    labels = tab.locator(".st-key-tokens_map .xtick text").all_inner_texts()
+    assert "".join(labels) == MARKUP.replace(" ", "␣")
+
+
+def test_markup_in_an_error_reaches_the_screen_as_it_was_typed(visit, server):
+    tab = visit(server, checkpoint=f"/nowhere/{MARKUP}")
+    alert = tab.locator("[data-testid=stAlert]")
+    alert.wait_for()
+    shown = alert.inner_text().replace("\u2060", "")
+    assert f"/nowhere/{MARKUP}: no such file or folder" in shown
+    assert alert.locator("b, strong, .katex").count() == 0
+
+
+def test_long_prompts_stay_usable(visit, server, tmp_path):
+    tab = visit(server, prompt="0123456789" * 200, tok=300)
+    settled(tab)
+    assert tab.locator("button.token").count() == 2000
+    assert tab.get_by_text("tokens 256 to 511 of 2000").count() == 1
+    box = tab.locator(".tokens").bounding_box()
+    assert box["height"] < 450
+    start = time.perf_counter()
+    tab.locator("button.token").nth(320).click()
+    tab.get_by_text("token 320 of 2000").wait_for()
+    print(f"click to card, 2,000 tokens: {time.perf_counter() - start:.2f} s")
+    tab.screenshot(path=tmp_path / "long.png")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("page", ["", "tokens"])
+def test_both_pages_follow_the_theme(visit, server, tmp_path, page, scheme):
+    tab = visit(server, page, scheme=scheme)
+    tab.locator("button.token").first.wait_for()
+    tab.wait_for_timeout(1500)
+    background, text = tab.evaluate(
+        "() => { const s = getComputedStyle(document.querySelector('.stApp')); return [s.backgroundColor, s.color] }"
+    )
+
+    def brightness(rgb: str) -> int:
+        return sum(map(int, re.findall(r"\d+", rgb)[:3]))
+
+    assert (brightness(background) > brightness(text)) == (scheme == "light")
+    tab.screenshot(path=tmp_path / f"{page or 'home'}-{scheme}.png", full_page=True)
+
+
+def test_the_link_to_a_view_has_the_prompt_only_when_asked_for(visit, server):
+    tab = visit(server, prompt="a private matter", layer=1)
+    settled(tab)
+    tab.get_by_text("Link to this view").click()
+    link = tab.locator("[data-testid=stPopoverBody] code")
+    link.wait_for()
+    assert "layer=1" in link.inner_text() and "private" not in link.inner_text()
+    tab.get_by_text("Put the prompt's text into the link").click()
+    link.filter(has_text="prompt=a+private+matter").wait_for()
