@@ -103,6 +103,20 @@ class RankOneSum(nn.Module):
                 square += (1 if i == j else 2) * overlaps[0] * overlaps[1]
         return abs(self.scale) * square.clamp_min(0).sqrt()
 
+    def update_gram(self, attention: Float[Tensor, "token model"]) -> Float[Tensor, "token token"]:
+        """⟨ΔW_t, ΔW_t'⟩_F between tokens: sum_ij (v_a,i . v_a,j')(v_b,i . v_b,j'), from r x r Gram matrices."""
+        bottleneck = self.bottleneck(attention)
+        gram = bottleneck.new_zeros(bottleneck.shape[0], bottleneck.shape[0])
+        for i in range(self.components):
+            for j in range(i + 1):
+                overlaps = [
+                    bottleneck[:, i] @ (up[i] @ up[j].T) @ bottleneck[:, j].T
+                    for up in (self.W_a_up, self.W_b_up)
+                ]
+                pair = overlaps[0] * overlaps[1]
+                gram += pair if i == j else pair + pair.T
+        return self.scale**2 * gram
+
 
 class Additive(nn.Module):
     """gate * factor(B_mult(A a)) + scale * B_add(A a); without W_mult the factor is 1.
@@ -211,6 +225,11 @@ class LowRankTanh(nn.Module):
         strength = self.strength(attention)
         gram = (self.A.T @ self.A) * (self.B @ self.B.T)
         return ((strength @ gram) * strength).sum(-1).clamp_min(0).sqrt()
+
+    def update_gram(self, attention: Float[Tensor, "token model"]) -> Float[Tensor, "token token"]:
+        """⟨ΔW_t, ΔW_t'⟩_F between tokens: c_t ((A^T A) * (B B^T)) c_t'."""
+        strength = self.strength(attention)
+        return strength @ ((self.A.T @ self.A) * (self.B @ self.B.T)) @ strength.T
 
 
 Modulation = RankOneSum | Additive | LowRankTanh

@@ -50,8 +50,8 @@ def token_card(
         units=tuple(Unit(index=i, before=before[i].item(), after=after[i].item()) for i in moved),
         n_units=len(delta),
         effective_units=(delta.square().sum() ** 2 / delta.pow(4).sum()).item(),
-        promoted=_entries(model, logits, top, largest=True),
-        suppressed=_entries(model, logits, top, largest=False),
+        promoted=strongest(model, logits, top, largest=True),
+        suppressed=strongest(model, logits, top, largest=False),
         output_change_norm=added.norm().item(),
         linearised_at="the base model's final residual stream at this token",
     )
@@ -76,7 +76,7 @@ def logit_change(
     return (unembedding(along) - unembedding(torch.zeros_like(along))).float()
 
 
-def _entries(model, logits, top, *, largest):
+def strongest(model, logits, top, *, largest):
     found = logits.topk(top, largest=largest)
     return tuple(
         LogitChange(glyph=display_token(model.tokenizer, i).glyph, id=i, change=change)

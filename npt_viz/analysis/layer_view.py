@@ -1,0 +1,155 @@
+"""What one NPT layer is fed at every token of an inspected prompt, and what an exact modulation would be there."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from npt_viz.adapter import Additive, LayerAdapter, LowRankTanh, RankOneSum, mlp_trace
+from npt_viz.analysis.activations import LayerActivations, activations
+from npt_viz.capture.inspection import Mode
+from npt_viz.capture.running import Positions
+from npt_viz.errors import NptVizError
+from npt_viz.model.base import BaseModel
+from npt_viz.results.inspection import Inspection
+from npt_viz.shapes import Float, Tensor
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """Activations of one layer in the mode of an inspection; float32, on the adapter's device."""
+
+    adapter: LayerAdapter
+    hidden: Float[Tensor, "token model"]
+    """h"""
+    attention: Float[Tensor, "token model"]
+    """a"""
+    mlp_input: Float[Tensor, "token model"]
+    """z, or z_C where the attention path is standard"""
+    gate: Float[Tensor, "token ffn"]
+    """W_g z, unmodulated"""
+    up: Float[Tensor, "token ffn"]
+    """W_u z, unmodulated"""
+    intermediate: Float[Tensor, "token ffn"]
+    """m of the modulated gate and up: what W_d reads"""
+    down: Float[Tensor, "token model"]
+    """W_d m, unmodulated"""
+    exact: Mapping[str, Float[Tensor, "token out"]]
+    """Target -> the change of the projection's output that the exact patch makes (npt-facts §5):
+    W_g (z_C − z), W_u (z_C − z), a."""
+
+    def __len__(self) -> int:
+        return self.hidden.shape[0]
+
+    @property
+    def layer(self) -> int:
+        return self.adapter.layer
+
+    def unmodulated(self, target: str) -> Float[Tensor, "token out"]:
+        """The output of one projection without what this target's modulation adds."""
+        return {"gate": self.gate, "up": self.up, "down": self.down}[target]
+
+    def read_by(self, target: str) -> Float[Tensor, "token inp"]:
+        """The input of one projection."""
+        return self.intermediate if target == "down" else self.mlp_input
+
+    def weight_change(self, target: str | None = None) -> tuple[str, RankOneSum | LowRankTanh]:
+        """(target, modulation) of a target that is modulated by a weight change; the first one by default.
+
+        Raises NptVizError where the layer does not have it, or where the rule is no weight change.
+        """
+        targets = self.adapter.targets
+        target = target or targets[0]
+        if target not in targets:
+            raise NptVizError(
+                f"layer {self.layer} does not modulate {target!r}; it modulates {', '.join(targets)}: choose one"
+            )
+        modulation = self.adapter.modulations[target]
+        if isinstance(modulation, Additive):
+            raise NptVizError(
+                f"layer {self.layer} ({self.adapter.variant}) shifts the {target}'s output instead of changing its "
+                "weights, so it has no ΔW, v_a, v_b or scalar; Reconstruction shows what it does"
+            )
+        return target, modulation
+
+    def rows(self, tokens: Sequence[int] | np.ndarray) -> "LayerView":
+        """The same layer at some of the tokens."""
+        index = torch.as_tensor(tokens, dtype=torch.long, device=self.hidden.device)
+        names = ("hidden", "attention", "mlp_input", "gate", "up", "intermediate", "down")
+        return LayerView(
+            self.adapter,
+            **{name: getattr(self, name)[index] for name in names},
+            exact={target: change[index] for target, change in self.exact.items()},
+        )
+
+
+def layer_views(
+    model: BaseModel, checkpoint, run: Inspection, layers: Sequence[int] | None = None
+) -> dict[int, LayerView]:
+    """The layers of an inspection (all by default) at every token, in its mode; runs the prompt again, once.
+
+    Raises NptVizError for a layer that was not inspected and for activations that are not finite.
+    """
+    layers = sorted(run.layers if layers is None else layers)
+    if missing := [layer for layer in layers if layer not in run.layers]:
+        raise NptVizError(
+            f"layer {missing[0]} was not inspected; choose among {', '.join(map(str, sorted(run.layers)))}"
+        )
+    # Locally the layers do not influence each other; in the running model they all have to be there.
+    adapters = {layer: checkpoint.adapter(layer) for layer in (layers if run.mode == "local" else run.layers)}
+    views = views_of(model, adapters, run.token_ids, mode=run.mode, positions=run.positions)
+    return {layer: views[layer] for layer in layers}
+
+
+@torch.no_grad()
+def views_of(
+    model: BaseModel,
+    adapters: Mapping[int, LayerAdapter],
+    token_ids: Sequence[int],
+    *,
+    mode: Mode = "local",
+    positions: Positions = "deployed",
+) -> dict[int, LayerView]:
+    """The layers of some adapters on any tokens."""
+    with model.lock:
+        found = activations(model, adapters, token_ids, positions=positions)
+        of_mode = found.local if mode == "local" else found.propagated
+        return {layer: _view(model, adapters[layer], seen) for layer, seen in of_mode.items()}
+
+
+def _view(model: BaseModel, adapter: LayerAdapter, seen: LayerActivations) -> LayerView:
+    parts = model.parts(adapter.layer)
+    norm = parts.mlp_norm.weight
+    hidden, attention, mlp_input = (x.to(norm) for x in (seen.hidden, seen.attention, seen.mlp_input))
+    with_attention = parts.mlp_norm(hidden + attention)
+    plain = mlp_trace(parts.mlp, mlp_input)
+    intermediate = adapter.mlp(parts.mlp, attention, mlp_input, plain).intermediate
+    home = next(adapter.parameters())
+    view = LayerView(
+        adapter,
+        hidden=hidden.to(home),
+        attention=attention.to(home),
+        mlp_input=mlp_input.to(home),
+        gate=plain.gate.to(home),
+        up=plain.up.to(home),
+        intermediate=intermediate.to(home),
+        down=parts.down(intermediate).to(home),
+        exact={
+            "gate": (parts.gate(with_attention) - plain.gate).to(home),
+            "up": (parts.up(with_attention) - plain.up).to(home),
+            "down": attention.to(home),
+        },
+    )
+    _refuse_non_finite(view)
+    return view
+
+
+def _refuse_non_finite(view: LayerView) -> None:
+    for name in ("hidden", "attention", "mlp_input", "intermediate"):
+        bad = ~getattr(view, name).isfinite().all(-1)
+        if bad.any():
+            raise NptVizError(
+                f"layer {view.layer}: {name} is NaN or infinite at {int(bad.sum())} of {len(view)} tokens, the first "
+                f"is token {int(bad.nonzero()[0])}; check the checkpoint's weights (Home), or open the model in float32"
+            )
