@@ -179,7 +179,7 @@ def _checked_widths(layers: Iterable[LayerPlan], infos: Infos, where: str) -> di
 
     Raises NptVizError naming the first tensor that disagrees with one before it.
     """
-    known: dict[object, tuple[int, str]] = {}
+    known: dict[tuple, tuple[int, str]] = {}
     for plan in layers:
         for target, found in plan.targets.items():
             for argument, key in ((a, key) for a, keys in found.keys.items() for key in keys):

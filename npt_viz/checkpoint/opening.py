@@ -243,9 +243,9 @@ def _recognised(source: Source, model: BaseModel | None) -> Checkpoint:
 
 def _name(path: Path) -> str:
     """What a person would call it: the folder where every file has the same name, the run where every folder has."""
-    parts = path.resolve().parts
+    parts = list(path.resolve().parts)
     if path.name in WEIGHTS:
-        parts = parts[:-1]
+        parts.pop()
     if len(parts) > 2 and parts[-2] == "checkpoints" and is_stage(parts[-1]):
         return f"{parts[-3]}/{parts[-1]}"
     return parts[-1]
@@ -269,4 +269,4 @@ def _home(model: BaseModel, layer: int) -> torch.device:
     """The device on which the layer computes, also where accelerate keeps its weights elsewhere."""
     gate = model.parts(layer).gate
     device = getattr(getattr(gate, "_hf_hook", None), "execution_device", None)
-    return torch.device(device) if device is not None else gate.weight.device
+    return torch.device(device) if device is not None else next(gate.parameters()).device
