@@ -17,6 +17,19 @@ def direct(
     return ((output - target).square().sum(-1) / _needed(unmodulated, target)).mean()
 
 
+def direct_robust(
+    output: Float[Tensor, "token model"],
+    target: Float[Tensor, "token model"],
+    unmodulated: Float[Tensor, "token model"],
+) -> Float[Tensor, ""]:
+    """Mean over tokens of log(1 + L) with L the direct loss of the token: Cauchy's robust loss.
+
+    Like `direct` where the modulation helps (L ≤ 1). A token on which it is far worse than none, as an attention
+    sink can be, pulls with 1/L of its strength instead of drowning the others.
+    """
+    return torch.log1p((output - target).square().sum(-1) / _needed(unmodulated, target)).mean()
+
+
 def direct_as_written(
     output: Float[Tensor, "token model"], target: Float[Tensor, "token model"]
 ) -> Float[Tensor, ""]:

@@ -50,6 +50,12 @@ TERMS: dict[str, Term] = {
         corrected=lambda s: output.direct(s.output, s.target, s.unmodulated),
         as_written=lambda s: output.direct_as_written(s.output, s.target),
     ),
+    "direct_robust": Term(
+        formula="mean log(1 + ‖ŷ − target‖² / ‖MLP(z) − target‖²)",
+        sentence="The direct loss for layers with attention sinks: a token on which the modulation is far worse than "
+        "none pulls less, where it would drown all others in `direct`.",
+        corrected=lambda s: output.direct_robust(s.output, s.target, s.unmodulated),
+    ),
     "attention_encoding": Term(
         formula="MSE(v_a, a) / RMS(a) + 0.5 (1 − cos(v_a, a))",
         sentence="Pulls v_a towards the attention output. It fixes a gauge, not a function: other v_a do the same.",

@@ -33,6 +33,24 @@ def test_direct_is_one_without_modulation_and_zero_when_perfect(batch):
     close(output.direct(target, target, plain), 0.0)
 
 
+def test_direct_robust_is_the_mean_logarithm_of_one_plus_the_share_left(batch):
+    y, target, plain, *_ = (t.numpy() for t in batch)
+    shares = [sum((y[t] - target[t]) ** 2) / sum((plain[t] - target[t]) ** 2) for t in range(N_TOKENS)]
+    close(output.direct_robust(*batch[:3]), np.mean([np.log(1 + share) for share in shares]))
+
+
+def test_a_token_far_off_pulls_direct_robust_less_than_direct(batch):
+    """Of two tokens, one a thousand times off: its part of the gradient is bounded."""
+    _, target, plain, *_ = batch
+    y = torch.stack([plain[0], target[1] + 1000 * (plain[1] - target[1])]).requires_grad_(True)
+    sizes = []
+    for loss in (output.direct, output.direct_robust):
+        (gradient,) = torch.autograd.grad(loss(y, target[:2], plain[:2]), y)
+        sizes.append((gradient * (y - target[:2])).sum(-1).detach())
+    assert sizes[0][1] > 1e5 * sizes[0][0]
+    assert sizes[1][1] < 3 * sizes[1][0]
+
+
 def test_direct_ignores_the_unit_and_its_published_form_does_not(batch):
     y, target, plain, *_ = batch
     close(output.direct(5 * y, 5 * target, 5 * plain), output.direct(y, target, plain).item())
