@@ -28,7 +28,8 @@ class LayerAdapter(nn.Module):
     then cast to the activation it is added to.
     """
 
-    def __init__(self, layer: int, semantics: Semantics, modulations: Mapping[Target, Modulation]) -> None:
+    def __init__(self, layer: int, semantics: Semantics, modulations: Mapping[Target, nn.Module]) -> None:
+        """modulations: learned ones (Modulation), or modules with the same `change`: ablations, the exact patch."""
         super().__init__()
         self.layer = layer
         self.semantics = semantics

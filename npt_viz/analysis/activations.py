@@ -76,6 +76,21 @@ def activations(
     return Activations(*both, is_sink=torch.stack([s.cpu() for s in sinks]).any(0))
 
 
+@torch.no_grad()
+def local_activations(
+    model: BaseModel,
+    adapter: LayerAdapter,
+    token_ids: Sequence[int],
+    *,
+    positions: Positions = "deployed",
+) -> LayerActivations:
+    """One layer fed the base model's own h and a; layers above it do not run."""
+    ids, layer = torch.tensor([list(token_ids)]), adapter.layer
+    with model.lock:
+        seen = forward_pass(model, ids, record=[layer], positions=positions, stop_after=layer)
+        return _of_lane(model, adapter, seen.layers[layer], BASE)
+
+
 def sinks_of(hidden: Float[Tensor, "token model"]) -> Tensor:
     """(token,) bool: whose residual norm dwarfs the others."""
     norm = hidden.norm(dim=-1)
