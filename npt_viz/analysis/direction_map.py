@@ -46,6 +46,7 @@ def direction_map(
     plane[:, : len(found.axes)] = centred @ found.axes[:2].T
     norms = coordinates.norm(dim=-1)
     generator = torch.Generator().manual_seed(seed)
+    random, random_sds = _random(norms, vectors.right.shape[1], generator)
     return DirectionMap(
         layer=layer,
         target=target,
@@ -55,11 +56,12 @@ def direction_map(
         coordinates=plane.numpy(),
         mean_norm=found.mean.norm().item(),
         explained=found.explained.numpy(),
+        random_sds=random_sds,
         norms=norms.numpy(),
         spread=spread(coordinates),
         ceiling=min(len(tokens), *vectors.right.shape),
         references=(
-            _random(norms, vectors.right.shape[1], generator),
+            random,
             *_shuffled(updates, quantity, component, generator),
             _redrawn(modulation, view, target, quantity, component, norms, generator),
             _of_attention(view.attention),
@@ -91,12 +93,18 @@ def spread(vectors: Float[Tensor, "token dim"]) -> Spread:
     return Spread(effective_rank(singular), participation_ratio(singular))
 
 
-def _random(norms: Float[Tensor, "token"], dim: int, generator: torch.Generator) -> SpreadReference:
-    draws = []
+def _random(
+    norms: Float[Tensor, "token"], dim: int, generator: torch.Generator
+) -> tuple[SpreadReference, np.ndarray]:
+    """(their spread, their standard deviations along their own first two axes)."""
+    spreads, variances = [], []
     for _ in range(N_DRAWS):
-        vectors = torch.randn(len(norms), dim, generator=generator)
-        draws.append(spread(norms[:, None] * torch.nn.functional.normalize(vectors.double(), dim=-1)))
-    return _reference("same norms, random directions", draws)
+        unit = torch.nn.functional.normalize(
+            torch.randn(len(norms), dim, generator=generator, dtype=torch.float64), dim=-1
+        )
+        spreads.append(spread(norms[:, None] * unit))
+        variances.append(principal_axes(norms[:, None] * unit, at_most=2).variances)
+    return _reference("same norms, random directions", spreads), torch.stack(variances).mean(0).sqrt().numpy()
 
 
 def _shuffled(updates: Updates, quantity: str, component: int | None, generator) -> list[SpreadReference]:

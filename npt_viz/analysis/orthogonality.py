@@ -4,7 +4,8 @@ The common directions are the top q principal axes of h, of the projection's own
 prompt or over a reference text. A random vector has the share q / d of its energy there.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,8 @@ from npt_viz.analysis.activations import sinks_of
 from npt_viz.analysis.layer_view import LayerView, layer_views, views_of
 from npt_viz.analysis.pca import PrincipalAxes, principal_axes
 from npt_viz.analysis.updates import Updates, updates_of
+from npt_viz.capture.inspection import Mode, layers_of
+from npt_viz.capture.running import Positions
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.results.directions import Baseline, Unavailable
@@ -48,7 +51,7 @@ def orthogonality(
     layers: Sequence[int] | None = None,
     target: str | None = None,
     of: Of = "h",
-    texts: Sequence[str] = (),
+    reference: Mapping[int, Float[Tensor, "reference_token inp"]] | None = None,
     top: int = 10,
     centred: bool = True,
     keep_sinks: bool = False,
@@ -57,36 +60,59 @@ def orthogonality(
     """v_a of every token of the prompt against the top axes of h or of the projection's input.
 
     layers: of the inspection, all by default. target: each layer's first one by default.
-    texts: where the axes are from; the prompt itself where empty. keep_sinks: let attention sinks count, in the axes
-    and in the means. A layer that has no answer is an Unavailable with the reason.
-    Raises NptVizError for q below 1, a text without a token, a layer that was not inspected, NaN.
+    reference: layer -> the vectors whose axes count (`reference_vectors`); the prompt's own by default.
+    keep_sinks: let attention sinks count, in the axes and in the means.
+    A layer that has no answer is an Unavailable with the reason.
+    Raises NptVizError for q below 1, a layer that was not inspected, NaN.
     """
     if top < 1:
         raise NptVizError(f"the number of axes must be at least 1, got {top}")
-    views = layer_views(model, checkpoint, run, layers)
     kept = np.ones(len(run.pieces), bool) if keep_sinks else ~run.is_sink
-    from_prompt = {
-        layer: Unavailable.unless(lambda v=v: _seen(v, target, of)[kept]) for layer, v in views.items()
-    }
-    seen = {layer: rows for layer, rows in from_prompt.items() if not isinstance(rows, Unavailable)}
-    if texts:
-        seen = _seen_in(texts, model, views, seen, run, target, of, keep_sinks)
 
-    def result(layer: int) -> LayerOrthogonality:
+    def result(layer: int, view: LayerView) -> LayerOrthogonality:
+        own = _seen(view, target, of)
+        seen = own[kept] if reference is None else reference[layer].to(own)
         return layer_orthogonality(
-            views[layer], seen[layer], kept, target=target, of=of, top=top, centred=centred, seed=seed
+            view, seen, kept, target=target, of=of, top=top, centred=centred, seed=seed
         )
 
+    views = layer_views(model, checkpoint, run, layers)
     return Orthogonality(
-        layers={
-            layer: Unavailable.unless(lambda layer=layer: result(layer))
-            if layer in seen
-            else from_prompt[layer]
-            for layer in views
-        },
-        reference=_in_words(texts),
+        layers={layer: Unavailable.unless(partial(result, layer, view)) for layer, view in views.items()},
+        from_prompt=reference is None,
         seed=seed,
     )
+
+
+def reference_vectors(
+    model: BaseModel,
+    checkpoint,
+    texts: Sequence[str],
+    *,
+    layers: Sequence[int] | None = None,
+    target: str | None = None,
+    of: Of = "h",
+    mode: Mode = "local",
+    positions: Positions = "deployed",
+    keep_sinks: bool = False,
+) -> dict[int, Float[Tensor, "reference_token inp"]]:
+    """What every layer that has such a target sees in the first MAX_REFERENCE tokens of some texts.
+
+    Raises NptVizError where the texts have no token, and for activations that are not finite.
+    """
+    adapters = {layer: checkpoint.adapter(layer) for layer in layers_of(checkpoint, layers)}
+    rows: dict[int, list[Tensor]] = {}
+    for ids in _windows(model, texts):
+        for layer, view in views_of(model, adapters, ids, mode=mode, positions=positions).items():
+            parts = rows.setdefault(layer, [])
+            seen = Unavailable.unless(partial(_seen, view, target, of))
+            if not isinstance(seen, Unavailable):
+                parts.append((seen if keep_sinks else seen[~sinks_of(view.hidden)]).cpu())
+    if not rows:
+        raise NptVizError(
+            "the reference text has no tokens; give some text, or take the axes from the prompt"
+        )
+    return {layer: torch.cat(parts) for layer, parts in rows.items() if parts}
 
 
 @torch.no_grad()
@@ -245,22 +271,6 @@ def _mean_square_norm(updates: Updates, kept: np.ndarray) -> float:
     return torch.stack(norms).square().mean().item()
 
 
-def _seen_in(texts, model, views, layers, run, target, of, keep_sinks) -> dict[int, Tensor]:
-    """Layer -> the rows of the reference text."""
-    adapters = {layer: view.adapter for layer, view in views.items()}
-    rows: dict[int, list[Tensor]] = {layer: [] for layer in layers}
-    for ids in _windows(model, texts):
-        for layer, view in views_of(model, adapters, ids, mode=run.mode, positions=run.positions).items():
-            if layer in rows:
-                source = _seen(view, target, of)
-                rows[layer].append(source if keep_sinks else source[~sinks_of(view.hidden)])
-    if not all(rows.values()):
-        raise NptVizError(
-            "the reference text has no tokens; give some text, or take the axes from the prompt"
-        )
-    return {layer: torch.cat(parts) for layer, parts in rows.items()}
-
-
 def _windows(model: BaseModel, texts: Sequence[str]) -> Iterator[list[int]]:
     """The first MAX_REFERENCE tokens of the texts, in windows that the model sees one at a time."""
     left = MAX_REFERENCE
@@ -270,12 +280,6 @@ def _windows(model: BaseModel, texts: Sequence[str]) -> Iterator[list[int]]:
         size = min(WINDOW, model.context_length)
         for start in range(0, len(ids), size):
             yield ids[start : start + size]
-
-
-def _in_words(texts: Sequence[str]) -> str:
-    if not texts:
-        return "the prompt itself"
-    return "the reference text" if len(texts) == 1 else f"the reference text ({len(texts)} texts)"
 
 
 def _notes(n_reference: int, top: int) -> tuple[str, ...]:

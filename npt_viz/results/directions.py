@@ -91,6 +91,8 @@ class DirectionMap:
     """Length of the mean vector: where 0 lies from the centre of the map"""
     explained: np.ndarray
     """(axis,) share of the variance, descending; all axes that exist"""
+    random_sds: np.ndarray
+    """(2,) standard deviation along the first two axes of vectors with the same norms and random directions"""
     norms: np.ndarray
     """(n,) lengths of the vectors"""
     spread: Spread

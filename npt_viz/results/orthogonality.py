@@ -68,6 +68,6 @@ class Orthogonality:
     """The layers of one inspected prompt."""
 
     layers: Mapping[int, LayerOrthogonality | Unavailable]
-    reference: str
-    """Where the axes are from, in words."""
+    from_prompt: bool
+    """Whether the axes are those of the prompt itself; otherwise of a reference text."""
     seed: int

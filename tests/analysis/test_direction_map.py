@@ -83,13 +83,16 @@ def test_random_directions_use_about_as_many_directions_as_there_are_tokens(open
     found = direction_map(*opened(components=1), quantity="v_b")
     random = found.references[0]
     assert random.name.startswith("same norms, random directions")
-    sigma = []
+    sigma, sds = [], []
     for _ in range(200):
         unit = torch.nn.functional.normalize(torch.randn(11, 31), dim=-1).numpy()
-        sigma.append(np.linalg.svd(found.norms[:, None] * unit, compute_uv=False))
+        vectors = found.norms[:, None] * unit
+        sigma.append(np.linalg.svd(vectors, compute_uv=False))
+        sds.append(np.linalg.svd(vectors - vectors.mean(0), compute_uv=False)[:2] / np.sqrt(11))
     p = np.array(sigma) / np.sum(sigma, axis=1, keepdims=True)
     expected = np.exp(-(p * np.log(p)).sum(1))
     assert random.effective_rank.mean == pytest.approx(expected.mean(), abs=4 * expected.std() / np.sqrt(8))
+    np.testing.assert_allclose(found.random_sds, np.mean(sds, axis=0), rtol=0.1)
     assert random.effective_rank.n == 8
     assert random.effective_rank.sd < 4 * expected.std()
 

@@ -6,7 +6,7 @@ import torch
 from conftest import specimen
 
 from npt_viz.analysis.layer_view import views_of
-from npt_viz.analysis.orthogonality import layer_orthogonality, orthogonality
+from npt_viz.analysis.orthogonality import layer_orthogonality, orthogonality, reference_vectors
 from npt_viz.analysis.updates import updates_of
 from npt_viz.capture.inspection import inspect
 from npt_viz.checkpoint import Checkpoint
@@ -156,7 +156,8 @@ def test_sinks_count_neither_in_the_axes_nor_in_the_mean_unless_they_are_to(tiny
 def test_a_reference_text_gives_the_axes_and_the_prompt_the_vectors(tiny_llama, mode):
     model, checkpoint, _ = opened(tiny_llama)
     run = inspect(model, checkpoint, IDS, mode=mode, logits=False)
-    found = orthogonality(model, checkpoint, run, texts=TEXTS, top=4, keep_sinks=True)
+    reference = reference_vectors(model, checkpoint, TEXTS, mode=mode, keep_sinks=True)
+    found = orthogonality(model, checkpoint, run, reference=reference, top=4, keep_sinks=True)
     adapters = {layer: checkpoint.adapter(layer) for layer in (1, 3)}
     windows = [model.tokenizer(text)["input_ids"] for text in TEXTS if text]
     rows = [views_of(model, adapters, ids, mode=mode)[3].hidden for ids in windows]
@@ -164,13 +165,38 @@ def test_a_reference_text_gives_the_axes_and_the_prompt_the_vectors(tiny_llama, 
     expected = layer_orthogonality(view, torch.cat(rows), EVERY, top=4)
     assert found.layers[3].n_reference == sum(map(len, windows))
     np.testing.assert_allclose(found.layers[3].shares, expected.shares, rtol=1e-6)
-    assert "3 texts" in found.reference
+    assert not found.from_prompt
 
 
 def test_a_text_longer_than_the_context_is_read_in_windows(tiny_llama):
-    model, checkpoint, run = opened(tiny_llama)
-    found = orthogonality(model, checkpoint, run, layers=[1], texts=["abcdefg " * 40], top=4)
-    assert found.layers[1].n_reference == 320
+    model, checkpoint, _ = opened(tiny_llama)
+    found = reference_vectors(model, checkpoint, ["abcdefg " * 40], layers=[1], target="down", of="input")
+    assert found[1].shape == (320, 31)
+
+
+def test_sinks_of_a_reference_text_count_only_if_they_are_to(tiny_llama):
+    model, checkpoint, _ = opened(tiny_llama)
+    hook = model.hf.model.embed_tokens.register_forward_hook(
+        lambda module, args, output: torch.cat([100 * output[:, :1], output[:, 1:]], dim=1)
+    )
+    try:
+        counts = [
+            len(reference_vectors(model, checkpoint, ["Monday, Tuesday"], keep_sinks=keep)[1])
+            for keep in (False, True)
+        ]
+    finally:
+        hook.remove()
+    assert counts == [14, 15]
+
+
+def test_a_layer_without_such_a_target_has_no_reference_vectors(tiny_llama):
+    adapters = {
+        1: specimen(tiny_llama, "N1", 1),
+        2: specimen(tiny_llama, "N4", 2),
+        3: specimen(tiny_llama, "S0", 3),
+    }
+    checkpoint = Checkpoint.from_adapters(adapters, tiny_llama, "specimen")
+    assert list(reference_vectors(tiny_llama, checkpoint, TEXTS, target="up")) == [2]
 
 
 def test_isotropic_vectors_stay_below_the_isotropic_edge(tiny_llama):
@@ -189,7 +215,9 @@ def test_too_few_tokens_for_the_axes_is_a_sentence(tiny_llama, top, sentence):
 
 
 def test_a_reference_text_shorter_than_q_is_a_sentence(tiny_llama):
-    found = orthogonality(*opened(tiny_llama), texts=["cat"], top=5).layers[1]
+    model, checkpoint, run = opened(tiny_llama)
+    reference = reference_vectors(model, checkpoint, ["cat"])
+    found = orthogonality(model, checkpoint, run, reference=reference, top=5).layers[1]
     assert "3 tokens have at most 2 principal axes and 5 are asked for" in found.sentence
 
 
@@ -220,13 +248,12 @@ def test_a_layer_without_an_answer_is_a_sentence(tiny_llama, variant, asked, sen
     )
 
 
-@pytest.mark.parametrize(
-    ("asked", "sentence"),
-    [({"top": 0}, "at least 1, got 0"), ({"texts": [""]}, "the reference text has no tokens")],
-)
-def test_nonsense_is_refused(tiny_llama, asked, sentence):
-    with pytest.raises(NptVizError, match=sentence):
-        orthogonality(*opened(tiny_llama), **asked)
+def test_nonsense_is_refused(tiny_llama):
+    model, checkpoint, run = opened(tiny_llama)
+    with pytest.raises(NptVizError, match="at least 1, got 0"):
+        orthogonality(model, checkpoint, run, top=0)
+    with pytest.raises(NptVizError, match="the reference text has no tokens"):
+        reference_vectors(model, checkpoint, [""])
 
 
 def test_at_the_initialisation_one_component_can_be_read_and_several_cannot(tiny_llama):
