@@ -1,0 +1,126 @@
+"""What the reconstruction results say, by hand."""
+
+import numpy as np
+import pytest
+
+from npt_viz.results.reconstruction import (
+    Ablation,
+    AblationTable,
+    Answer,
+    ClassFloor,
+    GateOracle,
+    LayerFit,
+    Reconstruction,
+    percent,
+)
+
+
+def layer_fit(recovered, error=None, layer=15):
+    recovered = np.array(recovered, float)
+    error = np.linspace(0.1, 0.9, len(recovered)) if error is None else np.array(error, float)
+    columns = ("cosine", "magnitude_ratio", "error_along", "error_beside", "unmodulated_error", "exact_error")
+    return LayerFit(
+        layer=layer,
+        variant="N1",
+        reconstructs="a + MLP(z_C)",
+        recovered=recovered,
+        relative_error=error,
+        **{name: np.zeros(len(recovered)) for name in columns},
+    )
+
+
+def result(recovered, is_sink=None, error=None):
+    fit = layer_fit(recovered, error)
+    return Reconstruction(
+        tokens=tuple("abcdefgh"[: len(recovered)]),
+        is_sink=np.zeros(len(recovered), bool) if is_sink is None else np.array(is_sink),
+        positions="deployed",
+        local={15: fit},
+        propagated={15: fit},
+    )
+
+
+def floor(targets=("gate",), recovered=0.40, adapter=0.42):
+    return ClassFloor(
+        layer=15, targets=targets, rank=64, components=1, steps=400, seed=0, n_train=5000, n_heldout=800,
+        recovered=recovered, recovered_train=0.5, adapter_recovered=adapter, positions="deployed",
+    )  # fmt: skip
+
+
+def test_medians_leave_attention_sinks_and_missing_numbers_out():
+    found = result([-1000, 0.1, 0.3, np.nan, 0.7], [True, False, False, False, False])
+    assert found.median("recovered", 15) == pytest.approx(0.3)
+    assert found.n_counted == 4
+    assert result([0.2, 0.4], [True, True]).median("recovered", 15) == pytest.approx(0.3)
+
+
+def test_the_worst_tokens_come_worst_first_without_sinks():
+    found = result([0] * 5, [True, False, False, False, False], error=[9, 0.1, 0.5, np.nan, 0.3])
+    assert found.worst(15) == [2, 4, 1]
+    assert found.worst(15, n=1) == [2]
+
+
+def test_the_answer_names_what_the_shape_allows_and_what_the_next_one_reaches():
+    answer = Answer(
+        reconstruction=result([0.41, 0.41]), layer=15, floors=(floor(), floor(("gate", "up"), 0.8, np.nan))
+    )
+    assert answer.sentence.replace("\N{NO-BREAK SPACE}", " ") == (
+        "Layer 15 recovers 41 % of what attention does; this shape (gate, rank 64, 1 component) allows at least 42 %; "
+        "gate+up reaches 80 % (median of 2 tokens, local)."
+    )
+
+
+def test_the_answer_says_when_a_layer_is_worse_than_nothing():
+    sentence = Answer(reconstruction=result([-0.5, -0.3]), layer=15).sentence
+    assert "recovers nothing" in sentence and "−40\N{NO-BREAK SPACE}%" in sentence
+
+
+def test_the_class_allows_what_the_checkpoint_itself_reaches():
+    assert floor(recovered=0.40, adapter=0.42).allows == 0.42
+    assert floor(recovered=0.50, adapter=0.42).allows == 0.50
+    assert floor(recovered=0.50, adapter=np.nan).allows == 0.50
+
+
+def test_percent_is_readable():
+    assert [percent(x) for x in (0.414, -0.12, -0.001, np.nan)] == [
+        "41\N{NO-BREAK SPACE}%", "−12\N{NO-BREAK SPACE}%", "0\N{NO-BREAK SPACE}%", "–",
+    ]  # fmt: skip
+
+
+def test_the_oracle_turns_errors_into_shares():
+    oracle = GateOracle(
+        layer=15, tokens=np.array([1, 3]), penalties=(1.0, 0.0), relative_error=np.array([[0.4, 0.2], [0.0, 0.0]]),
+        movement=np.array([[0.5, 0.5], [2.0, 1.0]]), adapter_error=np.array([0.7, 0.7]),
+        adapter_movement=np.array([0.1, 0.1]), unmodulated_error=np.array([0.8, 0.0]), iterations=9,
+    )  # fmt: skip
+    np.testing.assert_allclose(oracle.recovered, [[0.75, np.nan], [1, np.nan]])
+    assert "1.5 times its own norm" in oracle.sentence
+
+
+def test_the_ablation_table_says_what_the_scalar_and_the_direction_are_worth():
+    def row(name, recovered):
+        return Ablation(
+            name=name, meaning="", recovered=np.array([-9, recovered, recovered]), relative_error=np.ones(3)
+        )
+
+    table = AblationTable(
+        layer=15,
+        rows=(row("as it is", 0.41), row("mean scalar", 0.40), row("mean direction", -0.2)),
+        is_sink=np.array([True, False, False]),
+    )
+    assert table.sentence.replace("\N{NO-BREAK SPACE}", " ") == (
+        "Layer 15 recovers 41 %; with a constant scalar the layer recovers 40 %; "
+        "with one direction for all tokens the layer recovers −20 %."
+    )
+    assert np.isnan(table.median("kl", table.rows[0]))
+
+
+def test_a_result_that_does_not_fit_its_tokens_is_refused():
+    with pytest.raises(ValueError, match="does not fit 2 tokens"):
+        Reconstruction(
+            tokens=("a", "b"),
+            is_sink=np.zeros(2, bool),
+            positions="deployed",
+            local={15: layer_fit([0, 0, 0])},
+            propagated={},
+        )
