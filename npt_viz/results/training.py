@@ -1,18 +1,23 @@
-"""What one training step did, and how well the result does on text it has not seen."""
+"""What one training step did, what is alarming about it, and how well the result does on text it has not seen."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """One layer on held-out tokens, local evaluation; attention sinks left out of the medians."""
+    """One layer on held-out tokens, attention sinks left out of the medians.
+
+    Each layer sees the stream it was trained on: the base's own, or the one that the NPT layers below it make.
+    """
 
     layer: int
     recovered: float
-    """Median of 1 − ‖ŷ−target‖² / ‖MLP(z)−target‖²: the share of the attention effect recovered."""
+    """Median of 1 − ‖ŷ−target‖² / ‖MLP(z)−target‖²: the share of the attention effect recovered. NaN where the
+    attention path is standard: nothing was withheld."""
     relative_error: float
     """Median of ‖ŷ−target‖ / ‖target‖."""
     sink_recovered: float
@@ -21,6 +26,23 @@ class HeldOut:
     """Of component 0 of the first target."""
     scalar_std: float
     n_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetStep:
+    """One target's modulation on the tokens of a step; NaN where the adapter has no such thing."""
+
+    scalar_mean: float
+    """Of s, over tokens and components."""
+    scalar_variance: float
+    """Of s over tokens, the mean over components: 0 where the scalar has collapsed to a constant."""
+    v_a_norm: float
+    """Mean over tokens and components of ‖v_a‖."""
+    v_b_norm: float
+    update_norm: float
+    """Mean over tokens of ‖ΔW‖_F, all components together."""
+    attention_similarity: float
+    """Mean of cos(v_a, a). A gauge, not a verdict; NaN for the down target, whose v_a lives in d_ffn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +55,46 @@ class LayerStep:
     """Weighted sum of the terms: what was minimised."""
     grad_norm: float
     """Of all adapter parameters, before clipping."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Loss term -> what it was multiplied with, stage and adaptive factor included."""
+    grad_norms: Mapping[str, float] = field(default_factory=dict)
+    """Loss term -> norm of its own gradient, unweighted."""
+    cosines: np.ndarray | None = None
+    """(term, term) cosine between the terms' gradients, in the order of `terms`; every few steps, else None."""
+    targets: Mapping[str, TargetStep] = field(default_factory=dict)
+    """gate, up, down -> what its modulation does."""
+
+    @property
+    def weighted(self) -> dict[str, float]:
+        """Loss term -> its part of the total."""
+        return {name: self.weights[name] * value for name, value in self.terms.items()}
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Loss term -> its share of the total, by size: terms may be negative."""
+        sizes = {name: abs(value) for name, value in self.weighted.items()}
+        total = sum(sizes.values())
+        return {name: size / total if total else float("nan") for name, size in sizes.items()}
+
+
+Severity = Literal["info", "warning", "error"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alarm:
+    """Something a person should look at."""
+
+    rule: str
+    severity: Severity
+    step: int
+    layer: int
+    sentence: str
+    """What was seen, with its numbers, and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One optimiser step; layers train side by side and independently."""
+    """One optimiser step; layers train side by side and independently, unless end to end."""
 
     number: int
     """1 for the first."""
@@ -47,7 +104,53 @@ class Step:
     """Since training began, capture left out."""
     heldout: Mapping[int, HeldOut] | None = None
     """Where this step was evaluated."""
+    alarms: tuple[Alarm, ...] = ()
+    """Raised at this step."""
+    n_tokens: int = 0
+    """In its batch; a curriculum lets fewer of them count."""
 
     @property
     def total(self) -> float:
         return float(np.mean([layer.total for layer in self.layers.values()]))
+
+    def rows(self) -> Iterator[dict[str, float | int]]:
+        """One flat row a layer, for a table, JSONL or Parquet: `loss/direct`, `weighted/direct`, `gradient/direct`,
+        `gate/scalar_variance`, `heldout/recovered`, …; cosines are `cosine/direct|kl`."""
+        for layer, found in self.layers.items():
+            row = {
+                "step": self.number,
+                "layer": layer,
+                "seconds": self.seconds,
+                "learning_rate": self.learning_rate,
+                "total": found.total,
+                "grad_norm": found.grad_norm,
+                "n_tokens": self.n_tokens,
+            }
+            row |= {f"loss/{name}": value for name, value in found.terms.items()}
+            row |= {f"weight/{name}": value for name, value in found.weights.items()}
+            row |= {f"weighted/{name}": value for name, value in found.weighted.items()}
+            row |= {f"gradient/{name}": value for name, value in found.grad_norms.items()}
+            row |= {f"cosine/{pair}": value for pair, value in _pairs(found)}
+            for target, measured in found.targets.items():
+                row |= {f"{target}/{name}": value for name, value in asdict(measured).items()}
+            if self.heldout and layer in self.heldout:
+                evaluated = asdict(self.heldout[layer])
+                del evaluated["layer"]
+                row |= {f"heldout/{name}": value for name, value in evaluated.items()}
+            yield row
+
+
+def _pairs(found: LayerStep) -> Iterator[tuple[str, float]]:
+    if found.cosines is None:
+        return
+    names = list(found.terms)
+    for i, first in enumerate(names):
+        for j in range(i + 1, len(names)):
+            yield f"{first}|{names[j]}", float(found.cosines[i, j])
+
+
+def history(steps: Sequence[Step]):
+    """pandas: one row a layer and step (see Step.rows); NaN where something was not measured at that step."""
+    import pandas
+
+    return pandas.DataFrame([row for step in steps for row in step.rows()])

@@ -1,17 +1,17 @@
 """One batch of one layer with its adapter: everything a loss may look at, and nothing above the layer."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import nn
 
-from npt_viz.adapter import LayerAdapter, MlpTrace, Target, mlp_trace
+from npt_viz.adapter import Additive, LayerAdapter, MlpTrace, Target, mlp_trace
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.shapes import Float, Tensor
-from npt_viz.training.data import LayerTokens, adapter_device
+from npt_viz.training.capturing import LayerTokens
 from npt_viz.training.factored import Vectors, vectors_of
 
 
@@ -51,8 +51,8 @@ class Student:
     """MLP(z): the output with the modulation off"""
     trace: MlpTrace
     """The modulated MLP, in the dtype it ran in"""
-    principal: Float[Tensor, "model q"] | None = None
-    """Leading principal directions of h over the training text, not centred"""
+    training_tokens: LayerTokens | None = None
+    """The whole training text at this layer, for what a batch cannot tell"""
     ending: Ending | None = None
     """Only where a loss needs logits"""
 
@@ -60,6 +60,19 @@ class Student:
     def output(self) -> Float[Tensor, "token model"]:
         """ŷ"""
         return self.trace.output.to(self.target.dtype)
+
+    @cached_property
+    def baseline(self) -> Float[Tensor, "token model"]:
+        """What errors are measured against: MLP(z), or 0 where the attention path is standard.
+
+        There MLP(z_C) without modulation is the target already, and relative to that any error would be infinite.
+        """
+        return torch.zeros_like(self.target) if self.adapter.attention == "standard" else self.unmodulated
+
+    @property
+    def principal(self) -> Float[Tensor, "model q"]:
+        """Leading principal directions of h over the training text, not centred."""
+        return self.training_tokens.principal.to(self.hidden)
 
     @cached_property
     def vectors(self) -> dict[Target, tuple[Vectors, Vectors]]:
@@ -79,13 +92,32 @@ class Student:
 
     def change(self, target: Target) -> Float[Tensor, "token out"]:
         """Σ_j s_j v_b,j: what the modulation adds to the projection's output."""
-        x = self.trace.intermediate.to(self.target.dtype) if target == "down" else self.mlp_input
-        return self.adapter.modulations[target].change(self.attention, x, self._plain(target, x))
+        x = self.input_of(target)
+        modulation = self.adapter.modulations[target]
+        plain = self._plain(target, x) if isinstance(modulation, Additive) else None
+        return modulation.change(self.attention, x, plain)
+
+    def input_of(self, target: Target) -> Float[Tensor, "token inp"]:
+        """x of the projection: z for gate and up, m for down."""
+        return self.trace.intermediate.to(self.target.dtype) if target == "down" else self.mlp_input
 
     @torch.no_grad()
     def attention_through(self, target: Target) -> Float[Tensor, "token out"]:
         """W_g a, W_u a, or a itself for down, whose exact change it is (npt-facts §5)."""
         return self.attention if target == "down" else self._plain(target, self.attention)
+
+    def where(self, mask: Tensor) -> "Student":
+        """The same with only the tokens of a (token,) bool mask."""
+        columns = ("hidden", "attention", "mlp_input", "taught", "target", "unmodulated")
+        kept = {name: getattr(self, name)[mask] for name in columns}
+        ending = self.ending
+        if ending is not None:
+            ending = replace(ending, final=ending.final[mask], final_base=ending.final_base[mask])
+        return replace(self, trace=MlpTrace(*(part[mask] for part in self.trace)), ending=ending, **kept)
+
+    def having(self, ending: Ending) -> "Student":
+        """The same with what it leads to at the top of the model."""
+        return replace(self, ending=ending)
 
     def _plain(self, target: Target, x: Tensor) -> Tensor:
         projection = {"gate": self.mlp.gate_proj, "up": self.mlp.up_proj, "down": self.mlp.down_proj}[target]
@@ -93,11 +125,14 @@ class Student:
 
 
 def student(
-    model: BaseModel, adapter: LayerAdapter, tokens: LayerTokens, principal: Tensor | None = None
+    model: BaseModel,
+    adapter: LayerAdapter,
+    tokens: LayerTokens,
+    training_tokens: LayerTokens | None = None,
 ) -> Student:
     """Run one layer's modulated MLP on captured activations."""
     parts = model.parts(adapter.layer)
-    dtype, device = parts.mlp_norm.weight.dtype, adapter_device(adapter)
+    dtype, device = parts.mlp_norm.weight.dtype, next(adapter.parameters()).device
     hidden, attention, taught = (
         t.to(device, dtype) for t in (tokens.hidden, tokens.attention, tokens.mlp_with_attention)
     )
@@ -117,5 +152,5 @@ def student(
         target=taught + attention if adapter.attention == "withheld" else taught,
         unmodulated=plain.output.to(wide),
         trace=trace,
-        principal=principal,
+        training_tokens=training_tokens,
     )

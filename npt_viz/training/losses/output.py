@@ -13,6 +13,8 @@ def direct(
     """Mean over tokens of ‖ŷ − target‖² / ‖MLP(z) − target‖²: 1 is no modulation, 0 is perfect.
 
     Every token counts the same, whatever its size: a plain mean square is dominated by a few outlier tokens.
+
+    unmodulated: MLP(z), or 0 where the attention path is standard (see Student.baseline).
     """
     return ((output - target).square().sum(-1) / _needed(unmodulated, target)).mean()
 

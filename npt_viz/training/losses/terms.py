@@ -47,14 +47,14 @@ TERMS: dict[str, Term] = {
         formula="mean ‖ŷ − target‖² / ‖MLP(z) − target‖²",
         sentence="Supervises what the modulated MLP writes. As written it is MSE / RMS(target), which grows with "
         "the size of the target and follows a few outlier tokens; corrected, every token counts the same.",
-        corrected=lambda s: output.direct(s.output, s.target, s.unmodulated),
+        corrected=lambda s: output.direct(s.output, s.target, s.baseline),
         as_written=lambda s: output.direct_as_written(s.output, s.target),
     ),
     "direct_robust": Term(
         formula="mean log(1 + ‖ŷ − target‖² / ‖MLP(z) − target‖²)",
         sentence="The direct loss for layers with attention sinks: a token on which the modulation is far worse than "
         "none pulls less, where it would drown all others in `direct`.",
-        corrected=lambda s: output.direct_robust(s.output, s.target, s.unmodulated),
+        corrected=lambda s: output.direct_robust(s.output, s.target, s.baseline),
     ),
     "attention_encoding": Term(
         formula="MSE(v_a, a) / RMS(a) + 0.5 (1 − cos(v_a, a))",
@@ -120,7 +120,7 @@ TERMS: dict[str, Term] = {
         formula="0.5 E_∥ + 0.5 E_⊥, the error along a and across it, each relative to what is needed",
         sentence="Weighs the error along the attention output apart from the rest. As written its slice is the whole "
         "tensor: the second half is a constant without a gradient and the first asks ŷ to be a alone.",
-        corrected=lambda s: output.decomposed(s.output, s.target, s.unmodulated, s.attention),
+        corrected=lambda s: output.decomposed(s.output, s.target, s.baseline, s.attention),
         as_written=lambda s: output.decomposed_as_written(s.output, s.attention, s.taught),
     ),
     "consistency": Term(

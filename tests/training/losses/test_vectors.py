@@ -168,6 +168,9 @@ def test_orthogonality_as_written_runs_in_the_one_width_it_fits():
 
 
 LOSSES = {
+    "strength": lambda v_a, v_b, c: vectors.strength(
+        torch.einsum("tk,tkr,kro->to", v_a.dot(c["z"]), v_b.coefficients, v_b.basis), c["through"]
+    ),
     "attention_encoding": lambda v_a, v_b, c: vectors.attention_encoding(v_a, c["a"]),
     "regularisation": lambda v_a, v_b, c: vectors.regularisation(v_a, v_b),
     "update_norm": lambda v_a, v_b, c: vectors.update_norm(v_a, v_b),

@@ -1,0 +1,217 @@
+"""Watching a training: rules that turn steps into alarms. NaN is not here: the trainer stops at once (Diverged)."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from npt_viz.results.training import Alarm, LayerStep, Severity, Step
+
+SETTLED = 20
+"""Steps before any rule looks: the first batches, under warm-up, say little."""
+
+SMOOTHING = 0.95
+"""Of the running means: a step counts for about twenty."""
+
+COLLAPSED_NORM = 1e-6
+"""‖v_a‖ and ‖v_b‖ both below this: the check in public use (npt-facts §6)."""
+
+COLLAPSED_VARIANCE = 1e-4
+"""Of the scalar's variance when the watch began."""
+
+EXPLODED = 10.0
+"""Times the best running mean of the total, and above where the total began."""
+
+DOMINANT = 0.95
+"""Share of the sum of the weighted gradient norms."""
+
+CONFLICT = -0.5
+"""Cosine between two terms' gradients."""
+
+PATIENCE = 300
+"""Steps without progress."""
+
+HELDOUT_RULE = "held-out worse"
+HELDOUT_DROP = 0.02
+"""Share recovered below its best."""
+
+
+@dataclass
+class LayerWatch:
+    """What the rules remember of one layer; plain values, so that it can be saved."""
+
+    n: int = 0
+    total: float = float("nan")
+    """Running mean."""
+    first_total: float = float("nan")
+    best_total: float = float("inf")
+    best_step: int = 0
+    weights: dict[str, float] = field(default_factory=dict)
+    variances: dict[str, float] = field(default_factory=dict)
+    """Target -> variance of its scalar when the watch began."""
+    gradient_shares: dict[str, float] = field(default_factory=dict)
+    cosines: dict[str, float] = field(default_factory=dict)
+    best_heldout: float = float("-inf")
+    sounding: list[list[str]] = field(default_factory=list)
+    """[rule, about] of the alarms that hold now; each is told once until it has ceased."""
+
+
+class _Found(NamedTuple):
+    rule: str
+    about: str
+    """The target, term or pair; empty for the layer as a whole."""
+    severity: Severity
+    sentence: str
+
+
+class Watch:
+    """Feed it every step; it says what is new and alarming."""
+
+    def __init__(self, state: dict | None = None) -> None:
+        self._layers = {int(layer): LayerWatch(**found) for layer, found in (state or {}).items()}
+
+    @property
+    def state(self) -> dict:
+        """For saving; Watch(state) goes on from there."""
+        return {str(layer): asdict(watch) for layer, watch in self._layers.items()}
+
+    def alarms(self, step: Step) -> tuple[Alarm, ...]:
+        """What begins to be alarming at this step."""
+        found = []
+        for layer, seen in step.layers.items():
+            watch = self._layers.setdefault(layer, LayerWatch())
+            recovered = step.heldout[layer].recovered if step.heldout and layer in step.heldout else None
+            _remember(watch, seen, step.number)
+            holding = {(f.rule, f.about): f for f in _holding(watch, seen, step.number, recovered)}
+            for key, new in holding.items():
+                if list(key) not in watch.sounding:
+                    found.append(
+                        Alarm(
+                            rule=new.rule,
+                            severity=new.severity,
+                            step=step.number,
+                            layer=layer,
+                            sentence=new.sentence,
+                        )
+                    )
+            # What was not looked at now (held-out text between evaluations) keeps sounding.
+            unseen = [key for key in watch.sounding if key[0] == HELDOUT_RULE and recovered is None]
+            watch.sounding = [*map(list, holding), *unseen]
+        return tuple(found)
+
+
+def _remember(watch: LayerWatch, seen: LayerStep, number: int) -> None:
+    if set(seen.weights) != set(watch.weights) or _jumped(watch.weights, seen.weights):
+        # Another stage minimises another total: what was best before says nothing.
+        watch.n, watch.best_total, watch.best_step = 0, float("inf"), number
+    watch.weights = dict(seen.weights)
+    watch.n += 1
+    watch.total = seen.total if watch.n == 1 else _mixed(watch.total, seen.total)
+    if watch.n == 1:
+        watch.first_total = seen.total
+    pulls = {name: seen.weights[name] * norm for name, norm in seen.grad_norms.items()}
+    whole = sum(pulls.values())
+    if whole > 0:
+        for name, pull in pulls.items():
+            watch.gradient_shares[name] = _mixed(watch.gradient_shares.get(name, pull / whole), pull / whole)
+    if seen.cosines is not None:
+        names = list(seen.terms)
+        for i, j in zip(*np.triu_indices(len(names), 1), strict=True):
+            pair, cosine = f"{names[i]} and {names[j]}", float(seen.cosines[i, j])
+            if np.isfinite(cosine):
+                watch.cosines[pair] = 0.5 * (watch.cosines.get(pair, cosine) + cosine)
+    for target, measured in seen.targets.items():
+        if np.isfinite(measured.scalar_variance):
+            watch.variances.setdefault(target, measured.scalar_variance)
+
+
+def _jumped(before: dict[str, float], after: dict[str, float]) -> bool:
+    """Whether some weight doubled or halved at once: a stage began (adaptive weights drift)."""
+    return any(not 0.5 <= after[name] / before[name] <= 2 for name in after if before.get(name))
+
+
+def _mixed(before: float, value: float) -> float:
+    return SMOOTHING * before + (1 - SMOOTHING) * value
+
+
+def _holding(watch: LayerWatch, seen: LayerStep, number: int, recovered: float | None) -> Iterator[_Found]:
+    """Every alarm that holds at this step."""
+    if watch.n > SETTLED:
+        yield from _collapse(watch, seen)
+        yield from _total(watch, number)
+        yield from _balance(watch, seen)
+    if recovered is not None:
+        if recovered < watch.best_heldout - HELDOUT_DROP:
+            yield _Found(
+                HELDOUT_RULE,
+                "",
+                "warning",
+                f"on held-out text the layer recovers {recovered:.3f}, after {watch.best_heldout:.3f} at its best: "
+                "it fits its training tokens; use more text, or stop earlier",
+            )
+        watch.best_heldout = max(watch.best_heldout, recovered)
+
+
+def _collapse(watch: LayerWatch, seen: LayerStep) -> Iterator[_Found]:
+    for target, measured in seen.targets.items():
+        if measured.v_a_norm < COLLAPSED_NORM and measured.v_b_norm < COLLAPSED_NORM:
+            yield _Found(
+                "collapse",
+                target,
+                "error",
+                f"‖v_a‖ and ‖v_b‖ of {target} are both below {COLLAPSED_NORM:g}: the modulation is gone; lower the "
+                "weights of regularisation and update_norm, or start afresh",
+            )
+        elif measured.scalar_variance < COLLAPSED_VARIANCE * watch.variances.get(target, 0.0):
+            yield _Found(
+                "scalar collapse",
+                target,
+                "warning",
+                f"the scalar of {target} no longer varies over tokens (variance {measured.scalar_variance:.2g}, "
+                f"{watch.variances[target]:.2g} at the start): v_b alone carries the signal; see the guidance loss",
+            )
+
+
+def _total(watch: LayerWatch, number: int) -> Iterator[_Found]:
+    size = abs(watch.best_total)
+    risen = watch.total - watch.best_total > (EXPLODED - 1) * size and watch.total > watch.first_total
+    if np.isfinite(size) and risen:
+        yield _Found(
+            "explosion",
+            "",
+            "error",
+            f"the loss rose to {watch.total:.3g}, from {watch.best_total:.3g} at its best: lower the learning rate",
+        )
+    if watch.best_total - watch.total > 1e-3 * size or not np.isfinite(size):
+        watch.best_total, watch.best_step = watch.total, number
+    elif number - watch.best_step >= PATIENCE:
+        yield _Found(
+            "no progress",
+            "",
+            "info",
+            f"the loss has not fallen by 0.1 % for {PATIENCE} steps (it is {watch.total:.3g}): it has converged, or "
+            "cannot go on from here",
+        )
+
+
+def _balance(watch: LayerWatch, seen: LayerStep) -> Iterator[_Found]:
+    if len(seen.terms) < 2:
+        return
+    for name, share in watch.gradient_shares.items():
+        if name in seen.terms and share > DOMINANT:
+            yield _Found(
+                "one term dominates",
+                name,
+                "warning",
+                f"{name} makes {share:.0%} of the weighted gradient: the other terms hardly count; lower its weight "
+                "or use adaptive weights",
+            )
+    for pair, cosine in watch.cosines.items():
+        if cosine < CONFLICT:
+            yield _Found(
+                "terms in conflict",
+                pair,
+                "warning",
+                f"the gradients of {pair} point against each other (cosine {cosine:.2f}): one undoes the other",
+            )

@@ -1,0 +1,224 @@
+"""Teacher activations: captured once from the base model in chunks, then trained on many times.
+
+They stay in memory up to a budget; beyond it they go to a memory-mapped file that vanishes with the process.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from npt_viz.capture.running import Lane, Positions, forward_pass
+from npt_viz.errors import NptVizError
+from npt_viz.model.base import BaseModel
+from npt_viz.model.memory import free_bytes, gigabytes
+from npt_viz.model.progress import Progress, silent
+from npt_viz.shapes import Float, Int, Tensor
+
+SINK_FACTOR = 10.0
+"""A token is an attention sink where its residual norm exceeds this many times the median of its sequence."""
+
+CHUNK_TOKENS = 2048
+"""Tokens of one pass through the base model."""
+
+PRINCIPAL_DIRECTIONS = 10
+
+
+@dataclass(frozen=True)
+class LayerTokens:
+    """What one layer of the base model saw at every token, in the model's dtype."""
+
+    hidden: Float[Tensor, "token model"]
+    """h"""
+    attention: Float[Tensor, "token model"]
+    """a"""
+    mlp_with_attention: Float[Tensor, "token model"]
+    """MLP(z_C), what the base's MLP wrote. On a stream that layers below have changed: what the MLP has to write
+    beside a for the stream to come out as the base's."""
+    is_sink: Tensor
+    """(token,) bool: residual norm above ten times the median"""
+
+    def __len__(self) -> int:
+        return self.hidden.shape[0]
+
+    def rows(self, index) -> "LayerTokens":
+        return LayerTokens(
+            self.hidden[index], self.attention[index], self.mlp_with_attention[index], self.is_sink[index]
+        )
+
+    @cached_property
+    def principal(self) -> Float[Tensor, "model q"]:
+        """The leading principal directions of h, not centred: the top eigenvectors of hᵀh."""
+        moment = torch.zeros(self.hidden.shape[1], self.hidden.shape[1], dtype=torch.float64)
+        for chunk in self.hidden.split(CHUNK_TOKENS):
+            moment += (chunk.float().T @ chunk.float()).cpu()
+        _, vectors = torch.linalg.eigh(moment)
+        return vectors.flip(-1)[:, :PRINCIPAL_DIRECTIONS].float()
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """Some text as some layers of the model saw it; all sequences' tokens one after the other."""
+
+    layers: Mapping[int, LayerTokens]
+    starts: tuple[int, ...]
+    """The first row of every sequence, and the number of rows."""
+    final: Float[Tensor, "token model"] | None = None
+    """After the final norm, where it was asked for."""
+    arguments: Mapping[int, Mapping[str, dict]] = field(default_factory=dict)
+    """Sequence length -> module name -> what the model passes to it beside the stream (see LayersAbove)."""
+    in_file: bool = False
+    """Whether the activations went to a file rather than memory."""
+
+    def rows_of(self, sequences: Sequence[int]) -> Int[Tensor, "token"]:
+        """The rows of some sequences, one sequence after the other."""
+        return torch.cat([torch.arange(self.starts[i], self.starts[i + 1]) for i in sequences])
+
+
+def captured(
+    model: BaseModel,
+    sequences: Sequence[Int[Tensor, "_"]],
+    layers: Sequence[int],
+    *,
+    positions: Positions = "deployed",
+    changed: Lane | None = None,
+    base: Capture | None = None,
+    to_the_top: bool = False,
+    budget: int | None = None,
+    progress: Progress = silent,
+) -> Capture:
+    """Run the model over the text and keep what the layers see; layers above the last do not run.
+
+    changed: NPT layers that run below the captured ones. Then `base` is the capture of the same text without them,
+        and mlp_with_attention is what makes the stream the base's again: h_base + … − h − a.
+    to_the_top: also keep the final states and what LayersAbove needs to run the layers above with gradients.
+    budget: bytes of memory for the activations; half of what is free by default.
+    progress: told the share of the tokens done; may raise to stop.
+
+    Raises NptVizError where neither memory nor disk has room.
+    """
+    lengths = [len(ids) for ids in sequences]
+    starts = [0]
+    for length in lengths:
+        starts.append(starts[-1] + length)
+    room = _Room(model, starts[-1], 3 * len(layers) + to_the_top, budget)
+    kept = {
+        layer: LayerTokens(*(room.tensor() for _ in range(3)), torch.zeros(starts[-1], dtype=torch.bool))
+        for layer in layers
+    }
+    final = room.tensor() if to_the_top else None
+    arguments: dict[int, dict[str, dict]] = {}
+    done = 0
+    for group in _groups(lengths):
+        length = lengths[group[0]]
+        with model.lock, ExitStack() as hooks:
+            if to_the_top and length not in arguments:
+                arguments[length] = {}
+                for handle in _recorded_arguments(model, min(layers), arguments[length]):
+                    hooks.callback(handle.remove)
+            seen = forward_pass(
+                model,
+                torch.stack([sequences[i] for i in group]),
+                [changed or {}],
+                record=layers,
+                positions=positions,
+                stop_after=None if to_the_top else max(layers),
+            )
+        for row, i in enumerate(group):
+            span = slice(starts[i], starts[i + 1])
+            for layer, record in seen.layers.items():
+                _keep(kept[layer], span, record, row, None if base is None else base.layers[layer])
+            if final is not None:
+                final[span] = seen.final[row]
+        done += length * len(group)
+        progress("capturing activations of the base model", done / starts[-1])
+    return Capture(kept, tuple(starts), final, arguments, room.in_file)
+
+
+def _keep(tokens: LayerTokens, span: slice, record, row: int, base: LayerTokens | None) -> None:
+    hidden, attention, taught = record.hidden[row], record.attention[row], record.mlp_output[row]
+    if base is not None:
+        taught = corrected(base.rows(span), hidden, attention).mlp_with_attention
+    tokens.hidden[span], tokens.attention[span], tokens.mlp_with_attention[span] = hidden, attention, taught
+    norm = hidden.float().norm(dim=-1)
+    tokens.is_sink[span] = norm > SINK_FACTOR * norm.median()
+
+
+def corrected(
+    base: LayerTokens, hidden: Float[Tensor, "token model"], attention: Float[Tensor, "token model"]
+) -> LayerTokens:
+    """The base's tokens on another stream: what the MLP has to write there for the stream to be the base's again."""
+    h, a, taught = (t.to(hidden) for t in (base.hidden, base.attention, base.mlp_with_attention))
+    # In this order: the stream of an attention sink is thousands of times larger than the difference.
+    taught = taught + (h - hidden) + (a - attention)
+    return LayerTokens(hidden, attention, taught, base.is_sink)
+
+
+def _groups(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Indices of sequences of one length that run together; the first of each length runs alone.
+
+    Alone, because what a batch of one is given (masks, positions) fits a batch of any size.
+    """
+    by_length: dict[int, list[int]] = {}
+    for i, length in enumerate(lengths):
+        by_length.setdefault(length, []).append(i)
+    for length, members in by_length.items():
+        yield members[:1]
+        size = max(1, CHUNK_TOKENS // length)
+        for start in range(1, len(members), size):
+            yield members[start : start + size]
+
+
+def _recorded_arguments(model: BaseModel, lowest: int, into: dict[str, dict]):
+    """Keep what every layer from `lowest` up, and its attention, is called with beside the stream."""
+
+    def keep(name: str):
+        def hook(module, args, kwargs):
+            into[name] = {key: value for key, value in kwargs.items() if key != "hidden_states"}
+
+        return hook
+
+    for layer in range(lowest, model.n_layers):
+        parts = model.parts(layer)
+        yield parts.layer.register_forward_pre_hook(keep(f"layer {layer}"), with_kwargs=True)
+        yield parts.attention.register_forward_pre_hook(keep(f"attention {layer}"), with_kwargs=True)
+
+
+class _Room:
+    """Where activations go: the model's GPU if they fit well, memory within the budget, else a file."""
+
+    def __init__(self, model: BaseModel, n_tokens: int, n_tensors: int, budget: int | None) -> None:
+        self.shape, self.dtype = (n_tokens, model.d_model), model.dtype
+        self.bytes = n_tokens * model.d_model * model.dtype.itemsize
+        needed = n_tensors * self.bytes
+        cpu = torch.device("cpu")
+        fits_gpu = budget is None and model.device.type == "cuda" and needed < free_bytes(model.device) // 2
+        self.device = model.device if fits_gpu else cpu
+        self.in_file = not fits_gpu and needed > (free_bytes(cpu) // 2 if budget is None else budget)
+        self.needed = needed
+
+    def tensor(self) -> Float[Tensor, "token model"]:
+        if not self.in_file:
+            return torch.empty(self.shape, dtype=self.dtype, device=self.device)
+        descriptor, name = tempfile.mkstemp(prefix="npt_viz-activations-")
+        try:
+            # Room is taken now: a map of a file that cannot grow would kill the process later.
+            os.posix_fallocate(descriptor, 0, self.bytes)
+            size = self.shape[0] * self.shape[1]
+            return torch.from_file(name, shared=True, size=size, dtype=self.dtype).view(self.shape)
+        except OSError as error:
+            raise NptVizError(
+                f"the captured activations need {gigabytes(self.needed)}, more than memory allows, and "
+                f"{Path(name).parent} has no room for them ({error.strerror}); use less text or fewer layers, or set "
+                "TMPDIR to a folder with room"
+            ) from error
+        finally:
+            os.close(descriptor)
+            # The map keeps the file alive; without a name it vanishes with the process.
+            with suppress(OSError):
+                os.unlink(name)

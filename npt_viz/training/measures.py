@@ -1,0 +1,107 @@
+"""The numbers of a step and of an evaluation; nothing here has a gradient or changes anything."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+
+from npt_viz.adapter import Additive, LayerAdapter
+from npt_viz.results.training import HeldOut, TargetStep
+from npt_viz.shapes import Float, Tensor
+from npt_viz.training.factored import vectors_of
+from npt_viz.training.student import Student
+
+NOTHING = TargetStep(
+    scalar_mean=math.nan,
+    scalar_variance=math.nan,
+    v_a_norm=math.nan,
+    v_b_norm=math.nan,
+    update_norm=math.nan,
+    attention_similarity=math.nan,
+)
+"""Of a modulation without v_a and v_b."""
+
+
+@torch.no_grad()
+def measured_targets(seen: Student) -> dict[str, TargetStep]:
+    """What every target's modulation does on one batch."""
+    return {target: _measured(seen, target) for target in seen.adapter.targets}
+
+
+def _measured(seen: Student, target: str) -> TargetStep:
+    modulation = seen.adapter.modulations[target]
+    if isinstance(modulation, Additive):
+        return NOTHING
+    v_a, v_b = vectors_of(modulation, seen.attention)
+    scalar = v_a.dot(seen.input_of(target))
+    # With one component the product of the norms is exact and cheap.
+    norm_a, norm_b = v_a.norm(), v_b.norm()
+    alone = modulation.components == 1
+    update = (
+        (norm_a * norm_b)[:, 0]
+        if alone
+        else (v_a.overlaps() * v_b.overlaps()).sum((1, 2)).clamp_min(0).sqrt()
+    )
+    similarity = v_a.cosine(seen.attention).mean() if target != "down" else scalar.new_tensor(math.nan)
+    numbers = torch.stack(
+        [
+            scalar.mean(),
+            scalar.var(dim=0, correction=0).mean(),
+            norm_a.mean(),
+            norm_b.mean(),
+            update.mean(),
+            similarity,
+        ]
+    ).tolist()
+    names = ("scalar_mean", "scalar_variance", "v_a_norm", "v_b_norm", "update_norm", "attention_similarity")
+    return TargetStep(**dict(zip(names, numbers, strict=True)))
+
+
+def gradient_cosines(gradients: Sequence[Sequence[Tensor]]) -> np.ndarray:
+    """(term, term) cosines between the gradients of several terms, each a tensor a parameter; NaN for a zero one."""
+    n = len(gradients)
+    products = np.empty((n, n))
+    for i in range(n):
+        for j in range(i + 1):
+            dots = [(a * b).sum() for a, b in zip(gradients[i], gradients[j], strict=True)]
+            products[i, j] = products[j, i] = torch.stack(dots).sum().item()
+    norms = np.sqrt(np.diag(products))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return products / np.outer(norms, norms)
+
+
+@torch.no_grad()
+def evaluated(layer: int, batches: Iterable[tuple[Student, Float[Tensor, "token"] | Tensor]]) -> HeldOut:
+    """One layer on held-out batches, each with the mask of its attention sinks."""
+    columns, sinks = [], []
+    for seen, is_sink in batches:
+        error = (seen.output - seen.target).norm(dim=-1)
+        nothing = (seen.unmodulated - seen.target).norm(dim=-1)
+        if seen.adapter.attention == "standard":  # Nothing was withheld, so there is nothing to recover.
+            nothing = torch.full_like(nothing, torch.nan)
+        parts = (
+            1 - (error / nothing) ** 2,
+            error / seen.target.norm(dim=-1),
+            _first_scalar(seen.adapter, seen),
+        )
+        columns.append(torch.stack(parts).cpu())
+        sinks.append(is_sink.cpu())
+    recovered, relative, scalar = torch.cat(columns, dim=1)
+    keep = ~torch.cat(sinks)
+    return HeldOut(
+        layer=layer,
+        recovered=recovered[keep].nanmedian().item(),
+        relative_error=relative[keep].nanmedian().item(),
+        sink_recovered=recovered[~keep].nanmedian().item() if (~keep).any() else math.nan,
+        scalar_mean=scalar[keep].mean().item(),
+        scalar_std=scalar[keep].std().item(),
+        n_tokens=int(keep.sum()),
+    )
+
+
+def _first_scalar(adapter: LayerAdapter, seen: Student) -> Float[Tensor, "token"]:
+    target, modulation = next(iter(adapter.modulations.items()))
+    if isinstance(modulation, Additive):
+        return torch.full_like(seen.output[:, 0], torch.nan)
+    return vectors_of(modulation, seen.attention)[0].dot(seen.input_of(target))[:, 0]
