@@ -8,6 +8,11 @@ import numpy as np
 from npt_viz.results.directions import Baseline, Unavailable
 
 
+def random_share(q: int, d: int) -> Baseline:
+    """Share of a random vector's energy in q of d dimensions: Beta(q/2, (d−q)/2), in closed form."""
+    return Baseline(q / d, float(np.sqrt(2 * q * (d - q) / (d * d * (d + 2)))), 0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class LayerOrthogonality:
     """v_a of one target of one layer against the principal axes of what the layer sees."""
@@ -54,9 +59,7 @@ class LayerOrthogonality:
 
     @property
     def random(self) -> Baseline:
-        """Share of a random vector: Beta(q/2, (d−q)/2), in closed form."""
-        q, d = self.top, self.dim
-        return Baseline(q / d, float(np.sqrt(2 * q * (d - q) / (d * d * (d + 2)))), 0)
+        return random_share(self.top, self.dim)
 
     @property
     def times_random(self) -> float:
