@@ -1,0 +1,74 @@
+"""What the models write after a prompt, greedily, with real positions and the key-value cache on."""
+
+from collections.abc import Sequence
+
+import torch
+
+from npt_viz.capture.inspection import layers_of
+from npt_viz.capture.running import Lane, NoAttention, Positions, changed
+from npt_viz.errors import NptVizError
+from npt_viz.model.base import BaseModel
+from npt_viz.model.tokens import display_token, encode
+from npt_viz.results.downstream import Continuations
+
+MAX_NEW = 64
+
+
+def continuations(
+    model: BaseModel,
+    checkpoint,
+    prompt: str | Sequence[int],
+    *,
+    layers: Sequence[int] | None = None,
+    n_tokens: int = 32,
+    positions: Positions = "deployed",
+    chat: bool = False,
+    bos: bool | str = "auto",
+) -> Continuations:
+    """Base, NPT model, and the NPT layers with their modulation off, side by side.
+
+    Raises NptVizError where prompt and continuation do not fit the context.
+    """
+    encoded = encode(model, prompt, chat=chat, bos=bos)
+    if len(encoded.ids) + n_tokens > model.context_length:
+        raise NptVizError(
+            f"{len(encoded.ids):,} tokens of prompt and {n_tokens} more do not fit {model.name}'s context of "
+            f"{model.context_length:,}; shorten the prompt"
+        )
+    adapters = {layer: checkpoint.adapter(layer) for layer in layers_of(checkpoint, layers)}
+    off = {layer: NoAttention(attention=adapter.attention) for layer, adapter in adapters.items()}
+    base, npt, without = (
+        _glyphs(model, greedy(model, lane, encoded.ids, n_tokens, positions)) for lane in ({}, adapters, off)
+    )
+    return Continuations(
+        prompt="".join(piece.glyph for piece in encoded.pieces),
+        base=base,
+        npt=npt,
+        off=without,
+        layers=tuple(adapters),
+        positions=positions,
+    )
+
+
+@torch.no_grad()
+def greedy(
+    model: BaseModel, lane: Lane, ids: Sequence[int], n_tokens: int, positions: Positions = "deployed"
+) -> list[int]:
+    """The new ids; ends early after an end-of-text token."""
+    prompt = torch.tensor([list(ids)], device=model.device)
+    with changed(model, [lane], positions=positions):
+        output = model.hf.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=n_tokens,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            pad_token_id=model.tokenizer.pad_token_id or model.tokenizer.eos_token_id or 0,
+        )
+    return output[0, prompt.shape[1] :].tolist()
+
+
+def _glyphs(model: BaseModel, ids: Sequence[int]) -> tuple[str, ...]:
+    return tuple(display_token(model.tokenizer, i).glyph for i in ids)
