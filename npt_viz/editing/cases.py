@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from npt_viz.errors import NptVizError
+from npt_viz.texts import bundled_texts
 
 UNRELATED = (
     "Two plus two equals",
@@ -31,6 +32,16 @@ NEUTRAL_TEXTS = (
     "and small towns appeared along the way, each with an inn and a market.",
 )
 """Ordinary prose on nothing in particular: its perplexity and its predictions should stay."""
+
+
+def whitening_texts() -> tuple[str, ...]:
+    """The default reference text of whitened keys: some 2,000 tokens of the bundled sample."""
+    return tuple(bundled_texts("heldout")[:8])
+
+
+def leakage_texts() -> tuple[str, ...]:
+    """The default text on which leakage is measured: other texts than those that whiten, or the key would look too good."""
+    return tuple(bundled_texts("heldout")[8:12])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,15 @@ from torch import Tensor
 
 from npt_viz.adapter import Additive, LayerAdapter
 from npt_viz.capture.inspection import layers_of
-from npt_viz.editing.cases import NEUTRAL_TEXTS
+from npt_viz.editing.cases import whitening_texts
 from npt_viz.editing.keys import without_effect_on
-from npt_viz.editing.readings import LayerReading, layer_readings, projection_inputs, reference_inputs
+from npt_viz.editing.readings import (
+    LayerReading,
+    ReferenceInputs,
+    layer_readings,
+    projection_inputs,
+    reference_inputs,
+)
 from npt_viz.editing.rules import (
     UpdateRule,
     exact_layer_factors,
@@ -38,11 +44,13 @@ def update_from(
     token: Tokens = -1,
     alpha: Number = 1.0,
     rule: UpdateRule | str = "npt",
+    reference: ReferenceInputs | None = None,
 ) -> Update:
     """What the modulation at some tokens of `source` would write into the weights of some layers.
 
     The source always runs through the base model without earlier edits, so that edits do not depend on the order
-    in which they are made. Raises NptVizError for a layer, token or component that does not exist.
+    in which they are made. reference: what the edited projections read over the rule's reference texts, where it is
+    known already. Raises NptVizError for a layer, token or component that does not exist.
     """
     check_alpha(alpha)
     rule = rule_of(rule)
@@ -54,13 +62,8 @@ def update_from(
         notes = []
     encoded = encode(model, source)
     with model.lock:
-        lane = adapters if rule.mode == "propagated" else None
-        readings = layer_readings(
-            model, torch.tensor([encoded.ids]), layers, lane=lane, positions=rule.positions
-        )
-        chosen = _tokens(token, encoded, readings)
-        at_source = {each: _at(reading, chosen) for each, reading in readings.items()}
-        factors, added = _factors(model, adapters, at_source, rule)
+        chosen, at_source = _at_source(model, adapters, encoded, token, rule)
+        factors, added = _factors(model, adapters, at_source, rule, reference)
     if any(bool(reading.is_sink.any()) for reading in at_source.values()):
         notes.append(
             "a chosen token is an attention sink, whose modulation is unlike that of any other token"
@@ -82,6 +85,37 @@ def update_from(
     return Update(factors=factors, alpha=float(alpha), base=model.fingerprint(layers), origins=(origin,))
 
 
+@torch.no_grad()
+def source_readings(
+    model: BaseModel,
+    checkpoint,
+    source: str | Sequence[int],
+    layers: Sequence[int],
+    token: Tokens,
+    rule: UpdateRule,
+) -> dict[int, LayerReading]:
+    """Layer -> what it sees at the chosen tokens of the source."""
+    adapters = {each: checkpoint.adapter(each) for each in layers_of(checkpoint, layers)}
+    with model.lock:
+        return _at_source(model, adapters, encode(model, source), token, rule)[1]
+
+
+def _at_source(
+    model: BaseModel,
+    adapters: Mapping[int, LayerAdapter],
+    encoded: Encoded,
+    token: Tokens,
+    rule: UpdateRule,
+) -> tuple[list[int], dict[int, LayerReading]]:
+    """(the chosen positions, what each layer sees there)."""
+    lane = adapters if rule.mode == "propagated" else None
+    readings = layer_readings(
+        model, torch.tensor([encoded.ids]), list(adapters), lane=lane, positions=rule.positions
+    )
+    chosen = _tokens(token, encoded, readings)
+    return chosen, {layer: _at(reading, chosen) for layer, reading in readings.items()}
+
+
 def checkpoint_fingerprint(checkpoint, layers: Sequence[int]) -> str:
     """Sixteen hex digits of these layers' adapters: their weights as used, and what their forward pass is."""
     content = hashlib.sha256()
@@ -98,18 +132,20 @@ def _factors(
     adapters: Mapping[int, LayerAdapter],
     at_source: Mapping[int, LayerReading],
     rule: UpdateRule,
+    reference: ReferenceInputs | None,
 ) -> tuple[dict[Place, Factors], list[str]]:
     """(the factors of every projection, what decided them beside the rule, in sentences)."""
     n_tokens = len(next(iter(at_source.values())).hidden)
     weights = torch.ones(n_tokens) / (n_tokens if rule.combine == "mean" else 1)
     places = [Place(layer, target) for layer, adapter in adapters.items() for target in adapter.targets]
-    details, reference = [], {}
+    details, inputs = [], {}
     if rule.name == "whitened":
-        texts = rule.reference or NEUTRAL_TEXTS
-        reference = reference_inputs(model, texts, places, reads=rule.reads, positions=rule.positions)
-        n = len(next(iter(reference.values())))
+        if reference is None:
+            texts = rule.reference or whitening_texts()
+            reference = reference_inputs(model, texts, places, reads=rule.reads, positions=rule.positions)
+        inputs = reference.inputs
         details.append(
-            f"key whitened by the second moment of {rule.reads} over {n} tokens, ridge {rule.ridge:g}"
+            f"key whitened by the second moment of {rule.reads} over {len(reference)} tokens, ridge {rule.ridge:g}"
         )
     found: dict[Place, Factors] = {}
     for layer, reading in at_source.items():
@@ -118,7 +154,7 @@ def _factors(
         elif rule.name == "exact":
             found |= exact_layer_factors(model, layer, reading, weights)
         else:
-            found |= keyed_layer_factors(model, adapters[layer], reading, weights, rule, reference)
+            found |= keyed_layer_factors(model, adapters[layer], reading, weights, rule, inputs)
     if rule.protect:
         details += _protect(model, found, at_source, rule)
     return found, details
@@ -139,7 +175,9 @@ def _protect(
         source: Tensor = projection_inputs(model, place.layer, at_source[place.layer].mlp_input(rule.reads))[
             place.target
         ]
-        found[place], share = without_effect_on(found[place], protected[place], source, place.parameter)
+        found[place], share = without_effect_on(
+            found[place], protected.inputs[place], source, place.parameter
+        )
         details.append(
             f"{place.target} of layer {place.layer}: key projected off {len(rule.protect)} protected "
             f"prompt{'s' if len(rule.protect) > 1 else ''}, which left {share:.0%} of the effect before rescaling"

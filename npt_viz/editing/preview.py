@@ -13,6 +13,7 @@ from npt_viz.capture.running import Lane, changed, forward_pass
 from npt_viz.editing.cases import in_context
 from npt_viz.editing.changes import edited_lane
 from npt_viz.editing.making import Tokens, update_from
+from npt_viz.editing.readings import ReferenceInputs
 from npt_viz.editing.rules import UpdateRule
 from npt_viz.editing.updates import Number, Update
 from npt_viz.errors import NptVizError
@@ -70,6 +71,7 @@ def preview_update(
     prompt: str | None = None,
     rule: UpdateRule | str = "npt",
     ledger: "Ledger | None" = None,
+    reference: ReferenceInputs | None = None,
     top_k: int = 10,
 ) -> UpdatePreview:
     """What writing a token's modulation into the weights would do to a prompt.
@@ -79,7 +81,9 @@ def preview_update(
     ledger: earlier edits that both sides have.
     Raises NptVizError for a layer, token or component that does not exist, and an alpha that is not finite.
     """
-    update = update_from(model, checkpoint, source, layer=layer, token=token, alpha=alpha, rule=rule)
+    update = update_from(
+        model, checkpoint, source, layer=layer, token=token, alpha=alpha, rule=rule, reference=reference
+    )
     if prompt is None:
         prompt = update.origins[0].prompt if isinstance(source, str) else model.tokenizer.decode(source)
     return preview(

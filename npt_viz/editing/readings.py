@@ -1,6 +1,6 @@
 """What the projections of a layer read and write at the tokens of some texts: the raw material of updates."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,12 +12,18 @@ from npt_viz.adapter import TARGETS, Target
 from npt_viz.capture.inspection import SINK_FACTOR
 from npt_viz.capture.running import Lane, Positions, forward_pass
 from npt_viz.editing.updates import Place
+from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import encode
+from npt_viz.results.inspection import Token
 from npt_viz.shapes import Float, TokenIds
 
 Reads = Literal["z_C", "z"]
 """Which MLP input counts: z_C = norm(h + a), what the edited layer reads once NPT is off; z = norm(h), what NPT reads."""
+
+
+WINDOW = 512
+"""Tokens of a long reference text that run together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +72,21 @@ def _reading(model: BaseModel, layer: int, record) -> LayerReading:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class ReferenceInputs:
+    """What some projections read over some texts: the tokens of all texts in one list, without attention sinks."""
+
+    inputs: Mapping[Place, Float[Tensor, "n inp"]]
+    """float32, on the CPU"""
+    texts: tuple[tuple[Token, ...], ...]
+    """The texts as the model read them, long ones in windows."""
+    tokens: tuple[tuple[int, int], ...]
+    """(text, position) of every row of the inputs"""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
 @torch.no_grad()
 def reference_inputs(
     model: BaseModel,
@@ -75,20 +96,40 @@ def reference_inputs(
     reads: Reads = "z_C",
     positions: Positions = "deployed",
     with_sinks: bool = False,
-) -> dict[Place, Float[Tensor, "token inp"]]:
-    """What each projection reads over some texts in the base model, all tokens in one list; sinks are left out."""
+) -> ReferenceInputs:
+    """Run the texts through the base model and keep what each projection reads."""
     layers = sorted({place.layer for place in places})
     found: dict[Place, list[Tensor]] = {place: [] for place in places}
-    for text in texts:
-        ids = torch.tensor([encode(model, text).ids])
-        for layer, reading in layer_readings(model, ids, layers, positions=positions).items():
-            kept = torch.ones_like(reading.is_sink) if with_sinks else ~reading.is_sink
-            x = reading.mlp_input(reads)[kept]
-            inputs = projection_inputs(model, layer, x)
+    pieces, tokens = [], []
+    for ids in windows(model, texts):
+        readings = layer_readings(model, torch.tensor([ids]), layers, positions=positions)
+        is_sink = torch.stack([reading.is_sink for reading in readings.values()]).any(0)
+        kept = torch.ones_like(is_sink) if with_sinks else ~is_sink
+        tokens += [(len(pieces), int(t)) for t in kept.nonzero()[:, 0]]
+        pieces.append(encode(model, ids).pieces)
+        for layer, reading in readings.items():
+            inputs = projection_inputs(model, layer, reading.mlp_input(reads)[kept])
             for target in TARGETS:
                 if (layer, target) in found:
                     found[Place(layer, target)].append(inputs[target].cpu())
-    return {place: torch.cat(parts) for place, parts in found.items()}
+    return ReferenceInputs(
+        inputs={place: torch.cat(parts) for place, parts in found.items()},
+        texts=tuple(pieces),
+        tokens=tuple(tokens),
+    )
+
+
+def windows(model: BaseModel, texts: Sequence[str], length: int = WINDOW) -> Iterator[list[int]]:
+    """The token ids of every text, in pieces of at most `length` tokens; a last piece of one token is left out."""
+    length = min(length, model.context_length)
+    for text in texts:
+        if not text:
+            raise NptVizError("a reference text is empty; give text, or leave it out")
+        ids = model.tokenizer(text, verbose=False)["input_ids"]
+        for start in range(0, len(ids), length):
+            window = ids[start : start + length]
+            if len(window) > 1 or len(ids) == 1:
+                yield window
 
 
 def projection_inputs(

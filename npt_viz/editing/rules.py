@@ -55,7 +55,7 @@ class UpdateRule:
     """deployed: with RoPE; trained: identity positions, as the public training and injection code ran attention."""
 
     reference: tuple[str, ...] = ()
-    """The texts whose second moment whitens the key; empty is the built-in neutral text."""
+    """The texts whose second moment whitens the key; empty is a part of the bundled sample."""
 
     ridge: float = 0.01
     """Added to the second moment before it is inverted, as a share of its mean eigenvalue."""

@@ -194,7 +194,8 @@ class Score:
         z, p = 1.96, self.value
         centre = (p + z * z / (2 * self.n)) / (1 + z * z / self.n)
         half = z / (1 + z * z / self.n) * np.sqrt(p * (1 - p) / self.n + z * z / (4 * self.n**2))
-        return (float(max(0.0, centre - half)), float(min(1.0, centre + half)))
+        # Rounding must not push an end past the share itself.
+        return (float(max(0.0, min(centre - half, p))), float(min(1.0, max(centre + half, p))))
 
 
 class PromptScore(NamedTuple):
@@ -231,6 +232,11 @@ class Scorecard:
     """Mean KL(before ‖ after) over the tokens of the neutral text, nats"""
     n_neutral_tokens: int
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Those of PARTS that were measured."""
+        return tuple(part for part in PARTS if any(row.part == part for row in self.prompts))
+
     def score(self, part: str, *, preferred: bool = False) -> Score:
         """One of PARTS; preferred counts prompts on which new beats old instead of those where it is the top token."""
         rows = [row for row in self.prompts if row.part == part]
@@ -238,8 +244,7 @@ class Scorecard:
 
     def harmonic(self, *, preferred: bool = False) -> float:
         """Harmonic mean of the parts that were measured; 0 as soon as one of them is 0."""
-        values = [s.value for part in PARTS if (s := self.score(part, preferred=preferred)).n]
-        return harmonic_mean(values)
+        return harmonic_mean([self.score(part, preferred=preferred).value for part in self.parts])
 
     @property
     def perplexity_ratio(self) -> float:

@@ -167,7 +167,7 @@ def test_the_minimum_norm_key_is_the_smallest_with_its_effect(tiny_llama):
 
 def test_the_whitened_key_leaks_least_into_its_reference(tiny_llama):
     npt, place = checkpoint(tiny_llama, "N1", components=1), Place(2, "gate")
-    x = reference_inputs(tiny_llama, TEXTS, [place])[place].double()
+    x = reference_inputs(tiny_llama, TEXTS, [place]).inputs[place].double()
     leak = {}
     for rule in ("npt", "minimum_norm", "whitened"):
         settings = UpdateRule(name=rule, reference=TEXTS, ridge=1e-6)
