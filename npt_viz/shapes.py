@@ -9,17 +9,22 @@ component  the rank-1 updates that one token receives in one projection (k, `num
 rank       the bottleneck of the adapter (r)
 """
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
-try:
+if TYPE_CHECKING:
     from jaxtyping import Float, Int
-except ImportError:  # A bare GPU box: there the annotations are only documentation.
+else:
+    try:
+        from jaxtyping import Float, Int
+    except ImportError:  # A bare GPU box: there the annotations are only documentation.
 
-    class _Annotation:
-        def __class_getitem__(cls, item):
-            return item[0]
+        class Float:
+            def __class_getitem__(cls, item):
+                return item[0]
 
-    Float = Int = _Annotation
+        Int = Float
 
 Hidden = Float[Tensor, "batch token model"]
 """Residual stream, attention output, MLP input or MLP output."""

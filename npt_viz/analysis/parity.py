@@ -133,13 +133,11 @@ def dense_mlp(
     home = next(adapter.parameters())
     attention = attention.to(home)
 
-    def projected(target: str, projection: nn.Module, x: Tensor) -> Tensor:
-        weight = weight_of(projection).to(home)
-        bias = 0.0 if projection.bias is None else projection.bias.to(home)
+    def projected(target: str, projection: nn.Linear, x: Tensor) -> Tensor:
+        weight, added = weight_of(projection).to(home), x.new_zeros(projection.out_features)
         if target in adapter.targets:
             weight, added = _edited(adapter.modulations[target], weight, attention)
-            bias = bias + added
-        return weight @ x + bias
+        return F.linear(x, weight, None if projection.bias is None else projection.bias.to(home)) + added
 
     mlp_input = mlp_input.to(home)
     gate, up = projected("gate", parts.gate, mlp_input), projected("up", parts.up, mlp_input)
@@ -148,11 +146,11 @@ def dense_mlp(
 
 def _edited(
     modulation: Modulation, weight: Float[Tensor, "out inp"], attention: Float[Tensor, "model"]
-) -> tuple[Float[Tensor, "out inp"], Float[Tensor, "out"] | float]:
+) -> tuple[Float[Tensor, "out inp"], Float[Tensor, "out"]]:
     """(W', added bias) of one token, from the formulas and not from the factored code."""
     if isinstance(modulation, LowRankTanh):
         strength = modulation.scale * torch.tanh(attention @ modulation.A)
-        return weight + (modulation.A @ torch.diag(strength) @ modulation.B).T, 0.0
+        return weight + (modulation.A @ torch.diag(strength) @ modulation.B).T, weight.new_zeros(len(weight))
     if isinstance(modulation, Additive):
         bottleneck = attention @ modulation.W_down
         bias = modulation.scale * (bottleneck @ modulation.W_add)
@@ -168,7 +166,7 @@ def _edited(
     for W_down, W_a_up, W_b_up in zip(modulation.W_down, modulation.W_a_up, modulation.W_b_up, strict=True):
         v_a, v_b = attention @ W_down @ W_a_up, attention @ W_down @ W_b_up
         weight = weight + modulation.scale * torch.outer(v_b, v_a)
-    return weight, 0.0
+    return weight, weight.new_zeros(len(weight))
 
 
 def _cached_is_uncached(

@@ -116,6 +116,16 @@ def test_a_lane_that_cannot_be_set_up_leaves_nothing(model):
     assert is_free(model.lock)
 
 
+def test_a_pass_that_stops_early_leaves_nothing(model):
+    before, base = traces(model), model.hf(PROMPT).logits
+    forward_pass(
+        model, PROMPT, [{}, {1: specimen(model, "N3", 1)}], record=[1], positions="trained", stop_after=2
+    )
+    assert traces(model) == before
+    assert is_free(model.lock)
+    assert torch.equal(model.hf(PROMPT).logits, base)
+
+
 def test_a_hundred_mixed_operations_leave_the_model_as_it_was(model):
     choose = random.Random(0)
     before, base = traces(model), model.hf(PROMPT).logits
