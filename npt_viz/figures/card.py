@@ -2,7 +2,7 @@
 
 import plotly.graph_objects as go
 
-from npt_viz.figures.theme import REFERENCE, ROLES, Theme, number, plain, shortened, styled
+from npt_viz.figures.theme import ABOVE, BELOW, REFERENCE, ROLES, Theme, number, plain, shortened, styled
 from npt_viz.results.token_card import TokenCard
 
 
@@ -50,9 +50,7 @@ def vocabulary_changes(card: TokenCard, theme: Theme = "light") -> go.Figure:
             x=[entry.change for entry in entries],
             y=list(range(len(entries))),
             orientation="h",
-            marker=dict(
-                color=["#cd6c26" if entry.change > 0 else "#3b7fba" for entry in entries], line_width=0
-            ),
+            marker=dict(color=[ABOVE if entry.change > 0 else BELOW for entry in entries], line_width=0),
             text=[f"<b>{plain(e.glyph)}</b>  id {e.id}<br>{number(e.change)} logit units" for e in entries],
             textposition="none",
             hovertemplate="%{text}<extra></extra>",

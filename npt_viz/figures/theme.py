@@ -29,6 +29,9 @@ ROLES = {
 INK = {"light": "#23262d", "dark": "#e3e5ea"}
 """Text, and what must be seen first: the pin."""
 
+ABOVE, BELOW = "#cd6c26", "#3b7fba"
+"""A bar on either side of its reference, where its length alone is the number."""
+
 FAINT = "rgba(128,132,142,0.28)"
 """Axes, and what is left out."""
 

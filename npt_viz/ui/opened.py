@@ -22,10 +22,17 @@ class Source(NamedTuple):
 
     model: str
     model_stamp: str
+    dtype: str
+    device: str
     checkpoint: str
     checkpoint_stamp: str
     semantics: str
     """A variant's name; empty for what the file says or its key names imply."""
+
+    @property
+    def base(self) -> tuple[str, str, str, str]:
+        """The base model alone: what `opened_model` takes."""
+        return self[:4]
 
 
 class Asked(NamedTuple):
@@ -68,7 +75,7 @@ def located(path: str) -> Path:
     validate=lambda model: not model.closed,
     show_spinner=False,
 )
-def opened_model(name: str, stamp: str, dtype: str = "auto", device: str = "auto"):
+def opened_model(name: str, stamp: str, dtype: str, device: str):
     """The BaseModel that all sessions share. It owns a lock: whoever runs it holds that."""
     from npt_viz.model.opening import open_model
 
@@ -86,19 +93,18 @@ def _opened_checkpoint(source: Source):
 
     if not source.checkpoint:
         raise NptVizError("no checkpoint is open; choose one in the sidebar, give its path, or upload a file")
-    model = opened_model(source.model, source.model_stamp)
-    return open_checkpoint(located(source.checkpoint), model, source.semantics or None)
+    return open_checkpoint(located(source.checkpoint), opened_model(*source.base), source.semantics or None)
 
 
 def opened(source: Source) -> tuple:
     """(BaseModel, Checkpoint), loaded or shared."""
-    return opened_model(source.model, source.model_stamp), _opened_checkpoint(source)
+    return opened_model(*source.base), _opened_checkpoint(source)
 
 
 def release(source: Source) -> None:
     """Give the memory of the model and its checkpoints back."""
     _opened_checkpoint.clear()
-    opened_model.clear(source.model, source.model_stamp)
+    opened_model.clear(*source.base)
 
 
 @st.cache_data(max_entries=16, show_spinner="Reading the checkpoint")
@@ -137,10 +143,9 @@ def parity(source: Source) -> Parity:
     return parity(*opened(source))
 
 
-@st.cache_data(max_entries=8, show_spinner=False)
-def model_facts(model: str, stamp: str) -> dict[str, str]:
+def model_facts(source: Source) -> dict[str, str]:
     """The open base model in words."""
-    found = opened_model(model, stamp)
+    found = opened_model(*source.base)
     return {
         "name": found.name,
         "source": found.source,

@@ -12,6 +12,7 @@ from npt_viz.ui.uploads import uploaded_checkpoint
 
 MODELS = ("smollm2-135m",)
 
+DTYPE_HELP = "Of the base model. auto: its own on a GPU, float32 on the CPU. Adapters are float32 always."
 MODE_HELP = (
     "**local**: every NPT layer is fed the base model's own h and a, as in training; layers do not influence each "
     "other.\n\n**propagated**: the NPT model really runs and errors add up; this is what a user gets."
@@ -43,13 +44,16 @@ def sidebar() -> None:
 
 def source() -> Source:
     """The model and checkpoint that the sidebar names."""
-    model, checkpoint = st.session_state["model"], st.session_state["checkpoint"]
+    here = st.session_state
+    model, checkpoint = here["model"], here["checkpoint"]
     return Source(
         model,
         stamp(model),
+        here["dtype"],
+        here["device"],
         checkpoint,
         stamp(checkpoint) if checkpoint else "",
-        st.session_state["semantics"],
+        here["semantics"],
     )
 
 
@@ -82,6 +86,13 @@ def _model_picker() -> None:
         accept_new_options=True,
         help="An alias, a local folder, a `.gguf` file, or a hub id (owner/name). Type to enter one.",
     )
+    with st.popover("Precision and device", width="stretch", type="tertiary", icon=":material/memory:"):
+        st.selectbox("Precision", ["auto", "float32", "bfloat16", "float16"], key="dtype", help=DTYPE_HELP)
+        st.text_input(
+            "Device",
+            key="device",
+            help="auto, cpu, cuda, cuda:1, mps; map spreads the model over all devices.",
+        )
 
 
 def _checkpoint_picker() -> None:
@@ -100,10 +111,8 @@ def _checkpoint_picker() -> None:
         help="A demo checkpoint, or the path of a file, folder or run directory of formats A, B, C or native.",
     )
     with st.popover("Upload a file", width="stretch", type="tertiary", icon=":material/upload_file:"):
-        if (path := uploaded_checkpoint()) and st.button(
-            "Open it", key="upload_open", on_click=_open, args=[str(path)]
-        ):
-            pass
+        if path := uploaded_checkpoint():
+            st.button("Open it", key="upload_open", on_click=_open, args=[str(path)])
 
 
 def _open(path: str) -> None:
@@ -118,8 +127,17 @@ def _other_checkpoint() -> None:
 
 
 def _prompt_form() -> None:
+    st.selectbox(
+        "Prompt",
+        list(EXAMPLES),
+        index=None,
+        key="example_pick",
+        placeholder="Take an example",
+        on_change=_use_example,
+        help="Shown token by token on every page. Edit it below and press Inspect.",
+    )
     with st.form("prompt_form", border=False):
-        st.text_area("Prompt", key="prompt", height=132, help="Shown token by token on every page.")
+        st.text_area("Text of the prompt", key="prompt", height=132, label_visibility="collapsed")
         left, right = st.columns([3, 2], vertical_alignment="bottom")
         left.selectbox(
             "BOS token",
@@ -131,15 +149,6 @@ def _prompt_form() -> None:
         )
         right.checkbox("Chat", key="chat", help="Wrap the prompt in the model's chat template.")
         st.form_submit_button("Inspect", type="primary", width="stretch", key="prompt_submit")
-    st.selectbox(
-        "Example prompts",
-        list(EXAMPLES),
-        index=None,
-        key="example_pick",
-        placeholder="Example prompts",
-        label_visibility="collapsed",
-        on_change=_use_example,
-    )
 
 
 def _use_example() -> None:

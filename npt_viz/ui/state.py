@@ -44,6 +44,8 @@ def _numbers(text: str) -> list[int]:
 
 SHARED: dict[str, Shared] = {
     "model": Shared("smollm2-135m"),
+    "dtype": Shared("auto", one_of("auto", "float32", "bfloat16", "float16")),
+    "device": Shared("auto"),
     "checkpoint": Shared(""),
     "semantics": Shared(""),
     "mode": Shared("local", one_of("local", "propagated")),
@@ -135,6 +137,11 @@ def _prompt_of(said: dict[str, str]) -> str | None:
     if "prompt" in said:
         return said["prompt"]
     if "p" in said:
+        if said["p"] not in _private_prompts:
+            st.toast(
+                "That prompt was private to the server that ran then; here is an example.",
+                icon=":material/lock:",
+            )
         return _private_prompts.get(said["p"])
     return EXAMPLES.get(said.get("example", ""))
 

@@ -18,7 +18,7 @@ SHOWN_WARNINGS = 4
 
 def identity(source: Source, report: LoadReport) -> None:
     """Five facts in one row: model, checkpoint, tensors, base match, parity."""
-    facts = opened.model_facts(source.model, source.model_stamp)
+    facts = opened.model_facts(source)
     tiles = st.columns(5)
     _tile(tiles[0], "Base model", facts["name"], f"{facts['size']}, {facts['runs']}; {facts['source']}")
     layers = ", ".join(str(each.layer) for each in report.layers)

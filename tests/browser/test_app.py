@@ -124,9 +124,11 @@ const timer = setInterval(() => {
 
 
 def settled(tab) -> None:
-    """Everything is drawn: the card is the last thing on the page."""
+    """Everything is drawn and nothing is left of the run before: the card is the last thing on the page."""
     tab.locator(".st-key-pinned_card .js-plotly-plot").last.wait_for()
-    tab.locator("[data-testid=stStatusWidget]").wait_for(state="detached")
+    tab.wait_for_function(
+        "!document.querySelector('[data-testid=stStatusWidget], [data-stale=true] .js-plotly-plot')"
+    )
 
 
 def address(tab) -> dict[str, str]:
@@ -203,8 +205,9 @@ def test_pointing_at_a_token_shows_all_its_numbers_as_text(visit, server):
 
 def click_cell(tab, column: int, row: int, *, columns: int, rows: int) -> None:
     """Into a cell of the map; rows count from below."""
-    tab.locator(".st-key-tokens_map").scroll_into_view_if_needed()
-    box = tab.locator(".st-key-tokens_map .nsewdrag").bounding_box()
+    figure = tab.locator(".st-key-tokens_map[data-stale=false]")
+    figure.scroll_into_view_if_needed()
+    box = figure.locator(".nsewdrag").bounding_box()
     x = box["x"] + box["width"] * (column + 0.8) / columns
     y = box["y"] + box["height"] * (rows - row - 0.2) / rows
     tab.mouse.move(x, y)
@@ -255,7 +258,7 @@ def test_a_prompt_of_ones_own_survives_a_reload_without_standing_in_the_address(
     assert "secret" not in tab.url
     tab.reload()
     tab.get_by_text("of 14, layer").wait_for()
-    assert tab.locator("section[data-testid=stSidebar] textarea").input_value() == "my secret plan"
+    tab.wait_for_function("document.querySelector('.st-key-prompt textarea')?.value === 'my secret plan'")
 
 
 def test_markup_in_a_prompt_reaches_the_screen_as_it_was_typed(visit, server):
@@ -263,7 +266,7 @@ def test_markup_in_a_prompt_reaches_the_screen_as_it_was_typed(visit, server):
     settled(tab)
     assert "".join(tab.locator("button.token").all_inner_texts()) == MARKUP.replace(" ", "␣")
     assert tab.locator(".tokens b, .st-key-pinned_card b, .js-plotly-plot b").count() == 0
-    labels = tab.locator(".st-key-tokens_map .xtick text").all_inner_texts()
+    labels = tab.locator(".st-key-tokens_map .xtick text").all_text_contents()
     assert "".join(labels) == MARKUP.replace(" ", "␣")
 
 
