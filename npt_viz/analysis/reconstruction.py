@@ -61,8 +61,8 @@ def reconstructed(
 
 def layer_fit(model: BaseModel, adapter: LayerAdapter, seen: LayerActivations) -> LayerFit:
     """One layer in one mode."""
-    error, size = seen.output - seen.target, seen.target.norm(dim=-1)
-    along, beside = split_along(error, seen.base_attention)
+    size, nothing = seen.target.norm(dim=-1), seen.unmodulated - seen.target
+    along, beside = split_along(seen.output - seen.target, seen.base_attention)
     return LayerFit(
         layer=adapter.layer,
         variant=adapter.variant,
@@ -70,7 +70,8 @@ def layer_fit(model: BaseModel, adapter: LayerAdapter, seen: LayerActivations) -
         **fit_of(adapter, seen, seen.output),
         error_along=_numpy(along / size),
         error_beside=_numpy(beside / size),
-        unmodulated_error=_numpy((seen.unmodulated - seen.target).norm(dim=-1) / size),
+        unmodulated_error=_numpy(nothing.norm(dim=-1) / size),
+        unmodulated_along=_numpy(split_along(nothing, seen.base_attention)[0] / size),
         exact_error=_numpy(exact_error(model, adapter, seen)),
     )
 

@@ -46,6 +46,8 @@ class LayerFit:
     """‖the rest of ŷ − target‖ / ‖target‖"""
     unmodulated_error: np.ndarray
     """‖MLP(z) − target‖ / ‖target‖: the reference 'no modulation'"""
+    unmodulated_along: np.ndarray
+    """The part of that along a, signed"""
     exact_error: np.ndarray
     """The same for the exact patch, the closed form on gate, up and down: rounding, and nothing else"""
 
@@ -116,6 +118,31 @@ class Reconstruction:
         error = np.where(self.is_sink, -np.inf, self.fits(mode)[layer].relative_error)
         order = np.argsort(-error, kind="stable")
         return [int(token) for token in order[:n] if np.isfinite(error[token])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PositionsCompared:
+    """One prompt with real positions and with none, as the public training code ran attention."""
+
+    deployed: Reconstruction
+    trained: Reconstruction
+
+    def without_rope(self, layer: int) -> bool:
+        """Whether the layer fits attention without RoPE clearly better than attention as it is deployed."""
+        deployed, trained = (run.median("recovered", layer) for run in (self.deployed, self.trained))
+        return trained > max(deployed, 0.0) + ROPE_MARGIN
+
+    def sentence(self, layer: int) -> str:
+        """Which positions the layer was trained for."""
+        deployed, trained = (percent(run.median("recovered", layer)) for run in (self.deployed, self.trained))
+        said = f"Layer {layer} recovers {deployed} with real positions and {trained} without RoPE"
+        if self.without_rope(layer):
+            return f"{said}: it was trained on attention without positions, which is not the attention it replaces."
+        return f"{said}: no sign that it was trained without positions."
+
+
+ROPE_MARGIN = 0.1
+"""A layer counts as trained without RoPE where it recovers this much more there; below, either would do."""
 
 
 @dataclass(frozen=True, kw_only=True)

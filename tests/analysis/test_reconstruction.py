@@ -45,6 +45,8 @@ def test_every_number_of_a_layer_follows_its_formula(tiny_llama, found):
     np.testing.assert_allclose(fit.recovered, 1 - (error / off) ** 2, rtol=1e-3, atol=1e-3)
     along = ((y - target) * a).sum(1) / np.linalg.norm(a, axis=1)
     np.testing.assert_allclose(fit.error_along, along / size, rtol=1e-3, atol=1e-4)
+    along = ((nothing - target) * a).sum(1) / np.linalg.norm(a, axis=1)
+    np.testing.assert_allclose(fit.unmodulated_along, along / size, rtol=1e-3, atol=1e-4)
 
 
 def test_without_modulation_the_error_along_a_is_what_attention_did(tiny_llama):

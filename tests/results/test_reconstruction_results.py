@@ -10,6 +10,7 @@ from npt_viz.results.reconstruction import (
     ClassFloor,
     GateOracle,
     LayerFit,
+    PositionsCompared,
     Reconstruction,
     percent,
 )
@@ -18,7 +19,15 @@ from npt_viz.results.reconstruction import (
 def layer_fit(recovered, error=None, layer=15):
     recovered = np.array(recovered, float)
     error = np.linspace(0.1, 0.9, len(recovered)) if error is None else np.array(error, float)
-    columns = ("cosine", "magnitude_ratio", "error_along", "error_beside", "unmodulated_error", "exact_error")
+    columns = (
+        "cosine",
+        "magnitude_ratio",
+        "error_along",
+        "error_beside",
+        "unmodulated_error",
+        "unmodulated_along",
+        "exact_error",
+    )
     return LayerFit(
         layer=layer,
         variant="N1",
@@ -79,6 +88,22 @@ def test_the_class_allows_what_the_checkpoint_itself_reaches():
     assert floor(recovered=0.40, adapter=0.42).allows == 0.42
     assert floor(recovered=0.50, adapter=0.42).allows == 0.50
     assert floor(recovered=0.50, adapter=np.nan).allows == 0.50
+
+
+@pytest.mark.parametrize(
+    ("deployed", "trained", "without_rope"),
+    [
+        (0.05, 0.40, True),
+        (0.40, 0.42, False),
+        (-3.0, 0.05, False),
+        (-3.0, 0.2, True),
+        (np.nan, np.nan, False),
+    ],
+)
+def test_a_layer_that_fits_only_without_positions_was_trained_without_them(deployed, trained, without_rope):
+    compared = PositionsCompared(deployed=result([deployed] * 3), trained=result([trained] * 3))
+    assert compared.without_rope(15) == without_rope
+    assert ("was trained on attention without positions" in compared.sentence(15)) == without_rope
 
 
 def test_percent_is_readable():
