@@ -13,8 +13,8 @@ SCALAR_STD = 0.3
 def initialise_from_attention(
     adapter: LayerAdapter,
     attention: Float[Tensor, "token model"],
-    mlp_input: Float[Tensor, "token model"],
-    intermediate: Float[Tensor, "token ffn"],
+    mlp_input: Float[Tensor, "sample model"],
+    intermediate: Float[Tensor, "sample ffn"],
     *,
     seed: int,
 ) -> None:

@@ -6,6 +6,9 @@ from npt_viz.adapter import TARGETS, LayerAdapter, Semantics, Target, random_ada
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 
+INITIALISATIONS = ("attention", "improved", "conservative", "uniform")
+STREAMS = ("base", "in_order", "end_to_end")
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterSpec:
@@ -26,6 +29,10 @@ class AdapterSpec:
     semantics: Semantics = field(default_factory=Semantics)
     """The forward pass."""
 
+    initialisation: str = "attention"
+    """attention (from the attention output, changes nothing yet), or a published scheme: improved, conservative,
+    uniform (see npt_viz.training.published)."""
+
     def __post_init__(self):
         if not self.layers:
             raise NptVizError("no layer to train: name at least one, for example --layers 15")
@@ -35,6 +42,15 @@ class AdapterSpec:
             raise NptVizError(f"targets {self.targets} must be some of {', '.join(TARGETS)}")
         if self.semantics.rule != "rank_one_sum" and self.targets != ("gate",):
             raise NptVizError(f"rule {self.semantics.rule} modulates the gate alone; use targets=('gate',)")
+        if self.initialisation not in INITIALISATIONS:
+            raise NptVizError(
+                f"initialisation {self.initialisation!r} does not exist; choose among {', '.join(INITIALISATIONS)}"
+            )
+        if self.initialisation != "attention" and self.semantics.rule != "rank_one_sum":
+            raise NptVizError(
+                f"initialisation {self.initialisation} is made for rule rank_one_sum, not {self.semantics.rule}; "
+                "use initialisation attention"
+            )
         if self.rank < 1 or self.components < 1:
             raise NptVizError(
                 f"rank and components must be at least 1, got rank {self.rank} and {self.components} components"
@@ -75,7 +91,7 @@ class Recipe:
     """How to train, apart from the losses and the text."""
 
     steps: int
-    """Optimiser steps."""
+    """Optimiser steps; of each layer where layers train in order."""
 
     seed: int = 0
     """Of the initialisation and of the order of tokens."""
@@ -84,10 +100,16 @@ class Recipe:
     """Peak of the schedule."""
 
     warmup: int = 50
-    """Steps of linear warm-up before the cosine decay to a hundredth of the peak."""
+    """Steps of linear warm-up."""
+
+    schedule: str = "cosine"
+    """After the warm-up: cosine (decay to a hundredth of the peak) or constant."""
 
     batch_tokens: int = 256
-    """Tokens a step."""
+    """Tokens of a batch; losses on logits take whole sequences until there are as many."""
+
+    accumulate: int = 1
+    """Batches a step; their gradients are averaged."""
 
     weight_decay: float = 0.0
     """AdamW's decoupled weight decay."""
@@ -98,15 +120,30 @@ class Recipe:
     evaluate_every: int = 250
     """Steps between evaluations on held-out tokens; the last step is always evaluated."""
 
+    cosines_every: int = 10
+    """Steps between measurements of the cosines between the losses' gradients."""
+
+    stream: str = "base"
+    """What a layer sees. base: the base model's activations; layers do not influence each other. in_order: one layer
+    after the other, each on the stream that the trained layers below it make, captured anew (self-correcting).
+    end_to_end: all at once, each on the stream that the layers below make now."""
+
+    autocast: bool | None = None
+    """bfloat16 for the products of the modulated MLP and the layers above; None: where the adapter is on a GPU."""
+
     positions: str = "deployed"
     """Positions of the captured activations: deployed (RoPE) or trained (none, as the public code did)."""
 
     def __post_init__(self):
-        if self.steps < 1 or self.batch_tokens < 1 or self.evaluate_every < 1:
-            raise NptVizError(
-                "steps, batch_tokens and evaluate_every must be at least 1, got "
-                f"{self.steps}, {self.batch_tokens} and {self.evaluate_every}"
-            )
+        for name in ("steps", "accumulate", "evaluate_every", "cosines_every"):
+            if getattr(self, name) < 1:
+                raise NptVizError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_tokens < 8:
+            raise NptVizError(f"batch_tokens must be at least 8, got {self.batch_tokens}")
+        if self.schedule not in ("cosine", "constant"):
+            raise NptVizError(f"schedule {self.schedule!r} does not exist; choose cosine or constant")
+        if self.stream not in STREAMS:
+            raise NptVizError(f"stream {self.stream!r} does not exist; choose among {', '.join(STREAMS)}")
         if not 0 < self.learning_rate < 10:
             raise NptVizError(f"learning_rate must lie between 0 and 10, got {self.learning_rate}")
         if self.warmup < 0 or self.weight_decay < 0 or self.clip <= 0:

@@ -75,7 +75,7 @@ class Student:
         return self.training_tokens.principal.to(self.hidden)
 
     @cached_property
-    def vectors(self) -> dict[Target, tuple[Vectors, Vectors]]:
+    def vectors(self) -> dict[str, tuple[Vectors, Vectors]]:
         """(v_a, v_b) of every target."""
         return {t: vectors_of(m, self.attention) for t, m in self.adapter.modulations.items()}
 

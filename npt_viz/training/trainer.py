@@ -4,59 +4,70 @@ import copy
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
 
 import torch
 
 from npt_viz.adapter import LayerAdapter, mlp_trace
-from npt_viz.capture.inspection import scalars_of
 from npt_viz.checkpoint import Checkpoint
-from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
+from npt_viz.model.progress import Progress, silent
 from npt_viz.results.training import HeldOut, LayerStep, Step
-from npt_viz.training.data import (
-    Corpus,
-    adapter_device,
-    captured,
-    corpus_of,
-    student,
-    token_batches,
-)
+from npt_viz.training.alarms import Watch
+from npt_viz.training.batches import Batches
+from npt_viz.training.data import Corpus, corpus_of
 from npt_viz.training.initialisation import initialise_from_attention
-from npt_viz.training.losses import TERMS, checked
+from npt_viz.training.learner import Diverged, Learner, gradients_of
+from npt_viz.training.losses import Objective, objective
+from npt_viz.training.measures import evaluated, measured_targets
+from npt_viz.training.published import initialise_as_published
+from npt_viz.training.rehearsal import rehearse
 from npt_viz.training.spec import AdapterSpec, Recipe
+from npt_viz.training.streams import EVALUATION_CHUNK, Batch, CapturedStream, PropagatedStream
+from npt_viz.training.student import Student, student
 
-EVALUATION_CHUNK = 2048
-"""Tokens at a time when a layer is evaluated."""
+Losses = Objective | Mapping[str, float | int] | Sequence[str] | str
 
 
 def train(
     model: BaseModel,
     checkpoint_or_spec: Checkpoint | AdapterSpec,
     texts: Sequence[str] | Corpus,
-    losses: Mapping[str, float] | Sequence[str] = ("direct",),
+    losses: Losses = ("direct",),
     *,
     steps: int,
     seed: int = 0,
+    progress: Progress = silent,
+    budget: int | None = None,
     **recipe,
 ) -> "Training":
-    """Train adapters on activations captured once from the base model; iterate the result for its steps.
+    """Train adapters on activations captured from the base model; iterate the result for its steps.
 
     checkpoint_or_spec: a checkpoint is continued on clones of its adapters; a spec starts afresh.
-    losses: term -> weight, or names that all weigh 1.
+    losses: an Objective, term -> weight, names that all weigh 1, or text like `direct=1,guidance:as_written=2`.
+    progress: told how far the capture is; may raise to stop it.
+    budget: bytes of memory for captured activations, beyond which they go to a file; half of what is free by default.
     recipe: the other fields of Recipe.
 
-    Raises NptVizError for unknown losses or settings, text too short to split, a shape the model cannot hold.
+    Raises NptVizError for unknown losses or settings, losses that the adapter cannot have, text too short to split,
+    and a shape or a base that does not fit; Diverged while iterating, where a number is no longer finite.
     """
-    weights = dict(losses) if isinstance(losses, Mapping) else dict.fromkeys(losses, 1.0)
     return Training(
-        model, checkpoint_or_spec, texts, checked(weights), Recipe(steps=steps, seed=seed, **recipe)
+        model,
+        checkpoint_or_spec,
+        texts,
+        objective(losses),
+        Recipe(steps=steps, seed=seed, **recipe),
+        progress=progress,
+        budget=budget,
     )
 
 
 class Training(Iterator[Step]):
     """A training in progress. Stopping is to stop iterating; `adapters` are always the newest.
 
-    The base model is read under its lock, a step at a time, and never changed.
+    The base model is read under its lock, a batch at a time, and never changed.
     """
 
     def __init__(
@@ -64,132 +75,207 @@ class Training(Iterator[Step]):
         model: BaseModel,
         start: Checkpoint | AdapterSpec,
         texts: Sequence[str] | Corpus,
-        losses: Mapping[str, float],
+        losses: Objective,
         recipe: Recipe,
+        *,
+        progress: Progress = silent,
+        budget: int | None = None,
+        resumed: Mapping | None = None,
     ) -> None:
-        self.model, self.losses, self.recipe = model, losses, recipe
-        if isinstance(start, AdapterSpec):
-            start.fits(model)
+        """resumed: `state` of an earlier training of the same start, text, losses and recipe; its `learners` with
+        their adapters beside their states (npt_viz.training.state makes it from a file)."""
+        rehearse(model, start, losses)
+        self.model, self.start, self.objective, self.recipe = model, start, losses, recipe
+        self.layers = tuple(sorted(start.layers))
         self.corpus = texts if isinstance(texts, Corpus) else corpus_of(model, texts, seed=recipe.seed)
-        layers = sorted(start.layers)
-        self._train = captured(model, self.corpus.train, layers, positions=recipe.positions)
-        self._heldout = captured(model, self.corpus.heldout, layers, positions=recipe.positions)
-        self.adapters = {layer: self._adapter(start, layer) for layer in layers}
-        self.initial = copy.deepcopy(self.adapters)
-        self._optimisers = {
-            layer: torch.optim.AdamW(
-                adapter.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-            )
-            for layer, adapter in self.adapters.items()
-        }
-        self._batches = token_batches(self.corpus.n_train, recipe.batch_tokens, recipe.seed)
-        self._started = time.monotonic()
+        self.learners: dict[int, Learner] = {}
+        """Layer -> its adapter in training; layers whose turn has not come are missing."""
         self.done = 0
+        """Steps taken."""
+        self._finished: dict[int, HeldOut] = {}
+        self._watch = Watch()
+        self._seconds = 0.0
+        self._over = False
+        self._batches = Batches(
+            self.corpus.starts,
+            recipe.batch_tokens,
+            recipe.seed,
+            whole=losses.needs_logits or recipe.stream == "end_to_end",
+        )
+        self._settings = {
+            "positions": recipe.positions,
+            "to_the_top": losses.needs_logits,
+            "progress": progress,
+            "budget": budget,
+        }
+        if resumed is not None:
+            self._go_on_from(resumed)
+        self._begin_turn()
+
+    @property
+    def adapters(self) -> dict[int, LayerAdapter]:
+        """Layer -> the adapter as it is now."""
+        return {layer: learner.adapter for layer, learner in self.learners.items()}
+
+    @property
+    def initial(self) -> dict[int, LayerAdapter]:
+        """Layer -> the adapter before its first step."""
+        return {layer: learner.initial for layer, learner in self.learners.items()}
+
+    @property
+    def total_steps(self) -> int:
+        """Of the whole training: layers in order take their steps one after the other."""
+        return self.recipe.steps * (len(self.layers) if self.recipe.stream == "in_order" else 1)
 
     def __next__(self) -> Step:
-        if self.done >= self.recipe.steps:
+        if self._over or self.done >= self.total_steps:
             raise StopIteration
+        started = time.monotonic()
+        own = self.done % self.recipe.steps
+        if own == 0 and self.done:
+            self._begin_turn()
+        rate = learning_rate(own + 1, self.recipe)
+        batches = [next(self._batches) for _ in range(self.recipe.accumulate)]
+        try:
+            layers = self._updated(batches, own, rate)
+        except Diverged:
+            self._over = True
+            raise
         self.done += 1
-        rate = learning_rate(self.done, self.recipe)
-        index = next(self._batches)
-        layers = {layer: self._step(layer, index, rate) for layer in self.adapters}
-        last = self.done == self.recipe.steps
-        evaluated = self.evaluation() if last or self.done % self.recipe.evaluate_every == 0 else None
-        return Step(
+        last = own + 1 == self.recipe.steps
+        heldout = None
+        if last or (own + 1) % self.recipe.evaluate_every == 0:
+            heldout = self.evaluation()
+        if heldout and last:
+            self._finished |= heldout
+            heldout = dict(self._finished)
+        self._seconds += time.monotonic() - started
+        step = Step(
             number=self.done,
             learning_rate=rate,
             layers=layers,
-            seconds=time.monotonic() - self._started,
-            heldout=evaluated,
+            seconds=self._seconds,
+            heldout=heldout,
+            n_tokens=sum(len(batch.rows) for batch in batches),
         )
+        return replace(step, alarms=self._watch.alarms(step))
 
     def evaluation(self) -> dict[int, HeldOut]:
-        """Every layer on the held-out tokens."""
-        return {layer: self._evaluated(layer) for layer in self.adapters}
+        """Every layer that trains now, on the held-out tokens."""
+        seen: dict[int, list] = {layer: [] for layer in self._turn}
+        now = {layer: self.adapters[layer] for layer in self._turn}
+        with torch.no_grad():
+            for layer, batch, is_sink in self._stream.heldout_students(now):
+                seen[layer].append((batch, is_sink))
+        return {layer: evaluated(layer, batches) for layer, batches in seen.items()}
 
     def checkpoint(self, name: str = "in training") -> Checkpoint:
         """The adapters as they are now, cloned, for every page and analysis that takes a checkpoint."""
         clones = {layer: copy.deepcopy(a).requires_grad_(False) for layer, a in self.adapters.items()}
         return Checkpoint.from_adapters(clones, self.model, name)
 
-    def _adapter(self, start: Checkpoint | AdapterSpec, layer: int) -> LayerAdapter:
+    @property
+    def state(self) -> dict:
+        """Where this training is, apart from adapters, text and settings: plain containers and tensors."""
+        return {
+            "done": self.done,
+            "seconds": self._seconds,
+            "batches": self._batches.order.state,
+            "learners": {layer: learner.state for layer, learner in self.learners.items()},
+            "finished": {layer: asdict(found) for layer, found in self._finished.items()},
+            "watch": self._watch.state,
+        }
+
+    def _go_on_from(self, state: Mapping) -> None:
+        self.done, self._seconds = state["done"], state["seconds"]
+        self._batches.order.state = state["batches"]
+        self._watch = Watch(state["watch"])
+        self._finished = {layer: HeldOut(**found) for layer, found in state["finished"].items()}
+        for layer, (adapter, initial, remembered) in state["learners"].items():
+            self.learners[layer] = Learner(adapter, self.recipe)
+            self.learners[layer].initial = initial
+            self.learners[layer].state = remembered
+
+    def _begin_turn(self) -> None:
+        """Capture what the layers whose turn it is see, and make their adapters."""
+        if self.recipe.stream == "in_order":
+            turn = min(self.done // self.recipe.steps, len(self.layers) - 1)
+            self._turn = self.layers[turn : turn + 1]
+        else:
+            self._turn = self.layers
+        if self.recipe.stream == "end_to_end":
+            self._stream = PropagatedStream(self.model, self.corpus, self._turn, **self._settings)
+        else:
+            below = {layer: a for layer, a in self.adapters.items() if layer < self._turn[0]}
+            self._stream = CapturedStream(self.model, self.corpus, self._turn, below=below, **self._settings)
+        for layer in self._turn:
+            if layer not in self.learners:
+                self.learners[layer] = Learner(self._adapter(layer), self.recipe)
+
+    def _adapter(self, layer: int) -> LayerAdapter:
+        """A clone of the checkpoint's adapter, or a fresh one of the spec's shape."""
+        if not isinstance(self.start, AdapterSpec):
+            return copy.deepcopy(self.start.adapter(layer))
+        seed = self.recipe.seed * 1000 + layer
         device = self.model.parts(layer).mlp_norm.weight.device
-        if not isinstance(start, AdapterSpec):
-            return copy.deepcopy(start.adapter(layer)).to(device).requires_grad_(True)
-        adapter = start.blank(self.model, layer, seed=self.recipe.seed * 1000 + layer).to(device)
-        tokens = self._train[layer]
-        ordinary = tokens.rows(~tokens.is_sink)
-        sample = ordinary.rows(slice(0, 8 * EVALUATION_CHUNK))
-        seen = student(self.model, adapter, sample.rows(slice(0, EVALUATION_CHUNK)))
-        intermediate = mlp_trace(seen.mlp, seen.mlp_input.to(self.model.dtype)).intermediate.float()
+        adapter = self.start.blank(self.model, layer, seed=seed).to(device)
+        if self.start.initialisation != "attention":
+            initialise_as_published(adapter, self.start.initialisation, seed=seed)
+            return adapter
+        tokens = self._stream.train.layers[layer]
+        ordinary = tokens.rows((~tokens.is_sink).nonzero()[: 8 * EVALUATION_CHUNK, 0])
+        with self.model.lock, torch.no_grad():
+            seen = student(self.model, adapter, ordinary.rows(slice(0, EVALUATION_CHUNK)))
+            intermediate = mlp_trace(seen.mlp, seen.mlp_input.to(self.model.dtype)).intermediate
         initialise_from_attention(
             adapter,
-            sample.attention.to(device),
+            ordinary.attention.to(seen.attention),
             seen.mlp_input,
-            intermediate,
-            seed=self.recipe.seed * 1000 + layer,
+            intermediate.to(seen.attention),
+            seed=seed,
         )
         return adapter
 
-    def _step(self, layer: int, index: torch.Tensor, rate: float) -> LayerStep:
-        adapter, optimiser = self.adapters[layer], self._optimisers[layer]
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        optimiser.zero_grad(set_to_none=True)
-        with self.model.lock, torch.enable_grad():
-            seen = student(self.model, adapter, self._train[layer].rows(index))
-            terms = {name: TERMS[name](seen) for name in self.losses}
-            total = sum(weight * terms[name] for name, weight in self.losses.items())
-            total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(adapter.parameters(), self.recipe.clip)
-        if not torch.isfinite(norm):
-            raise NptVizError(
-                f"step {self.done}: the gradient of layer {layer} is not finite "
-                f"({', '.join(f'{n} = {t.item():.3g}' for n, t in terms.items())}); lower the learning rate "
-                f"{self.recipe.learning_rate:g} or the weight of the term that grew"
-            )
-        optimiser.step()
-        return LayerStep(
-            terms={name: term.item() for name, term in terms.items()},
-            total=total.item(),
-            grad_norm=norm.item(),
-        )
+    def _updated(self, batches: Sequence[Batch], own: int, rate: float) -> dict[int, LayerStep]:
+        """One update of every layer whose turn it is, `own` steps after its first."""
+        weights = self.objective.weights_after(own)
+        cosines = own % self.recipe.cosines_every == 0
+        together = self.recipe.stream == "end_to_end"
+        updated = {}
+        for group in [self._turn] if together else [(layer,) for layer in self._turn]:
+            found, targets = [], {}
+            for batch in batches:
+                with self.model.lock, torch.enable_grad():
+                    seen = self._students(group, batch, own)
+                    found.append(gradients_of(self.objective, seen, shared_ending=together))
+                    targets = {layer: measured_targets(one) for layer, one in seen.items()}
+            for layer in group:
+                step = self.learners[layer].update(
+                    self.objective, weights, [one[layer] for one in found], rate, cosines=cosines
+                )
+                updated[layer] = replace(step, targets=targets[layer])
+        return updated
 
-    @torch.no_grad()
-    def _evaluated(self, layer: int) -> HeldOut:
-        adapter, tokens = self.adapters[layer], self._heldout[layer]
-        recovered, relative, scalars = [], [], []
-        for start in range(0, len(tokens), EVALUATION_CHUNK):
-            with self.model.lock:
-                seen = student(self.model, adapter, tokens.rows(slice(start, start + EVALUATION_CHUNK)))
-            error = (seen.output - seen.target).norm(dim=-1)
-            nothing = (seen.unmodulated - seen.target).norm(dim=-1)
-            recovered.append(1 - (error / nothing) ** 2)
-            relative.append(error / seen.target.norm(dim=-1))
-            scalars.append(_first_scalar(adapter, seen))
-        recovered, relative, scalars = (torch.cat(parts).cpu() for parts in (recovered, relative, scalars))
-        keep = ~tokens.is_sink.cpu()
-        return HeldOut(
-            layer=layer,
-            recovered=recovered[keep].nanmedian().item(),
-            relative_error=relative[keep].nanmedian().item(),
-            sink_recovered=recovered[~keep].nanmedian().item() if (~keep).any() else math.nan,
-            scalar_mean=scalars[keep].mean().item(),
-            scalar_std=scalars[keep].std().item(),
-            n_tokens=int(keep.sum()),
-        )
+    def _students(self, group: Sequence[int], batch: Batch, own: int) -> dict[int, Student]:
+        """One batch through the layers of a group, without the tokens that the curriculum holds back."""
+        with self._autocast(group[0]):
+            seen = self._stream.students({layer: self.adapters[layer] for layer in group}, batch)
+        curriculum = self.objective.curriculum
+        if curriculum is None or curriculum.quantile(own) == 1.0:
+            return seen
+        return {layer: one.where(curriculum.mask(one.attention, own)) for layer, one in seen.items()}
+
+    def _autocast(self, layer: int) -> AbstractContextManager:
+        device = next(self.adapters[layer].parameters()).device.type
+        wanted = device == "cuda" if self.recipe.autocast is None else self.recipe.autocast
+        return torch.autocast(device, torch.bfloat16, enabled=wanted)
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, then a cosine from the peak to a hundredth of it at the last step."""
+    """Linear warm-up, then a cosine from the peak to a hundredth of it at the last step, or the peak."""
     if step <= recipe.warmup:
         return recipe.learning_rate * step / recipe.warmup
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
     progress = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
     return recipe.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
-
-
-def _first_scalar(adapter: LayerAdapter, seen) -> torch.Tensor:
-    target, modulation = next(iter(adapter.modulations.items()))
-    if modulation.components == 0 or target == "down":
-        return torch.full((len(seen.output),), torch.nan, device=adapter_device(adapter))
-    return scalars_of(modulation, seen.attention, seen.mlp_input)[:, 0]

@@ -39,7 +39,9 @@ class Term:
         return ("corrected",) if self.as_written is None else ("corrected", "as_written")
 
     def __call__(self, student: Student, form: Form = "corrected") -> Float[Tensor, ""]:
-        return (self.corrected if form == "corrected" else self.as_written)(student)
+        if form == "as_written" and self.as_written is not None:
+            return self.as_written(student)
+        return self.corrected(student)
 
 
 TERMS: dict[str, Term] = {

@@ -1,0 +1,155 @@
+"""One layer's adapter and all that its updates remember; and the gradients that an update is made of."""
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from npt_viz.adapter import LayerAdapter
+from npt_viz.errors import NptVizError
+from npt_viz.results.training import LayerStep
+from npt_viz.shapes import Tensor
+from npt_viz.training.losses import TERMS, AdaptiveWeights, Objective
+from npt_viz.training.measures import gradient_cosines
+from npt_viz.training.spec import Recipe
+from npt_viz.training.student import Student
+
+TermGradients = dict[str, list[Tensor]]
+"""Loss -> its gradient with respect to every parameter of one adapter."""
+
+
+class Diverged(NptVizError):
+    """A loss or its gradient is no longer finite; the adapter is back where it was still good."""
+
+
+def gradients_of(
+    objective: Objective, seen: Mapping[int, Student], *, shared_ending: bool
+) -> dict[int, tuple[dict[str, float], TermGradients]]:
+    """Layer -> the raw value and the gradient of every active loss on one batch.
+
+    shared_ending: the layers ran together, so a loss on logits is one number that belongs to all of them.
+    """
+    parameters = {layer: list(student.adapter.parameters()) for layer, student in seen.items()}
+    flat = [p for of_layer in parameters.values() for p in of_layer]
+    found = {layer: ({}, {}) for layer in seen}
+    names = list(objective.active)
+    for name in names:
+        term, form = TERMS[name], objective.form(name)
+        if shared_ending and term.needs == "logits":
+            values = dict.fromkeys(seen, term(next(iter(seen.values())), form))
+            total = next(iter(values.values()))
+        else:
+            values = {layer: term(student, form) for layer, student in seen.items()}
+            total = sum(values.values())
+        if total.requires_grad:
+            whole = list(
+                torch.autograd.grad(total, flat, retain_graph=name != names[-1], materialize_grads=True)
+            )
+        else:
+            whole = [torch.zeros_like(p) for p in flat]
+        for layer, of_layer in parameters.items():
+            found[layer][0][name] = values[layer].item()
+            found[layer][1][name], whole = whole[: len(of_layer)], whole[len(of_layer) :]
+    return found
+
+
+class Learner:
+    """An adapter in training."""
+
+    def __init__(self, adapter: LayerAdapter, recipe: Recipe) -> None:
+        self.adapter = adapter
+        self.initial = copy.deepcopy(adapter).requires_grad_(False)
+        """As it was before the first step."""
+        self._recipe = recipe
+        self._parameters = list(adapter.requires_grad_(True).parameters())
+        self._optimiser = torch.optim.AdamW(
+            self._parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+        self._adaptive = AdaptiveWeights()
+        self._before: list[Tensor] | None = None
+
+    def update(
+        self,
+        objective: Objective,
+        weights: Mapping[str, float],
+        batches: Sequence[tuple[dict[str, float], TermGradients]],
+        rate: float,
+        *,
+        cosines: bool,
+    ) -> LayerStep:
+        """One step of the optimiser on the mean over `batches` of what gradients_of found."""
+        terms = {name: sum(values[name] for values, _ in batches) / len(batches) for name in weights}
+        gradients = {name: _mean([found[name] for _, found in batches]) for name in weights}
+        norms = {name: _norm(gradient) for name, gradient in gradients.items()}
+        self._refuse_non_finite(terms, norms)
+        if objective.adaptive == "gradient_norms":
+            factors = self._adaptive.updated(norms)
+            weights = {name: weight * factors[name] for name, weight in weights.items()}
+        for i, parameter in enumerate(self._parameters):
+            parameter.grad = sum(
+                objective.gradient_scale * weight * gradients[name][i] for name, weight in weights.items()
+            )
+        grad_norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._recipe.clip).item()
+        self._keep()
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        self._optimiser.step()
+        return LayerStep(
+            terms=terms,
+            total=sum(weight * terms[name] for name, weight in weights.items()),
+            grad_norm=grad_norm,
+            weights=dict(weights),
+            grad_norms=norms,
+            cosines=gradient_cosines(list(gradients.values())) if cosines and len(gradients) > 1 else None,
+        )
+
+    def _refuse_non_finite(self, terms: Mapping[str, float], norms: Mapping[str, float]) -> None:
+        for what, numbers in (("", terms), ("the gradient of ", norms)):
+            for name, number in numbers.items():
+                if torch.tensor(number).isfinite():
+                    continue
+                self._undo()
+                raise Diverged(
+                    f"{what}loss {name} of layer {self.adapter.layer} is {number}: training stopped with the "
+                    f"adapter as it was one step earlier; lower the learning rate {self._recipe.learning_rate:g} "
+                    f"or the weight of {name}"
+                )
+
+    @torch.no_grad()
+    def _keep(self) -> None:
+        if self._before is None:
+            self._before = [parameter.detach().clone() for parameter in self._parameters]
+        else:
+            _copy(self._parameters, self._before)
+
+    @torch.no_grad()
+    def _undo(self) -> None:
+        """Back to before the last update: those parameters gave finite losses."""
+        if self._before is not None:
+            _copy(self._before, self._parameters)
+
+    @property
+    def state(self) -> dict:
+        """All but the adapter itself, in plain containers and tensors."""
+        return {"optimiser": self._optimiser.state_dict(), "adaptive": dict(self._adaptive.averages)}
+
+    @state.setter
+    def state(self, state: Mapping) -> None:
+        # A copy: torch would go on using the very tensors.
+        self._optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
+        self._adaptive.averages = dict(state["adaptive"])
+
+
+def _mean(gradients: Sequence[list[Tensor]]) -> list[Tensor]:
+    if len(gradients) == 1:
+        return gradients[0]
+    return [torch.stack(parts).mean(0) for parts in zip(*gradients, strict=True)]
+
+
+def _norm(gradient: Sequence[Tensor]) -> float:
+    return torch.nn.utils.get_total_norm(gradient).item()
+
+
+def _copy(source: Sequence[Tensor], destination: Sequence[Tensor]) -> None:
+    for old, new in zip(destination, source, strict=True):
+        old.copy_(new)

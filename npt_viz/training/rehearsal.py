@@ -1,0 +1,67 @@
+"""What can be known to fail before minutes of capture: another base, and losses that the adapter cannot have."""
+
+from functools import cached_property
+
+import torch
+
+from npt_viz.adapter import LayerAdapter
+from npt_viz.checkpoint import Checkpoint
+from npt_viz.errors import NptVizError
+from npt_viz.model.base import BaseModel
+from npt_viz.shapes import Float, Tensor
+from npt_viz.training.capturing import LayerTokens
+from npt_viz.training.losses import TERMS, Objective
+from npt_viz.training.spec import AdapterSpec
+from npt_viz.training.student import student
+
+N_TOKENS = 8
+
+
+class _MadeUp(LayerTokens):
+    """Tokens of no text; their principal directions are any directions."""
+
+    @cached_property
+    def principal(self) -> Float[Tensor, "model q"]:
+        return torch.eye(self.hidden.shape[1])[:, :1]
+
+
+def rehearse(model: BaseModel, start: Checkpoint | AdapterSpec, objective: Objective) -> None:
+    """Raise where this start does not fit the model, or a loss cannot run on it."""
+    if isinstance(start, AdapterSpec):
+        start.fits(model)
+        adapters = [start.blank(model, start.layers[0], seed=0)]
+    else:
+        adapters = [start.adapter(layer) for layer in start.layers]
+    for adapter in adapters:
+        if not isinstance(start, AdapterSpec):
+            _check_base(model, adapter, start.name)
+        _check_losses(model, adapter, objective)
+
+
+def _check_base(model: BaseModel, adapter: LayerAdapter, name: str) -> None:
+    model.parts(adapter.layer)
+    modulation = next(iter(adapter.modulations.values()))
+    reads = modulation.W_down if hasattr(modulation, "W_down") else modulation.A
+    if reads.shape[-2] != model.d_model:
+        raise NptVizError(
+            f"{name} was made for a base of width {reads.shape[-2]}, and {model.name} has {model.d_model}; "
+            "open the base model that it was trained on"
+        )
+
+
+def _check_losses(model: BaseModel, adapter: LayerAdapter, objective: Objective) -> None:
+    home = next(adapter.parameters()).device
+    generator = torch.Generator().manual_seed(0)
+    states = [
+        torch.randn(N_TOKENS, model.d_model, generator=generator).to(home, model.dtype) for _ in range(3)
+    ]
+    tokens = _MadeUp(*states, torch.zeros(N_TOKENS, dtype=torch.bool))
+    with model.lock, torch.no_grad():
+        seen = student(model, adapter, tokens, tokens)
+        for name in objective.active:
+            if TERMS[name].needs == "logits":
+                continue
+            try:
+                TERMS[name](seen, objective.form(name))
+            except NptVizError as error:
+                raise NptVizError(f"layer {adapter.layer}, loss {name}: {error}") from error

@@ -1,0 +1,182 @@
+"""What an NPT layer is trained on: the base's activations, or the stream that the NPT layers below it make."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import torch
+
+from npt_viz.adapter import LayerAdapter
+from npt_viz.model.base import BaseModel
+from npt_viz.model.progress import Progress, silent
+from npt_viz.shapes import Hidden, Int, Tensor
+from npt_viz.training.above import LayersAbove
+from npt_viz.training.capturing import Capture, captured, corrected
+from npt_viz.training.data import Corpus
+from npt_viz.training.student import Student, student
+
+EVALUATION_CHUNK = 2048
+"""Tokens at a time when a layer is evaluated."""
+
+Adapters = Mapping[int, LayerAdapter]
+
+
+class Batch(NamedTuple):
+    """Some tokens of the captured text."""
+
+    rows: Int[Tensor, "token"]
+    lengths: tuple[int, ...] | None = None
+    """Of the whole sequences that the rows are, one after the other; None where they are single tokens."""
+
+
+class CapturedStream:
+    """Layers that do not see each other: each on activations captured once.
+
+    below: NPT layers that run below them; the captured layers then learn to bring the stream back to the base's.
+    """
+
+    def __init__(
+        self,
+        model: BaseModel,
+        corpus: Corpus,
+        layers: Sequence[int],
+        *,
+        positions: str,
+        to_the_top: bool,
+        below: Adapters | None = None,
+        progress: Progress = silent,
+        budget: int | None = None,
+    ) -> None:
+        self.model = model
+
+        def seen(sequences, to_the_top: bool, share: float, start: float) -> tuple[Capture, Capture]:
+            def told(stage: str, fraction: float | None = None) -> None:
+                progress(stage, start + share * (fraction or 0))
+
+            settings = {"positions": positions, "budget": budget, "progress": told}
+            base = captured(model, sequences, layers, to_the_top=to_the_top, **settings)
+            if not below:
+                return base, base
+            return captured(model, sequences, layers, changed=below, base=base, **settings), base
+
+        share = corpus.n_heldout / (corpus.n_train + corpus.n_heldout)
+        self.train, self.base = seen(corpus.train, to_the_top, 1 - share, 0.0)
+        self.heldout, _ = seen(corpus.heldout, False, share, 1 - share)
+        self._above = LayersAbove(model, self.base.arguments)
+
+    def students(self, adapters: Adapters, batch: Batch) -> dict[int, Student]:
+        """One batch through each of the layers; the caller holds the model's lock."""
+        return {layer: self._student(adapter, batch) for layer, adapter in adapters.items()}
+
+    def heldout_students(self, adapters: Adapters) -> Iterator[tuple[int, Student, Tensor]]:
+        """(layer, batch, mask of its sinks) until every layer has seen all held-out text."""
+        for layer, adapter in adapters.items():
+            tokens = self.heldout.layers[layer]
+            for start in range(0, len(tokens), EVALUATION_CHUNK):
+                part = tokens.rows(slice(start, start + EVALUATION_CHUNK))
+                with self.model.lock:
+                    seen = student(self.model, adapter, part, self.train.layers[layer])
+                yield layer, seen, part.is_sink
+
+    def _student(self, adapter: LayerAdapter, batch: Batch) -> Student:
+        tokens = self.train.layers[adapter.layer]
+        seen = student(self.model, adapter, tokens.rows(batch.rows), tokens)
+        if self.base.final is None or batch.lengths is None:
+            return seen
+        stream = seen.hidden.to(seen.trace.output.dtype) + seen.trace.output
+        if adapter.attention != "withheld":
+            stream = stream + seen.attention.to(stream)
+        final = self._above.final_of_rows(adapter.layer + 1, stream.to(self.model.dtype), batch.lengths)
+        return seen.having(self._above.ending(final, self.base.final[batch.rows]))
+
+
+class PropagatedStream:
+    """Layers that run together, each on what the trained layers below it make: end to end.
+
+    A loss that is local to a layer trains that layer alone, on the stream as it finds it; a loss on logits trains
+    every layer.
+    """
+
+    def __init__(
+        self,
+        model: BaseModel,
+        corpus: Corpus,
+        layers: Sequence[int],
+        *,
+        positions: str,
+        to_the_top: bool,
+        progress: Progress = silent,
+        budget: int | None = None,
+    ) -> None:
+        self.model, self.to_the_top = model, to_the_top
+        settings = {"positions": positions, "budget": budget, "to_the_top": True}
+        self.train = captured(model, corpus.train, layers, progress=progress, **settings)
+        self.heldout = captured(model, corpus.heldout, layers, **settings)
+        self._above = {text: LayersAbove(model, text.arguments) for text in (self.train, self.heldout)}
+
+    def students(self, adapters: Adapters, batch: Batch) -> dict[int, Student]:
+        """One batch of sequences through all the layers in order; the caller holds the model's lock."""
+        return self._run(adapters, self.train, batch, ending=self.to_the_top)
+
+    def heldout_students(self, adapters: Adapters) -> Iterator[tuple[int, Student, Tensor]]:
+        """(layer, batch, mask of its sinks) until every layer has seen all held-out text."""
+        starts = self.heldout.starts
+        for i in range(len(starts) - 1):
+            batch = Batch(torch.arange(starts[i], starts[i + 1]), (starts[i + 1] - starts[i],))
+            with self.model.lock:
+                seen = self._run(adapters, self.heldout, batch, ending=False)
+            for layer, found in seen.items():
+                yield layer, found, self.heldout.layers[layer].is_sink[batch.rows]
+
+    def _run(self, adapters: Adapters, text: Capture, batch: Batch, *, ending: bool) -> dict[int, Student]:
+        above = self._above[text]
+        rows, groups = _by_length(batch)
+        lowest = text.layers[min(adapters)]
+        finals, seen = [], {layer: [] for layer in adapters}
+        # Without a loss on logits nothing flows from one layer to the next.
+        with nullcontext() if ending else torch.no_grad():
+            for members, length in groups:
+                stream = (
+                    lowest.hidden[members].unflatten(0, (-1, length)).to(self.model.device, self.model.dtype)
+                )
+                stream = self._through(adapters, above, stream, seen, ending)
+                if ending:
+                    finals.append(self.model.backbone.norm(stream).flatten(0, 1))
+        found = {}
+        for layer, adapter in adapters.items():
+            hidden, attention = (torch.cat(parts) for parts in zip(*seen[layer], strict=True))
+            tokens = corrected(text.layers[layer].rows(rows), hidden, attention)
+            found[layer] = student(self.model, adapter, tokens, self.train.layers[layer])
+        if ending:
+            shared = above.ending(torch.cat(finals), text.final[rows])
+            found = {layer: one.having(shared) for layer, one in found.items()}
+        return found
+
+    def _through(
+        self, adapters: Adapters, above: LayersAbove, stream: Hidden, seen: dict, ending: bool
+    ) -> Hidden:
+        """The stream after the last layer that has to run; what each NPT layer saw goes to `seen`."""
+        for layer in range(min(adapters), self.model.n_layers):
+            if layer not in adapters:
+                stream = above.layer(layer, stream)
+                continue
+            adapter, parts = adapters[layer], self.model.parts(layer)
+            attention = above.attention(layer, stream)
+            seen[layer].append((stream.detach().flatten(0, 1), attention.detach().flatten(0, 1)))
+            if layer == max(adapters) and not ending:
+                break
+            mlp_input = parts.mlp_norm(stream + attention if adapter.attention == "standard" else stream)
+            stream = stream + adapter.mlp(parts.mlp, attention, mlp_input).output
+            if adapter.attention != "withheld":
+                stream = stream + attention
+        return stream
+
+
+def _by_length(batch: Batch) -> tuple[Tensor, list[tuple[Tensor, int]]]:
+    """The rows ordered by the length of their sequences, and those of each length."""
+    groups = []
+    pieces = batch.rows.split(list(batch.lengths))
+    for length in sorted(set(batch.lengths)):
+        members = [piece for piece, n in zip(pieces, batch.lengths, strict=True) if n == length]
+        groups.append((torch.cat(members), length))
+    return torch.cat([rows for rows, _ in groups]), groups
