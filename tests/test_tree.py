@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import tomllib
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -32,13 +31,6 @@ def test_tests_lie_where_the_code_lies():
     for test in committed_tests():
         folder = test.relative_to(ROOT / "tests").parent
         assert folder.name in ("", "browser") or (ROOT / "npt_viz" / folder).is_dir(), test
-
-
-def test_no_two_tests_share_a_name():
-    """Without packages pytest would take one for the other."""
-    assert [
-        name for name, count in Counter(test.name for test in committed_tests()).items() if count > 1
-    ] == []
 
 
 def test_help_lists_every_command():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import specimen
-from test_inspection import PROMPT, Adapters, attention_of, ids_of, streams
+from streams import PROMPT, Adapters, attention_of, ids_of, streams
 
 from npt_viz.capture.inspection import inspect
 from npt_viz.capture.running import forward_pass

@@ -1,0 +1,40 @@
+"""What a layer of the base model sees, by calling its own modules one by one."""
+
+import torch
+
+PROMPT = "the <b>cat</b> the"
+
+
+class Adapters:
+    """A checkpoint in memory."""
+
+    name = "specimens"
+
+    def __init__(self, *adapters):
+        self._adapters = {adapter.layer: adapter for adapter in adapters}
+        self.layers = tuple(self._adapters)
+
+    def adapter(self, layer):
+        return self._adapters[layer]
+
+
+def streams(model, ids):
+    """h entering every layer, from output_hidden_states (its last entry is after the final norm)."""
+    with torch.no_grad():
+        return model.hf(input_ids=ids, output_hidden_states=True).hidden_states
+
+
+def attention_of(model, layer, hidden):
+    """a by calling the layer's own modules, with causal attention and RoPE."""
+    parts = model.parts(layer)
+    n_tokens = hidden.shape[1]
+    position_ids = torch.arange(n_tokens)[None]
+    with torch.no_grad():
+        embeddings = model.backbone.rotary_emb(hidden, position_ids)
+        return parts.attention(parts.input_norm(hidden), position_embeddings=embeddings, attention_mask=None)[
+            0
+        ]
+
+
+def ids_of(model, prompt=PROMPT):
+    return torch.tensor([model.tokenizer(prompt)["input_ids"]])
