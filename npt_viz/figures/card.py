@@ -65,7 +65,7 @@ def vocabulary_changes(card: TokenCard, theme: Theme = "light") -> go.Figure:
 
 
 def _rows(figure: go.Figure, labels: list[str], theme: Theme) -> None:
-    styled(figure, height=400, theme=theme)
+    styled(figure, height=460, theme=theme)
     figure.update_yaxes(
         tickvals=list(range(len(labels))),
         ticktext=labels,

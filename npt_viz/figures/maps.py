@@ -52,7 +52,8 @@ def layer_by_token(
             zmin=scale.low,
             zmax=scale.high,
             hoverinfo="skip",
-            xgap=1,
+            # A gap between cells, where a cell is wider than a few pixels.
+            xgap=1 if len(columns) <= _LABELLED else 0,
             ygap=1,
             colorbar=_colourbar(scale),
         )

@@ -37,6 +37,7 @@ def token_profile(
         FAINT if hidden[i] or colour is None else colour
         for i, colour in zip(columns, scale.colours(values[columns]), strict=True)
     ]
+    edge = 0.5 if len(columns) <= 64 else 0
     outlines = [INK[scale.theme] if i == pin else "rgba(128,132,142,0.55)" for i in columns]
     figure = go.Figure(
         go.Bar(
@@ -51,7 +52,7 @@ def token_profile(
             textposition="none",
             hovertemplate="%{text}<extra></extra>",
             marker=dict(
-                color=colours, line=dict(color=outlines, width=[2 if i == pin else 0.5 for i in columns])
+                color=colours, line=dict(color=outlines, width=[2 if i == pin else edge for i in columns])
             ),
             selected=dict(marker=dict(opacity=1)),
             unselected=dict(marker=dict(opacity=1)),

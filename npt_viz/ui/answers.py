@@ -10,7 +10,7 @@ from npt_viz.ui.view import View
 
 def tokens(view: View) -> str:
     """What the modulation of one layer achieves on this prompt, and where the prediction moves most."""
-    return f"{_achieved(view)} {_moved(view.run)}".strip()
+    return " ".join(filter(None, [_achieved(view), _among_layers(view), _moved(view.run)]))
 
 
 def typical(values: np.ndarray, left_out: np.ndarray) -> tuple[float, int]:
@@ -36,6 +36,18 @@ def _achieved(view: View) -> str:
             f"leaving attention out ({_median_of(n, view)})."
         )
     return f"Layer {layer} recovers **{max(recovered, 0):.0%}** of what attention does on this prompt ({_median_of(n, view)})."
+
+
+def _among_layers(view: View) -> str:
+    medians = {layer: typical(found.recovered, view.left_out)[0] for layer, found in view.run.layers.items()}
+    medians = {layer: median for layer, median in medians.items() if np.isfinite(median)}
+    if len(medians) < 2:
+        return ""
+    best, worst = max(medians, key=medians.get), min(medians, key=medians.get)
+    return (
+        f"Of the {len(medians)} NPT layers, {best} recovers most ({medians[best]:.0%}) and {worst} least "
+        f"({medians[worst]:.0%})."
+    )
 
 
 def _moved(run: Inspection) -> str:

@@ -5,10 +5,11 @@ import streamlit as st
 
 from npt_viz.figures.theme import number
 from npt_viz.results.load_report import LoadReport
+from npt_viz.results.parity import Parity
 from npt_viz.ui import opened
 from npt_viz.ui.memory import size
 from npt_viz.ui.opened import Source
-from npt_viz.ui.text import plain
+from npt_viz.ui.text import code, plain
 
 CHEAP_BYTES = 2e9
 """Models up to this size have their parity checked without being asked."""
@@ -45,8 +46,7 @@ def identity(source: Source, report: LoadReport) -> None:
         match.sentence,
         good={"match": True, "mismatch": False}.get(match.status),
     )
-    with tiles[4]:
-        _parity(source)
+    _parity(tiles[4], source)
 
 
 def load_table(report: LoadReport) -> None:
@@ -139,22 +139,33 @@ def semantics_choice(report: LoadReport) -> None:
     right.markdown(f"**{plain(report.semantics)}**, {plain(known)}. In layer {first.layer} {path}.")
 
 
-def _parity(source: Source) -> None:
-    is_cheap = opened.opened(source)[0].memory_bytes() <= CHEAP_BYTES
-    if not is_cheap and st.session_state.get("_parity_asked") != source:
-        st.metric("Parity", "not checked", help="Large model: a check runs it a few times.")
-        if st.button("Check now", key="home_parity"):
-            st.session_state["_parity_asked"] = source
-            st.rerun()
+def _parity(place, source: Source) -> None:
+    found = _parity_of(source)
+    if found is None:
+        _tile(place, "Parity", "not checked", "a large model: the check runs it a few times")
+        place.button("Check now", key="home_parity", on_click=_ask_parity, args=[source])
         return
-    found = opened.parity(source)
     failed = ", ".join(check.name for check in found.failed)
     detail = f"fails: {failed}" if failed else f"{len(found.checks)} checks hold in {found.dtype}"
-    _tile(st.container(), "Parity", "holds" if found.passed else "broken", detail, good=found.passed)
+    _tile(place, "Parity", "holds" if found.passed else "broken", detail, good=found.passed)
+
+
+def _parity_of(source: Source) -> Parity | None:
+    """Checked without being asked where that is cheap; else None until it is asked for."""
+    is_cheap = opened.opened(source)[0].memory_bytes() <= CHEAP_BYTES
+    return opened.parity(source) if is_cheap or st.session_state.get("_parity_asked") == source else None
+
+
+def _ask_parity(source: Source) -> None:
+    st.session_state["_parity_asked"] = source
 
 
 def parity_table(source: Source) -> None:
-    """Every check with what was measured and what rounding allows; only after the checks ran."""
+    """Every check with what was measured and what rounding allows; nothing before the checks ran."""
+    found = _parity_of(source)
+    if found is None:
+        return
+    st.markdown("#### Parity", help=f"Checked on the prompt {code(found.prompt)}.")
     rows = [
         {
             "check": check.name,
@@ -164,7 +175,7 @@ def parity_table(source: Source) -> None:
             "unit": check.unit,
             "what is compared": check.meaning,
         }
-        for check in opened.parity(source).checks
+        for check in found.checks
     ]
     st.dataframe(pd.DataFrame(rows), hide_index=True, height="content")
 
