@@ -10,7 +10,7 @@ from npt_viz.ui.view import View
 
 def tokens(view: View) -> str:
     """What the modulation of one layer achieves on this prompt, and where the prediction moves most."""
-    return " ".join(filter(None, [_achieved(view), _among_layers(view), _moved(view.run)]))
+    return " ".join(filter(None, [_achieved(view), _among_layers(view), _moved(view)]))
 
 
 def typical(values: np.ndarray, left_out: np.ndarray) -> tuple[float, int]:
@@ -50,16 +50,27 @@ def _among_layers(view: View) -> str:
     )
 
 
-def _moved(run: Inspection) -> str:
-    if run.kl is None or not np.isfinite(run.kl).any():
+def largest(values: np.ndarray, left_out: np.ndarray) -> int:
+    """The token with the largest finite value among those that count, or among all where none counts."""
+    counts = np.isfinite(values) & ~left_out
+    if not counts.any():
+        counts = np.isfinite(values)
+    return int(np.argmax(np.where(counts, values, -np.inf)))
+
+
+def _moved(view: View) -> str:
+    run, kl = view.run, view.run.kl
+    if kl is None or not np.isfinite(kl).any():
         return ""
-    # Sinks count here: a prediction is a prediction.
-    token = int(np.nanargmax(run.kl))
+    token = largest(kl, view.left_out)
     layers = [str(layer) for layer in run.layers]
     which = f"layer {layers[0]}" if len(layers) == 1 else f"layers {', '.join(layers)} together"
+    sink = int(np.nanargmax(kl))
+    # A sink is left out of the ranking, not of the truth.
+    besides = "" if sink == token else f"; {number(kl[sink])} after the sink {code(run.tokens[sink])}"
     return (
         f"With {which} run for real, the prediction moves most after {code(run.tokens[token])} "
-        f"(KL **{number(run.kl[token])}** nats)."
+        f"(KL **{number(kl[token])}** nats{besides})."
     )
 
 

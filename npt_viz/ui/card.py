@@ -121,15 +121,15 @@ def _prediction(view: View) -> None:
             zip(base_rows, npt_rows, strict=True), 1
         )
     ]
-    bar = {"format": "%.3f", "min_value": 0.0, "max_value": 1.0, "width": 92}
+    bar = {"format": "%.3f", "min_value": 0.0, "max_value": 1.0, "width": 84}
     st.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
         height=38 + 35 * min(len(rows), 5),
         column_config={
-            "base": st.column_config.TextColumn(width=78),
+            "base": st.column_config.TextColumn(width=70),
             "p base": st.column_config.ProgressColumn(**bar),
-            "NPT": st.column_config.TextColumn(width=78),
+            "NPT": st.column_config.TextColumn(width=70),
             "p NPT": st.column_config.ProgressColumn(**bar),
         },
     )

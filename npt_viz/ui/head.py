@@ -1,16 +1,17 @@
 """The head of every Inspect page: title, controls, the answer in one sentence, the token strip with the pin."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
-import numpy as np
 import streamlit as st
 
 from npt_viz.figures.theme import Theme
 from npt_viz.results.inspection import METRICS, TOKEN_METRICS, Inspection
-from npt_viz.ui import opened, state
+from npt_viz.ui import answers, opened, state
 from npt_viz.ui.loading import ready
 from npt_viz.ui.opened import Asked
 from npt_viz.ui.sidebar import asked
+from npt_viz.ui.state import SHARED
 from npt_viz.ui.strip import token_strip
 from npt_viz.ui.text import plain
 from npt_viz.ui.view import ALL_METRICS, View
@@ -65,9 +66,9 @@ def view_of(wanted: Asked, run: Inspection) -> View:
         here["layer"] = max(run.layers)
     if here["tok"] is not None and not 0 <= here["tok"] < len(run.pieces):
         here["tok"] = None
-    metric = here["metric"] if here["metric"] in metrics_of(run) else "recovered"
-    token = here["tok"] if here["tok"] is not None else most_moved(run)
-    return View(wanted, run, here["layer"], token, metric, here["sinks"], theme())
+    metric = here["metric"] if here["metric"] in metrics_of(run) else SHARED["metric"].default
+    view = View(wanted, run, here["layer"], 0, metric, here["sinks"], theme())
+    return replace(view, token=most_moved(view) if here["tok"] is None else here["tok"])
 
 
 def metrics_of(run: Inspection) -> list[str]:
@@ -75,11 +76,11 @@ def metrics_of(run: Inspection) -> list[str]:
     return [name for name in ALL_METRICS if name in METRICS or run.kl is not None]
 
 
-def most_moved(run: Inspection) -> int:
+def most_moved(view: View) -> int:
     """The token that a page begins with: where the prediction moves most, or the last one."""
-    if run.kl is None or not np.isfinite(run.kl).any():
-        return len(run.pieces) - 1
-    return int(np.nanargmax(run.kl))
+    if view.run.kl is None:
+        return len(view.run.pieces) - 1
+    return answers.largest(view.run.kl, view.left_out)
 
 
 def theme() -> Theme:
@@ -123,7 +124,7 @@ def _controls(run: Inspection, layers: list[int]) -> None:
     if here["layer"] not in run.layers:
         here["layer"] = max(run.layers)
     if here["metric"] not in metrics_of(run):
-        here["metric"] = "recovered"
+        here["metric"] = SHARED["metric"].default
     place = st.columns([1.2, 2, 4, 1.4], vertical_alignment="bottom")
     place[0].selectbox(
         "Layer",

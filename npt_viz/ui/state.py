@@ -55,7 +55,7 @@ SHARED: dict[str, Shared] = {
     "on": Shared([], _numbers),
     "layer": Shared(None, int),
     "tok": Shared(None, int),
-    "metric": Shared("recovered", one_of(*METRICS, *TOKEN_METRICS)),
+    "metric": Shared("relative_error", one_of(*METRICS, *TOKEN_METRICS)),
     "sinks": Shared(False, _flag),
 }
 """`on`: layers that run as NPT, all of them where empty. `layer`, `tok`: None lets the page choose."""

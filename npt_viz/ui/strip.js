@@ -46,9 +46,12 @@ function layTokens(strip) {
   })
   const laid = []
   strip.buttons.forEach((button, index) => {
+    // A newline of the prompt is a new line here too, so that long prompts and code keep their shape.
+    const newline = glyphs[index].lastIndexOf("↵")
+    const isLast = newline === glyphs[index].length - 1
+    if (newline >= 0 && !isLast && index > 0) laid.push(document.createElement("br"))
     laid.push(button)
-    // A newline of the prompt is a new line here too, so that long prompts keep their shape.
-    if (glyphs[index].endsWith("↵")) laid.push(document.createElement("br"))
+    if (newline >= 0 && isLast) laid.push(document.createElement("br"))
   })
   strip.tokens.replaceChildren(...laid)
 }

@@ -18,8 +18,8 @@ def plain(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """Markdown that shows this text in the code font, whatever backticks it has."""
-    text = " ".join(text.split()) or " "
+    """Markdown that shows this text in the code font, whatever backticks it has and every space of it."""
+    text = re.sub(r"\s", "\u00a0", text) or "\u00a0"
     fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
     pad = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{fence}{pad}{text}{pad}{fence}"

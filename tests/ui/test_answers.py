@@ -1,5 +1,7 @@
 """The sentence says what the numbers say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -55,6 +57,12 @@ def test_the_share_is_the_median_of_the_tokens_that_count():
 
 def test_the_token_named_is_the_one_with_the_largest_kl_as_text():
     assert "most after `*b*` (KL **0.31** nats)" in answers.tokens(view(layer(7, [0.5] * 5), glyph="*b*"))
+
+
+def test_a_sink_is_not_the_token_that_is_named_but_its_number_is_not_hidden():
+    loud = replace(view(layer(7, [0.5] * 5)).run, kl=np.array([9.0, 0.1, 0.05, 0.31, 0.2]))
+    said = answers.tokens(replace(view(layer(7, [0.5] * 5)), run=loud))
+    assert "most after `␣cat` (KL **0.31** nats; 9 after the sink `a`)" in said
 
 
 def test_worse_than_nothing_is_said_so():
