@@ -9,7 +9,7 @@ import numpy as np
 from npt_viz.results.training import Alarm, LayerStep, Severity, Step
 
 SETTLED = 20
-"""Steps before any rule looks: the first batches, under warm-up, say little."""
+"""Steps before any rule looks, and whose median of the total counts: one batch with an outlier token says little."""
 
 SMOOTHING = 0.95
 """Of the running means: a step counts for about twenty."""
@@ -21,7 +21,7 @@ COLLAPSED_VARIANCE = 1e-4
 """Of the scalar's variance when the watch began."""
 
 EXPLODED = 10.0
-"""Times the best running mean of the total, and above where the total began."""
+"""Times the best median of the total, and above where the total began."""
 
 DOMINANT = 0.95
 """Share of the sum of the weighted gradient norms."""
@@ -42,8 +42,8 @@ class LayerWatch:
     """What the rules remember of one layer; plain values, so that it can be saved."""
 
     n: int = 0
-    total: float = float("nan")
-    """Running mean."""
+    totals: list[float] = field(default_factory=list)
+    """Of the last steps."""
     first_total: float = float("nan")
     best_total: float = float("inf")
     best_step: int = 0
@@ -104,12 +104,12 @@ class Watch:
 def _remember(watch: LayerWatch, seen: LayerStep, number: int) -> None:
     if set(seen.weights) != set(watch.weights) or _jumped(watch.weights, seen.weights):
         # Another stage minimises another total: what was best before says nothing.
-        watch.n, watch.best_total, watch.best_step = 0, float("inf"), number
+        watch.n, watch.totals, watch.best_total, watch.best_step = 0, [], float("inf"), number
     watch.weights = dict(seen.weights)
     watch.n += 1
-    watch.total = seen.total if watch.n == 1 else _mixed(watch.total, seen.total)
-    if watch.n == 1:
-        watch.first_total = seen.total
+    watch.totals = [*watch.totals[1 - SETTLED :], seen.total]
+    if watch.n == SETTLED:
+        watch.first_total = float(np.median(watch.totals))
     pulls = {name: seen.weights[name] * norm for name, norm in seen.grad_norms.items()}
     whole = sum(pulls.values())
     if whole > 0:
@@ -174,23 +174,23 @@ def _collapse(watch: LayerWatch, seen: LayerStep) -> Iterator[_Found]:
 
 
 def _total(watch: LayerWatch, number: int) -> Iterator[_Found]:
-    size = abs(watch.best_total)
-    risen = watch.total - watch.best_total > (EXPLODED - 1) * size and watch.total > watch.first_total
+    total, size = float(np.median(watch.totals)), abs(watch.best_total)
+    risen = total - watch.best_total > (EXPLODED - 1) * size and total > watch.first_total
     if np.isfinite(size) and risen:
         yield _Found(
             "explosion",
             "",
             "error",
-            f"the loss rose to {watch.total:.3g}, from {watch.best_total:.3g} at its best: lower the learning rate",
+            f"the loss rose to {total:.3g}, from {watch.best_total:.3g} at its best: lower the learning rate",
         )
-    if watch.best_total - watch.total > 1e-3 * size or not np.isfinite(size):
-        watch.best_total, watch.best_step = watch.total, number
+    if watch.best_total - total > 1e-3 * size or not np.isfinite(size):
+        watch.best_total, watch.best_step = total, number
     elif number - watch.best_step >= PATIENCE:
         yield _Found(
             "no progress",
             "",
             "info",
-            f"the loss has not fallen by 0.1 % for {PATIENCE} steps (it is {watch.total:.3g}): it has converged, or "
+            f"the loss has not fallen by 0.1 % for {PATIENCE} steps (it is {total:.3g}): it has converged, or "
             "cannot go on from here",
         )
 
