@@ -49,8 +49,9 @@ def predictions(
         span = slice(start, start + step)
         log_p = model.unembedding(final[:, span]).float().log_softmax(-1)
         p = log_p[0].exp()
-        # 0 * -inf would be NaN; a token of probability 0 adds nothing. A true NaN stays.
-        kl = torch.stack([torch.where(p == 0, 0.0, p * (log_p[0] - lane)).sum(-1) for lane in log_p])
+        kl = torch.zeros(log_p.shape[:2], device=log_p.device)
+        for lane in range(1, n_lanes):
+            kl[lane] = _kl(p, log_p[0], log_p[lane])
         target = following[span].to(log_p.device).expand(n_lanes, -1)[..., None]
         nll = -log_p.gather(-1, target)[..., 0]
         top = log_p.topk(top_k, dim=-1)
@@ -64,3 +65,13 @@ def predictions(
         top_probabilities=probabilities,
         agrees=ids[..., 0] == ids[:1, :, 0],
     )
+
+
+def _kl(
+    p: Float[Tensor, "token vocab"], log_p: Float[Tensor, "token vocab"], log_q: Float[Tensor, "token vocab"]
+) -> Float[Tensor, "token"]:
+    summed = (p * (log_p - log_q)).sum(-1)
+    if summed.isnan().any():
+        # 0 * -inf: a token of probability 0 adds nothing. A true NaN stays.
+        summed = torch.where(p == 0, 0.0, p * (log_p - log_q)).sum(-1)
+    return summed
