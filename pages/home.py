@@ -20,6 +20,6 @@ st.page_link(
 
 st.markdown("#### Checkpoint")
 ui.trust.load_table(report)
-ui.trust.load_details(report)
+ui.trust.load_details(wanted.source, report)
 ui.trust.semantics_choice(report)
 ui.trust.parity_table(wanted.source)

@@ -8,6 +8,7 @@ from conftest import specimen, tiny_model
 from streamlit.testing.v1 import AppTest
 
 from npt_viz.checkpoint import save_checkpoint
+from npt_viz.model.base import BaseModel
 from npt_viz.ui.nav import ROOT
 
 LAYERS = (1, 3)
@@ -15,10 +16,11 @@ LAYERS = (1, 3)
 
 
 class OnDisk(NamedTuple):
-    """Two folders, as strings a user would type."""
+    """Folders, as strings a user would type."""
 
     model: str
     checkpoint: str
+    """N5 with two components."""
 
 
 def written(folder: Path, *, context: int = 97) -> OnDisk:
@@ -27,10 +29,16 @@ def written(folder: Path, *, context: int = 97) -> OnDisk:
     model.hf.config.max_position_embeddings = context
     model.hf.save_pretrained(folder / "model")
     model.tokenizer.save_pretrained(folder / "model")
-    adapters = {layer: specimen(model, "N5", layer, components=2, seed=layer) for layer in LAYERS}
-    checkpoint = folder / "npt-tiny"
-    save_checkpoint(checkpoint, adapters, model, recipe={"steps": 0}, figures={}, licence="Apache-2.0")
-    return OnDisk(str(folder / "model"), str(checkpoint))
+    checkpoint = save_variant(folder / "npt-tiny", model, "N5")
+    return OnDisk(str(folder / "model"), checkpoint)
+
+
+def save_variant(folder: Path, model: BaseModel, variant: str) -> str:
+    """A checkpoint of random adapters of one variant in LAYERS."""
+    components = 1 if variant.startswith(("S", "T")) else 2
+    adapters = {layer: specimen(model, variant, layer, components=components, seed=layer) for layer in LAYERS}
+    save_checkpoint(folder, adapters, model, recipe={"steps": 0}, figures={}, licence="Apache-2.0")
+    return str(folder)
 
 
 def opener(on_disk: OnDisk) -> Callable[..., AppTest]:

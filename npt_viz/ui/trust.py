@@ -71,8 +71,10 @@ def load_table(report: LoadReport) -> None:
     st.dataframe(pd.DataFrame(rows), hide_index=True, height="content" if len(rows) <= 12 else 460)
 
 
-def load_details(report: LoadReport) -> None:
+def load_details(source: Source, report: LoadReport) -> None:
     """Warnings in sentences; claims, left-over tensors and past edits where there are any."""
+    if fault := opened.stated_fault(source):
+        st.warning(f"**A fault stated by its maker:** {plain(fault)}", icon=":material/sick:")
     if report.warnings:
         shown, more = report.warnings[:SHOWN_WARNINGS], report.warnings[SHOWN_WARNINGS:]
         st.warning("\n".join(f"- {plain(warning)}" for warning in shown), icon=":material/warning:")

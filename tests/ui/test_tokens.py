@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from onpage import LAYERS
+from onpage import save_variant
 
 PROMPT = "<b>is</b> :red[x]"
 
@@ -86,3 +86,11 @@ def test_choices_survive_a_visit_to_another_page(app):
     assert page.selectbox(key="metric").value == "relative_error"
     assert page.selectbox(key="layer").value == 1
     assert page.query_params["tok"] == "2"
+
+
+@pytest.mark.parametrize("variant", ["N2", "S0", "S1-design", "S2", "T1"])
+def test_every_kind_of_layer_has_a_page(app, tiny_llama, tmp_path, variant):
+    page = app("tokens", checkpoint=save_variant(tmp_path / variant, tiny_llama, variant))
+    assert not page.exception and not page.error
+    assert variant in page.selectbox(key="layer").options[0]
+    assert answer(page)
