@@ -50,5 +50,12 @@ def test_an_uncustomary_spread_is_no_evidence():
     assert [untouched_rule(0.02 * torch.randn(576, 64) + 0.001) for _ in SEEDS] == [None] * 20
 
 
+def test_the_right_spread_in_the_wrong_shape_is_no_evidence():
+    """Standard deviation 0.02, but even instead of normal."""
+    even = 0.02 * 3**0.5 * (2 * torch.rand(576, 64) - 1)
+    assert float(even.std()) == pytest.approx(0.02, rel=1e-2)
+    assert untouched_rule(even) is None
+
+
 def test_few_values_are_no_evidence():
     assert untouched_rule(nn.Linear(7, 5).weight.detach()) is None
