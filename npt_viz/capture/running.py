@@ -92,7 +92,6 @@ def changed(model: BaseModel, lanes: Sequence[Lane], *, positions: Positions = "
         yield
 
 
-@torch.no_grad()
 def forward_pass(
     model: BaseModel,
     token_ids: TokenIds,
@@ -101,17 +100,20 @@ def forward_pass(
     record: Sequence[int] = (),
     positions: Positions = "deployed",
     stop_after: int | None = None,
+    gradients: bool = False,
 ) -> Pass:
     """Run one prompt in every lane; keep what the layers in `record` saw.
 
     token_ids: (1, token), or (batch, token) with a single lane.
     stop_after: run no layer above this one; `final` is then empty.
+    gradients: keep the graph where autograd is on, for attribution.
     Returns float tensors in the model's dtype, on the model's devices.
     """
     records = {layer: LayerRecord() for layer in record}
     final = torch.empty(0, 0, model.d_model)
     streams = [final]
-    with model.lock, ExitStack() as stack:
+    keep_graph = gradients and torch.is_grad_enabled()
+    with model.lock, torch.set_grad_enabled(keep_graph), ExitStack() as stack:
         for layer in record:
             for handle in _record_layer(model, layer, records[layer]):
                 stack.callback(handle.remove)
@@ -213,13 +215,14 @@ def _change_layer(model: BaseModel, layer: int, rows: Sequence[tuple[slice, Laye
 
     def modulate(target: str):
         def hook(module, args, output):
-            output = output.clone()
+            modulated = output.clone()
             for row, change in rows:
                 if target in change.targets:
-                    output[row] = output[row] + change.change(
+                    # From the output as it was: autograd refuses to look back at a row that was overwritten.
+                    modulated[row] = output[row] + change.change(
                         target, seen["attention"][row], args[0][row], output[row]
                     )
-            return output
+            return modulated
 
         return hook
 
