@@ -125,6 +125,8 @@ def _warnings(
     edits: tuple[PastEdits, ...],
     unused: tuple[str, ...],
 ):
+    if fault := (checkpoint.source.native or {}).get("fault"):
+        yield f"the file states its own fault: {fault}"
     yield from checkpoint.source.notes
     doubtful = [
         plan

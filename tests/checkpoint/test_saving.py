@@ -107,6 +107,7 @@ def test_the_config_says_what_the_contract_asks(tmp_path, tiny_llama):
     size = {"rank": 7, "components": 2}
     assert config["layers"]["3"]["targets"] == {"gate": size, "up": size}
     assert open_checkpoint(folder).config == config
+    assert any("trained without RoPE" in warning for warning in open_checkpoint(folder).report.warnings)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
