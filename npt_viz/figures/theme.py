@@ -187,5 +187,5 @@ def styled(figure: go.Figure, *, height: int, theme: Theme = "light") -> go.Figu
     return figure
 
 
-def _rgb(colour: str) -> tuple[int, int, int]:
+def _rgb(colour: str) -> tuple[int, ...]:
     return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
