@@ -253,3 +253,13 @@ def test_a_pass_that_stops_early_has_seen_the_same_and_runs_nothing_above(tiny_l
             assert torch.equal(getattr(stopped.layers[layer], name), getattr(whole.layers[layer], name))
     if last < 4:
         assert stopped.final.numel() == 0
+
+
+@pytest.mark.parametrize("variant", ["N1", "N2"])
+def test_a_record_taken_inside_a_changed_block_is_from_before_the_change(tiny_llama, variant):
+    lane = {2: specimen(tiny_llama, variant)}
+    expected = forward_pass(tiny_llama, PROMPT, [lane], record=[2]).layers[2]
+    with changed(tiny_llama, [lane]):
+        found = forward_pass(tiny_llama, PROMPT, record=[2]).layers[2]
+    for name in ("hidden", "attention", "mlp_output"):
+        assert torch.equal(getattr(found, name), getattr(expected, name))
