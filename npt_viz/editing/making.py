@@ -195,11 +195,16 @@ def _tokens(token: Tokens, encoded: Encoded, readings: Mapping[int, LayerReading
     wanted = [token] if isinstance(token, int) else list(token)
     if not wanted:
         raise NptVizError("no token was chosen; give at least one position of the source text")
-    if beyond := [t for t in wanted if not -n <= t < n]:
+    return sorted({position(t, n, "source") for t in wanted})
+
+
+def position(token: int, n: int, text: str) -> int:
+    """A token's place from the start of a text of n tokens; negative ones count from its end."""
+    if not -n <= token < n:
         raise NptVizError(
-            f"token {beyond[0]} does not exist: the source text has {n} tokens; choose -{n} to {n - 1}"
+            f"token {token} does not exist: the {text} text has {n} tokens; choose -{n} to {n - 1}"
         )
-    return sorted({t % n for t in wanted})
+    return token % n
 
 
 def _at(reading: LayerReading, tokens: Sequence[int]) -> LayerReading:

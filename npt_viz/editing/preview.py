@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from npt_viz.capture.predictions import predictions
-from npt_viz.capture.running import Lane, changed, forward_pass
+from npt_viz.capture.running import Lane, Positions, changed, forward_pass
 from npt_viz.editing.cases import in_context
 from npt_viz.editing.changes import edited_lane
 from npt_viz.editing.making import Tokens, update_from
@@ -126,16 +125,16 @@ def preview(
         names += ["NPT on, before", "NPT on, after"]
     encoded = encode(model, prompt)
     with model.lock:
-        outcomes = _outcomes(model, torch.tensor([encoded.ids]), lanes, names, top_k)
-        recovery = _recovery(model, prompt, context, lanes[0], outcomes[:2], top_k)
+        sides = outcomes(model, torch.tensor([encoded.ids]), lanes, names, top_k)
+        recovery = _recovery(model, prompt, context, lanes[0], sides[:2], top_k)
     return UpdatePreview(
         update=update,
         prompt=prompt,
         pieces=encoded.pieces,
-        before=outcomes[0],
-        after=outcomes[1],
-        npt_before=outcomes[2] if adapters else None,
-        npt_after=outcomes[3] if adapters else None,
+        before=sides[0],
+        after=sides[1],
+        npt_before=sides[2] if adapters else None,
+        npt_after=sides[3] if adapters else None,
         recovery=recovery,
         notes=(*encoded.notes, *(note for origin in update.origins for note in origin.details)),
     )
@@ -238,13 +237,18 @@ def last_logits(model: BaseModel, final: Float[Tensor, "lane token model"]) -> F
     return model.unembedding(final[:, -1]).float()
 
 
-def _outcomes(
-    model: BaseModel, token_ids: TokenIds, lanes: list[Lane], names: list[str], top_k: int
+def outcomes(
+    model: BaseModel,
+    token_ids: TokenIds,
+    lanes: Sequence[Lane],
+    names: Sequence[str],
+    top_k: int,
+    positions: Positions = "deployed",
 ) -> list[Outcome]:
-    final = forward_pass(model, token_ids, lanes).final
+    """One prompt in several versions of the model; the first is the reference of every KL."""
+    final = forward_pass(model, token_ids, lanes, positions=positions).final
     found = predictions(model, final, token_ids[0], top_k=top_k)
     logits = last_logits(model, final).cpu().numpy()
-    glyph = {int(i): display_token(model.tokenizer, int(i)).glyph for i in np.unique(found.top_ids)}
     return [
         Outcome(
             name=name,
@@ -252,12 +256,24 @@ def _outcomes(
             top=TopTokens(
                 ids=found.top_ids[lane],
                 probabilities=found.top_probabilities[lane],
-                glyphs=tuple(tuple(glyph[int(i)] for i in row) for row in found.top_ids[lane]),
+                glyphs=tuple(
+                    tuple(display_token(model.tokenizer, i).glyph for i in row)
+                    for row in found.top_ids[lane].tolist()
+                ),
             ),
             nll=found.nll[lane],
             kl=found.kl[lane],
         )
         for lane, name in enumerate(names)
+    ]
+
+
+def top_rows(model: BaseModel, log_p: Float[Tensor, "vocab"], top_k: int) -> list[tuple[str, int, float]]:
+    """(glyph, id, probability) of the most probable tokens."""
+    values, ids = log_p.topk(min(top_k, len(log_p)))
+    return [
+        (display_token(model.tokenizer, i).glyph, i, p)
+        for i, p in zip(ids.tolist(), values.exp().tolist(), strict=True)
     ]
 
 
@@ -270,15 +286,11 @@ def _recovery(
     final = forward_pass(model, torch.tensor([encode(model, text).ids]), [before]).final
     told = last_logits(model, final)[0].cpu().double().log_softmax(-1)
     plain, updated = (torch.from_numpy(side.logits).double().log_softmax(-1) for side in sides)
-    p, ids = told.exp().topk(min(top_k, len(told)))
     return Recovery(
         with_context=text,
         kl_plain=_kl(told, plain),
         kl_updated=_kl(told, updated),
-        top=[
-            (display_token(model.tokenizer, i).glyph, i, value)
-            for i, value in zip(ids.tolist(), p.tolist(), strict=True)
-        ],
+        top=top_rows(model, told, top_k),
     )
 
 

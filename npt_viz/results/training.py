@@ -1,10 +1,13 @@
 """What one training step did, what is alarming about it, and how well the result does on text it has not seen."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +132,7 @@ class Step:
             row |= {f"loss/{name}": value for name, value in found.terms.items()}
             row |= {f"weight/{name}": value for name, value in found.weights.items()}
             row |= {f"weighted/{name}": value for name, value in found.weighted.items()}
+            row |= {f"share/{name}": value for name, value in found.shares.items()}
             row |= {f"gradient/{name}": value for name, value in found.grad_norms.items()}
             row |= {f"cosine/{pair}": value for pair, value in _pairs(found)}
             for target, measured in found.targets.items():
@@ -149,8 +153,60 @@ def _pairs(found: LayerStep) -> Iterator[tuple[str, float]]:
             yield f"{first}|{names[j]}", float(found.cosines[i, j])
 
 
-def history(steps: Sequence[Step]):
-    """pandas: one row a layer and step (see Step.rows); NaN where something was not measured at that step."""
+def history(steps: Iterable[Step]) -> "pandas.DataFrame":
+    """One row a layer and step (see Step.rows); NaN where something was not measured at that step."""
     import pandas
 
     return pandas.DataFrame([row for step in steps for row in step.rows()])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """One layer's numbers along the steps, for drawing and for comparing."""
+
+    layer: int
+    steps: np.ndarray
+    columns: Mapping[str, np.ndarray]
+    """Column of Step.rows -> its values at `steps`; NaN where it was not measured."""
+
+    def measured(self, column: str) -> tuple[np.ndarray, np.ndarray]:
+        """(steps, values) where this column was measured; empty where it never was."""
+        values = self.columns.get(column, np.full(len(self.steps), np.nan))
+        there = np.isfinite(values)
+        return self.steps[there], values[there]
+
+    def parts(self, prefix: str) -> list[str]:
+        """What follows `prefix/` among the columns: the terms of `loss`, the pairs of `cosine`."""
+        return [name.removeprefix(f"{prefix}/") for name in self.columns if name.startswith(f"{prefix}/")]
+
+
+class History:
+    """The steps of a training as they come; curves of it at any time."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict] = []
+        """As Step.rows gives them."""
+        self.alarms: list[Alarm] = []
+        self.last: Step | None = None
+
+    def add(self, step: Step) -> None:
+        self.rows += step.rows()
+        self.alarms += step.alarms
+        self.last = step
+
+    @property
+    def layers(self) -> list[int]:
+        return sorted({row["layer"] for row in self.rows})
+
+    def curves(self, layer: int, *, points: int = 400) -> Curves:
+        """At most about `points` steps, evenly spread, with every evaluation and the cosines beside them."""
+        rows = [row for row in list(self.rows) if row["layer"] == layer]
+        stride = max(1, -(-len(rows) // points))
+        kept = [
+            row
+            for i, row in enumerate(rows)
+            if i % stride == 0 or i == len(rows) - 1 or "heldout/recovered" in row
+        ]
+        names = dict.fromkeys(name for row in kept for name in row)
+        columns = {name: np.array([row.get(name, np.nan) for row in kept], float) for name in names}
+        return Curves(layer=layer, steps=columns.pop("step", np.zeros(0)), columns=columns)
