@@ -89,7 +89,7 @@ def opened_model(name: str, stamp: str, dtype: str, device: str):
     show_spinner=False,
 )
 def _opened_checkpoint(source: Source):
-    from npt_viz.checkpoint.opening import open_checkpoint
+    from npt_viz.capture.probe import open_checkpoint
 
     if not source.checkpoint:
         raise NptVizError("no checkpoint is open; choose one in the sidebar, give its path, or upload a file")
