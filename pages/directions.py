@@ -9,11 +9,11 @@ ui.require_app()
 view = ui.inspect_page(
     "Directions", "Do v_b and v_a carry information from token to token, or collapse?", directions.answer
 )
-directions.target_choice(view, directions.TARGET)
+vectors = direction_panels.choices(view)
 found = directions.found(view)
 if isinstance(found, Directions):
+    direction_panels.map_and_spread(view, *vectors)
     direction_panels.verdicts(found)
-    direction_panels.map_and_spread(view)
     direction_panels.alignment_and_agreement(view, found)
     direction_panels.components(view, found)
     direction_panels.units_and_vocabulary(view, found)

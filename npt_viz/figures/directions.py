@@ -226,10 +226,10 @@ def agreement(
         result.shuffled.mean,
         line=dict(color=ROLES["random"], width=1.5, dash="dash"),
         annotation=dict(
-            text="other tokens' ΔW", font_size=11, xanchor="left", x=0, yanchor="bottom", showarrow=False
+            text="shuffled", font_size=11, xanchor="left", x=1, yanchor="middle", showarrow=False
         ),
     )
-    return figure
+    return figure.update_layout(height=300)
 
 
 def _ellipse(radii: np.ndarray) -> go.Scatter:

@@ -15,9 +15,9 @@ from npt_viz.results.orthogonality import LayerOrthogonality, random_share
 def share_metric(result: LayerOrthogonality) -> Metric:
     """How to read the share of one token; the reference is a random vector's."""
     return Metric(
-        f"share of v_a in the top {result.top}",
-        "of its energy",
-        f"how much of v_a lies in the first {result.top} principal axes of {result.of}; "
+        f"share in the top {result.top}",
+        "",
+        f"how much of v_a's energy lies in the first {result.top} principal axes of {result.of}; "
         f"a random vector has {result.top}/{result.dim}",
         result.random.mean,
         True,
@@ -103,7 +103,8 @@ def share_profile(
     figure.add_hrect(
         max(mean - 2 * sd, 0), mean + 2 * sd, fillcolor=ROLES["random"], opacity=0.22, line_width=0
     )
-    return figure
+    figure.update_yaxes(tickformat=".0%")
+    return figure.update_layout(height=320)
 
 
 def share_map(

@@ -1,5 +1,6 @@
 """The Directions page in pictures, each with what it is held against."""
 
+import numpy as np
 import streamlit as st
 
 from npt_viz.figures import directions as figures
@@ -9,7 +10,7 @@ from npt_viz.figures.theme import ROLES, number
 from npt_viz.results.directions import DIRECTIONS, QUANTITIES, Directions, Unavailable
 from npt_viz.ui import state
 from npt_viz.ui.charts import chart, shown
-from npt_viz.ui.directions import TARGET, map_of, target_of, valid, vocabulary_of
+from npt_viz.ui.directions import TARGET, map_of, target_choice, target_of, valid, vocabulary_of
 from npt_viz.ui.text import code, plain
 from npt_viz.ui.view import View
 
@@ -34,14 +35,14 @@ def verdicts(result: Directions) -> None:
         st.caption(plain(note))
 
 
-def map_and_spread(view: View) -> None:
-    """The main figure: the tokens' vectors on two axes, and how many directions they use."""
-    target = target_of(view, TARGET)
-    n_components = view.run.layers[view.layer].scalars[target].shape[1]
-    what, of = st.columns([3, 1], vertical_alignment="bottom")
+def choices(view: View) -> tuple[str, int | None]:
+    """The target, and (which vectors the map shows, of which component; None for all, summed)."""
+    target, what, of = st.columns([1, 1, 2], vertical_alignment="bottom")
+    with target:
+        target_choice(view, TARGET)
     valid("directions_quantity", QUANTITIES)
     quantity = what.segmented_control(
-        "Vectors",
+        "Vectors on the map",
         QUANTITIES,
         key="directions_quantity",
         persist_state="session",
@@ -49,14 +50,21 @@ def map_and_spread(view: View) -> None:
         help="s·v_b: what is added to the projection's output. v_b: its direction before the scalar. v_a: what reads "
         "the token. Only s·v_b does not depend on how size is divided between v_a and v_b.",
     )
-    component = None
-    if n_components > 1:
-        choices = [*([ALL] if quantity == "s·v_b" else []), *range(n_components)]
-        valid("directions_component", choices)
-        component = of.selectbox("Component", choices, key="directions_component", persist_state="session")
-    result = map_of(
-        view.asked, view.layer, target, view.with_sinks, quantity, None if component == ALL else component
+    n_components = view.run.layers[view.layer].scalars[target_of(view, TARGET)].shape[1]
+    if n_components < 2:
+        return quantity, None
+    options = [*([ALL] if quantity == "s·v_b" else []), *range(n_components)]
+    valid("directions_component", options)
+    component = of.selectbox(
+        "Component", options, key="directions_component", persist_state="session", width=160
     )
+    return quantity, None if component == ALL else component
+
+
+def map_and_spread(view: View, quantity: str, component: int | None) -> None:
+    """The main figure: the tokens' vectors on two axes, and how many directions they use."""
+    target = target_of(view, TARGET)
+    result = map_of(view.asked, view.layer, target, view.with_sinks, quantity, component)
     if isinstance(result, Unavailable):
         st.info(plain(result.sentence))
         return
@@ -71,7 +79,11 @@ def map_and_spread(view: View) -> None:
             result, tokens=view.run.tokens, values=view.layer_values, scale=view.scale, pin=view.token
         )
         chart(figure, key="directions_map", on_click=lambda point: state.pin(int(point[0])))
-        st.caption(f"The vectors' mean, the centre of the map, is {number(result.mean_norm)} long.")
+        apart = float(np.sqrt(np.mean(result.norms**2) - result.mean_norm**2))
+        st.caption(
+            f"The vectors' mean, the centre of the map, is {number(result.mean_norm)} long; they lie "
+            f"{number(apart)} from it (rms)."
+        )
     with right:
         st.markdown(
             "**How many directions they use**",

@@ -109,7 +109,8 @@ def answer(view: View) -> str:
     spread = next(verdict for verdict in result.verdicts if verdict.name == "s·v_b").evidence
     said = (
         f"{what} **differs from token to token**: s·v_b uses {spread['effective rank']:.1f} directions over "
-        f"{len(result.tokens)} tokens, {spread['redrawn adapter']:.1f} if its weights were redrawn at random."
+        f"{len(result.tokens)} tokens, {spread['redrawn adapter']:.1f} if its weights were redrawn at random"
+        f" ({result.mode}{sinks_left_out(view)})."
     )
     if not isinstance(result.exact, Unavailable):
         said += (
@@ -117,6 +118,12 @@ def answer(view: View) -> str:
             f"{result.exact.formula}; with the ΔW of other tokens {result.exact.shuffled.mean:.2f}."
         )
     return said
+
+
+def sinks_left_out(view: View) -> str:
+    """As part of a sentence; empty where none is."""
+    n_sinks = int(view.left_out.sum())
+    return f", {n_sinks} sink{'s' * (n_sinks != 1)} left out" if n_sinks else ""
 
 
 def frame(view: View, result: Directions) -> pd.DataFrame:

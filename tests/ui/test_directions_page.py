@@ -3,19 +3,31 @@
 import json
 
 import pytest
+from conftest import specimen, tiny_model
+from onpage import opener, written
+
+from npt_viz.checkpoint import save_checkpoint
+
+FIGURES = {"map", "spread", "alignment", "exact", "shares", "cosines", "units", "vocabulary"}
 
 
 def answer(page) -> str:
-    return next(each.value for each in page.markdown if "modulation" in each.value and "Layer" in each.value)
+    return next(each.value for each in page.markdown if each.value.startswith("Layer "))
 
 
-def figure(page, key: str) -> dict:
-    found = next(each for each in page.get("plotly_chart") if key in each.proto.id)
-    return json.loads(found.proto.spec)
+def drawn(page) -> dict[str, dict]:
+    """Key of a figure -> its JSON."""
+    return {
+        each.proto.id.rsplit("directions_", 1)[1].split("-")[0]: json.loads(each.proto.spec)
+        for each in page.get("plotly_chart")
+        if "directions_" in each.proto.id
+    }
 
 
 def said(page) -> str:
-    return " ".join(each.value for kind in ("markdown", "caption", "info", "error") for each in page.get(kind))
+    return " ".join(
+        each.value for kind in ("markdown", "caption", "info", "error") for each in page.get(kind)
+    )
 
 
 def test_directions_opens_alone_with_an_answer_and_its_figures(app):
@@ -23,4 +35,57 @@ def test_directions_opens_alone_with_an_answer_and_its_figures(app):
     assert not page.exception and not page.error
     assert "differs from token to token" in answer(page)
     assert "W_g (z_C − z)" in answer(page)
-    assert len(page.get("plotly_chart")) == 8
+    assert set(drawn(page)) == FIGURES
+
+
+def test_the_target_changes_what_is_compared(app):
+    page = app("directions", layer="1")
+    page.segmented_control(key="directions_target").set_value("down").run()
+    assert not page.exception and not page.error
+    assert "down modulation" in answer(page) and "along the exact a;" in answer(page)
+
+
+def test_vectors_and_component_change_the_map_and_survive_another_page(app):
+    page = app("directions")
+    before = drawn(page)["map"]["data"][1]["x"]
+    page.segmented_control(key="directions_quantity").set_value("v_b").run()
+    assert list(page.selectbox(key="directions_component").options) == ["0", "1"]
+    page.selectbox(key="directions_component").set_value(1).run()
+    after = drawn(page)["map"]["data"][1]["x"]
+    assert not page.exception and after != before
+    page.switch_page("pages/tokens.py").run()
+    page.switch_page("pages/directions.py").run()
+    assert page.segmented_control(key="directions_quantity").value == "v_b"
+    assert page.selectbox(key="directions_component").value == 1
+
+
+def test_the_direction_that_is_read_can_be_chosen(app):
+    page = app("directions", tok="5")
+    assert "(token 5)" in said(page)
+    before = drawn(page)["vocabulary"]["data"][0]["x"]
+    page.segmented_control(key="directions_speaks").set_value("axis 2").run()
+    assert not page.exception and drawn(page)["vocabulary"]["data"][0]["x"] != before
+
+
+def test_a_prompt_of_one_token_is_a_sentence_in_place_of_the_figures(app):
+    page = app("directions", prompt="x")
+    assert not page.exception and not page.error
+    assert "compared between tokens and this prompt has 1" in said(page)
+    assert drawn(page) == {}
+
+
+@pytest.mark.parametrize(
+    ("variant", "sentence"),
+    [("S0", "no ΔW, v_a, v_b or scalar"), ("N1", "has collapsed")],
+)
+def test_additive_and_collapsed_layers_say_so(tmp_path, variant, sentence):
+    on_disk = written(tmp_path)
+    adapter = specimen(tiny_model(), variant, 3, components=1)
+    if variant == "N1":
+        gate = adapter.modulations["gate"]
+        gate.W_b_up[:] = gate.W_b_up[:, :1]
+    save_checkpoint(tmp_path / "other", {3: adapter}, tiny_model(), recipe={}, figures={}, licence="MIT")
+    page = opener(on_disk)("directions", checkpoint=str(tmp_path / "other"))
+    assert not page.exception and not page.error
+    assert sentence in said(page)
+    assert bool(drawn(page)) == (variant == "N1")
