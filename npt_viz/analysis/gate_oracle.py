@@ -102,6 +102,12 @@ def gate_oracle(
     )
 
 
+def cost(model: BaseModel, *, iterations: int = 210) -> float:
+    """Forward passes of the base model on the same tokens that the oracle takes, by multiplications; twice that in time."""
+    step = 2 * model.d_model * model.d_ffn + model.d_model**2
+    return 2 * iterations * step / sum(p.numel() for p in model.hf.parameters())
+
+
 def sampled_tokens(seen: LayerActivations, counted: Tensor | None, max_tokens: int) -> Tensor:
     """Indices, ascending: all tokens that count and have a target, or evenly spaced ones where they are too many."""
     keep = seen.target.norm(dim=-1).isfinite() & (seen.target.norm(dim=-1) > 0)

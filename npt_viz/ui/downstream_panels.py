@@ -1,0 +1,101 @@
+"""The downstream truth on the page: predictions and continuations, beside the same with the modulation off."""
+
+import pandas as pd
+import streamlit as st
+
+from npt_viz.figures import downstream as figures
+from npt_viz.results.downstream import Downstream
+from npt_viz.ui import reconstruction as page
+from npt_viz.ui import state
+from npt_viz.ui.charts import chart, shown
+from npt_viz.ui.text import code, plain
+from npt_viz.ui.view import View
+
+TEXTS = ("this prompt", "reference text")
+
+
+def downstream(view: View) -> None:
+    """KL, perplexity and agreement of the whole NPT model, each layer alone and the cascade; with and without RoPE."""
+    text = st.segmented_control("Text", TEXTS, key="reconstruction_text", required=True, default=TEXTS[0])
+    found = page.downstream_of(view, text, view.asked.positions)
+    if found is None:
+        return
+    if found.problem:
+        st.info(plain(found.problem))
+    for arm in dict.fromkeys((found.whole.layers, (view.layer,))):
+        st.markdown(plain(found.verdict(found.arm(arm))))
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        st.markdown(
+            "**KL, with the modulation off and on**",
+            help="Grey: the layers with their modulation off, that is without attention where the variant withholds it. "
+            "Orange: this checkpoint. Beside the name: 1 − KL(NPT) / KL(off).",
+        )
+        chart(figures.kl_by_arm(found, view.theme), key="reconstruction_arms")
+    with right:
+        st.markdown("**Drift of the residual stream**", help="All NPT layers, by depth.")
+        chart(figures.drift(found, view.theme), key="reconstruction_drift")
+    if len(found.layers) > 1:
+        st.markdown("**The cascade**", help="NPT layers switched on one after the other, from below.")
+        chart(figures.cascade(found, view.theme), key="reconstruction_cascade")
+    if text == "this prompt":
+        st.markdown("**KL after each token, whole NPT model**", help="Dashes: with the modulation off.")
+        figure = figures.kl_by_token(
+            found, arm=found.whole, shown=shown(view), pin=view.token, theme=view.theme
+        )
+        chart(figure, key="reconstruction_kl", on_click=lambda bar: state.pin(int(bar[0])))
+    for note in found.notes:
+        st.caption(plain(note))
+    positions(view, text)
+
+
+def positions(view: View, text: str) -> None:
+    """The same numbers with real positions and without RoPE, side by side."""
+    st.markdown(
+        "**With real positions and without**",
+        help="The public training code ran attention without RoPE. A checkpoint that fits that attention replaces one "
+        "which the deployed model does not have.",
+    )
+    both = {p: page.downstream_of(view, text, p) for p in ("deployed", "trained")}
+    rows = [row for p, found in both.items() if found for row in _rows(p, found)]
+    st.dataframe(
+        pd.DataFrame(rows).style.format(precision=3, na_rep="–"),
+        key="reconstruction_positions",
+        hide_index=True,
+    )
+    st.markdown(plain(page.positions_compared(view).sentence(view.layer)))
+
+
+def continuations(view: View) -> None:
+    """What the three models write after the prompt."""
+    n_tokens = st.slider("Tokens", 8, 64, 24, 8, key="reconstruction_written")
+    found = page.continuations_of(view, n_tokens)
+    for column, name, glyphs in zip(
+        st.columns(3), ("base", "NPT", "modulation off"), (found.base, found.npt, found.off), strict=True
+    ):
+        column.markdown(f"**{name}**")
+        column.markdown(code("".join(glyphs)))
+        if name != "base":
+            column.caption(f"the base's words for {found.same(glyphs)} of {len(found.base)} tokens")
+
+
+def _rows(positions: str, found: Downstream) -> list[dict]:
+    whole = found.whole
+    return [
+        {"positions": positions, "model": "base", "perplexity": found.perplexity_base},
+        *(
+            {
+                "positions": positions,
+                "model": name,
+                "perplexity": run.perplexity,
+                "median KL": run.median_kl,
+                "mean KL": run.mean_kl,
+                "same top token": run.agreement,
+                "KL recovered": share,
+            }
+            for name, run, share in (
+                ("modulation off", whole.off, None),
+                ("NPT", whole.npt, whole.share_recovered),
+            )
+        ),
+    ]

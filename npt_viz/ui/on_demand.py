@@ -1,0 +1,86 @@
+"""Results that take long: computed at the push of a button or at once where it is quick, kept for all sessions."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+import streamlit as st
+
+from npt_viz.ui import opened
+from npt_viz.ui.opened import Source
+
+AT_ONCE = 4.0
+"""Seconds below which nobody is asked."""
+
+_KEPT = 64
+
+Result = TypeVar("Result")
+
+Progress = Callable[[int, int], None]
+"""progress(done, in all)"""
+
+
+def on_demand(
+    asked: Hashable, label: str, seconds: float, compute: Callable[[Progress], Result], *, key: str
+) -> Result | None:
+    """The result that belongs to `asked`; None, with a button that says what it takes, until someone has asked for it.
+
+    compute: gets a function to report progress to; any click on the page stops it there.
+    """
+    kept = _kept()
+    if asked in kept:
+        kept.move_to_end(asked)
+        return kept[asked]
+    place = st.empty()
+    if seconds > AT_ONCE and not st.session_state.pop(f"_{key}_wanted", False):
+        with place.container(horizontal=True, vertical_alignment="center"):
+            # A callback: a button's own True is lost where the page is run anew before it gets here.
+            st.button(label, key=f"{key}_run", icon=":material/play_arrow:", on_click=_want, args=(key,))
+            st.caption(f"takes about {duration(seconds)}; a click anywhere stops it")
+        return None
+    started = time.monotonic()
+
+    def progress(done: int, in_all: int) -> None:
+        left = (time.monotonic() - started) * (in_all - done) / max(done, 1)
+        place.progress(done / in_all, text=f"{label}: {done:,} of {in_all:,}, {duration(left)} left")
+
+    with place, st.spinner(f"{label} …"):
+        result = compute(progress)
+    place.empty()
+    kept[asked] = result
+    while len(kept) > _KEPT:
+        kept.popitem(last=False)
+    return result
+
+
+def _want(key: str) -> None:
+    st.session_state[f"_{key}_wanted"] = True
+
+
+def computed(asked: Hashable) -> Any | None:
+    """The result, if it is there; computes nothing."""
+    return _kept().get(asked)
+
+
+def duration(seconds: float) -> str:
+    """2 s, 3 min"""
+    return f"{max(seconds, 1):.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def seconds_per_token(source: Source) -> float:
+    """Of one forward pass of the base model, measured once on this machine."""
+    import torch
+
+    model = opened.opened_model(*source.base)
+    ids = torch.arange(3, 67)[None].to(model.device)
+    with model.lock, torch.no_grad():
+        started = time.monotonic()
+        model.hf(input_ids=ids, use_cache=False).logits[0, -1, 0].item()
+    return (time.monotonic() - started) / ids.shape[1]
+
+
+@st.cache_resource(show_spinner=False)
+def _kept() -> OrderedDict:
+    return OrderedDict()
