@@ -11,7 +11,7 @@ from npt_viz.ui.export import downloads
 from npt_viz.ui.guarded import guarded, problem
 from npt_viz.ui.head import inspect_page, inspected, page_title, strip, theme, view_of
 from npt_viz.ui.nav import pages, require_app
-from npt_viz.ui.sidebar import asked, sidebar, source
+from npt_viz.ui.sidebar import asked, source
 from npt_viz.ui.text import code, plain
 from npt_viz.ui.view import View
 
@@ -34,7 +34,6 @@ __all__ = [
     "problem",
     "profile",
     "require_app",
-    "sidebar",
     "source",
     "state",
     "strip",

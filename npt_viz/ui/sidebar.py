@@ -45,7 +45,7 @@ def sidebar() -> None:
 def source() -> Source:
     """The model and checkpoint that the sidebar names."""
     here = st.session_state
-    model, checkpoint = here["model"], here["checkpoint"]
+    model, checkpoint = here["model"], here["checkpoint"] or ""
     return Source(
         model,
         stamp(model),

@@ -113,7 +113,7 @@ def _changed() -> dict[str, str]:
     return {
         name: _shown(st.session_state[name])
         for name, shared in SHARED.items()
-        if st.session_state[name] != shared.default
+        if st.session_state[name] not in (shared.default, None)
     }
 
 

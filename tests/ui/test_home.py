@@ -66,3 +66,11 @@ def test_releasing_frees_the_model_until_it_is_opened_again(app):
     assert not home.dataframe
     home.button(key="loading_reopen").click().run()
     assert not home.exception and home.dataframe
+
+
+def test_without_any_checkpoint_the_app_says_what_to_do(app, monkeypatch):
+    monkeypatch.setattr("npt_viz.ui.sidebar.checkpoints_here", list)
+    home = app(checkpoint="")
+    assert not home.exception
+    assert "no checkpoint is open" in home.error[0].value.replace("\\", "")
+    assert "checkpoint" not in home.query_params or home.query_params["checkpoint"] == ""
