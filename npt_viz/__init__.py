@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from npt_viz.capture.inspection import inspect
     from npt_viz.capture.probe import open_checkpoint
     from npt_viz.checkpoint import convert, save_checkpoint
+    from npt_viz.editing.ledger import Ledger
+    from npt_viz.editing.making import update_from
+    from npt_viz.editing.preview import preview_update
+    from npt_viz.editing.recipe import updates_from_recipe
+    from npt_viz.editing.rules import UpdateRule
+    from npt_viz.editing.transplant import transplant
     from npt_viz.model.opening import open_model
     from npt_viz.model.packaged import fetch_packaged
     from npt_viz.training.spec import AdapterSpec
@@ -25,20 +31,32 @@ _HOMES = {
     "convert": "npt_viz.checkpoint",
     "inspect": "npt_viz.capture.inspection",
     "train": "npt_viz.training.trainer",
+    "preview_update": "npt_viz.editing.preview",
+    "update_from": "npt_viz.editing.making",
+    "UpdateRule": "npt_viz.editing.rules",
+    "Ledger": "npt_viz.editing.ledger",
+    "updates_from_recipe": "npt_viz.editing.recipe",
+    "transplant": "npt_viz.editing.transplant",
     "AdapterSpec": "npt_viz.training.spec",
 }
 """Public name -> the module that has it."""
 
 __all__ = [
     "AdapterSpec",
+    "Ledger",
     "NptVizError",
+    "UpdateRule",
     "convert",
     "fetch_packaged",
     "inspect",
     "open_checkpoint",
     "open_model",
+    "preview_update",
     "save_checkpoint",
     "train",
+    "transplant",
+    "update_from",
+    "updates_from_recipe",
 ]
 
 

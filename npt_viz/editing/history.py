@@ -78,7 +78,9 @@ def _entries(text: str, where: str) -> Iterator[tuple[int, Mapping]]:
         raise NptVizError(f"{where}: is no JSON (line {error.lineno}: {error.msg}); save it again") from None
     by_layer = content.get("injected_facts") if isinstance(content, dict) else {"": content}
     if not isinstance(by_layer, dict) or not all(isinstance(entries, list) for entries in by_layer.values()):
-        raise NptVizError(f"{where}: is no injection history: it has neither a list nor injected_facts by layer")
+        raise NptVizError(
+            f"{where}: is no injection history: it has neither a list nor injected_facts by layer"
+        )
     for key, entries in by_layer.items():
         for entry in entries:
             if not isinstance(entry, dict):

@@ -35,6 +35,14 @@ def last_log_p(model: BaseModel, lanes: Sequence[Lane], ids: Sequence[int]) -> F
     return torch.cat(found)
 
 
+def kl_to_first(log_p: Float[Tensor, "lane vocab"]) -> Float[Tensor, "lane"]:
+    """KL(lane 0 ‖ lane) of every lane, nats, float64."""
+    log_p = log_p.double()
+    # 0 * -inf would be NaN; a token of probability 0 adds nothing. A true NaN stays.
+    p = log_p[0].exp()
+    return torch.where(p == 0, 0.0, p * (log_p[0] - log_p)).sum(-1).clamp_min(0)
+
+
 class TextDrift(NamedTuple):
     """What lanes make of some texts; every array is (lane,)."""
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from npt_viz.editing.cases import NEUTRAL_TEXTS, UNRELATED
 from npt_viz.editing.changes import edited_lane
-from npt_viz.editing.lanes import last_log_p, text_drift
+from npt_viz.editing.lanes import kl_to_first, last_log_p, text_drift
 from npt_viz.editing.ledger import Ledger
 from npt_viz.editing.preview import check_base
 from npt_viz.editing.readings import windows
@@ -15,7 +15,6 @@ from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import display_token, encode
 from npt_viz.results.editing import AlphaSweep
-from npt_viz.shapes import Float, Tensor
 
 
 def default_alphas(largest: float = 10.0, n: int = 41) -> np.ndarray:
@@ -60,7 +59,7 @@ def alpha_sweep(
     counted("the prompt", asked)
     kl = np.full((max(1, len(others)), len(lanes)), np.nan)
     for i, ids in enumerate(others):
-        kl[i] = _kl_to_first(last_log_p(model, lanes, ids))
+        kl[i] = kl_to_first(last_log_p(model, lanes, ids)).numpy()
         counted("unrelated prompts", ids)
     nll, n_neutral = np.zeros(len(lanes)), 0
     for ids in texts:
@@ -94,13 +93,6 @@ class _Counted:
         self._done += len(ids)
         if self._listener:
             self._listener(stage, self._done / self._total)
-
-
-def _kl_to_first(log_p: Float[Tensor, "lane vocab"]) -> np.ndarray:
-    """(lane,) KL(lane 0 ‖ lane), nats"""
-    log_p = log_p.double()
-    # 0 * -inf would be NaN; a token of probability 0 adds nothing.
-    return (log_p[0].exp() * (log_p[0] - log_p)).nan_to_num().sum(-1).clamp_min(0).numpy()
 
 
 def first_token(model: BaseModel, continuation: str) -> int:
