@@ -47,9 +47,18 @@ class Corpus:
 
 
 def corpus_of(
-    model: BaseModel, texts: Sequence[str], *, window: int = WINDOW, heldout: float = 0.12, seed: int = 0
+    model: BaseModel,
+    texts: Sequence[str],
+    *,
+    window: int = WINDOW,
+    heldout: float = 0.12,
+    seed: int = 0,
+    most: int | None = None,
 ) -> Corpus:
-    """Tokenise, cut into windows and split; the split depends on the seed alone."""
+    """Tokenise, cut into windows and split; the split depends on the seed alone.
+
+    most: about how many tokens to use; a random choice of sequences, by the same seed. All of them by default.
+    """
     window = min(window, model.context_length)
     if isinstance(texts, str):
         texts = [texts]
@@ -67,6 +76,9 @@ def corpus_of(
             f"hold some back for testing; give at least two texts, or one of more than {window} tokens"
         )
     order = torch.randperm(len(sequences), generator=torch.Generator().manual_seed(seed)).tolist()
-    n_heldout = max(1, round(heldout * len(sequences)))
     shuffled = [sequences[i] for i in order]
+    if most is not None:
+        used = sum(end <= most for end in accumulate(map(len, shuffled)))
+        shuffled = shuffled[: max(2, used)]
+    n_heldout = max(1, round(heldout * len(shuffled)))
     return Corpus(train=shuffled[n_heldout:], heldout=shuffled[:n_heldout])

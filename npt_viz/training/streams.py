@@ -1,6 +1,8 @@
 """What an NPT layer is trained on: the base's activations, or the stream that the NPT layers below it make."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -170,6 +172,34 @@ class PropagatedStream:
             if adapter.attention != "withheld":
                 stream = stream + attention
         return stream
+
+
+Stream = CapturedStream | PropagatedStream
+
+
+class Captures:
+    """The streams captured last, to be trained on again: another loss on the same text need not wait.
+
+    Shared by trainings of one base model; safe from several threads.
+    """
+
+    def __init__(self, keep: int = 2) -> None:
+        self._keep = keep
+        self._streams: OrderedDict[tuple, Stream] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def stream(self, key: tuple, make: Callable[[], Stream]) -> Stream:
+        """What was kept under this key, or what `make` makes."""
+        with self._lock:
+            if key in self._streams:
+                self._streams.move_to_end(key)
+                return self._streams[key]
+        made = make()
+        with self._lock:
+            self._streams[key] = made
+            while len(self._streams) > self._keep:
+                self._streams.popitem(last=False)
+        return made
 
 
 def _by_length(batch: Batch) -> tuple[Tensor, list[tuple[Tensor, int]]]:

@@ -24,7 +24,14 @@ from npt_viz.training.measures import evaluated, measured_targets
 from npt_viz.training.published import initialise_as_published
 from npt_viz.training.rehearsal import rehearse
 from npt_viz.training.spec import AdapterSpec, Recipe
-from npt_viz.training.streams import EVALUATION_CHUNK, Batch, CapturedStream, PropagatedStream
+from npt_viz.training.streams import (
+    EVALUATION_CHUNK,
+    Batch,
+    CapturedStream,
+    Captures,
+    PropagatedStream,
+    Stream,
+)
 from npt_viz.training.student import Student, student
 
 Losses = Objective | Mapping[str, float | int] | Sequence[str] | str
@@ -40,6 +47,7 @@ def train(
     seed: int = 0,
     progress: Progress = silent,
     budget: int | None = None,
+    captures: Captures | None = None,
     **recipe,
 ) -> "Training":
     """Train adapters on activations captured from the base model; iterate the result for its steps.
@@ -48,6 +56,7 @@ def train(
     losses: an Objective, term -> weight, names that all weigh 1, or text like `direct=1,guidance:as_written=2`.
     progress: told how far the capture is; may raise to stop it.
     budget: bytes of memory for captured activations, beyond which they go to a file; half of what is free by default.
+    captures: of earlier trainings on this base; the same text, layers and positions are not captured again.
     recipe: the other fields of Recipe.
 
     Raises NptVizError for unknown losses or settings, losses that the adapter cannot have, text too short to split,
@@ -61,6 +70,7 @@ def train(
         Recipe(steps=steps, seed=seed, **recipe),
         progress=progress,
         budget=budget,
+        captures=captures,
     )
 
 
@@ -80,6 +90,7 @@ class Training(Iterator[Step]):
         *,
         progress: Progress = silent,
         budget: int | None = None,
+        captures: Captures | None = None,
         resumed: Mapping | None = None,
     ) -> None:
         """resumed: `state` of an earlier training of the same start, text, losses and recipe; its `learners` with
@@ -108,6 +119,7 @@ class Training(Iterator[Step]):
             "progress": progress,
             "budget": budget,
         }
+        self._captures = captures or Captures(keep=0)
         if resumed is not None:
             self._go_on_from(resumed)
         self._begin_turn()
@@ -174,6 +186,18 @@ class Training(Iterator[Step]):
         clones = {layer: copy.deepcopy(a).requires_grad_(False) for layer, a in self.adapters.items()}
         return Checkpoint.from_adapters(clones, self.model, name)
 
+    def described(self) -> dict:
+        """How the adapters were trained, as plain JSON values: for a checkpoint's recipe."""
+        return {
+            **asdict(self.recipe),
+            **asdict(self.objective),
+            "as_written": sorted(self.objective.as_written),
+            "weights": dict(self.objective.active),
+            "steps_taken": self.done,
+            "train_tokens": self.corpus.n_train,
+            "heldout_tokens": self.corpus.n_heldout,
+        }
+
     @property
     def state(self) -> dict:
         """Where this training is, apart from adapters, text and settings: plain containers and tensors."""
@@ -203,14 +227,26 @@ class Training(Iterator[Step]):
             self._turn = self.layers[turn : turn + 1]
         else:
             self._turn = self.layers
-        if self.recipe.stream == "end_to_end":
-            self._stream = PropagatedStream(self.model, self.corpus, self._turn, **self._settings)
-        else:
-            below = {layer: a for layer, a in self.adapters.items() if layer < self._turn[0]}
-            self._stream = CapturedStream(self.model, self.corpus, self._turn, below=below, **self._settings)
+        self._stream = self._captured()
         for layer in self._turn:
             if layer not in self.learners:
                 self.learners[layer] = Learner(self._adapter(layer), self.recipe)
+
+    def _captured(self) -> Stream:
+        below = {layer: a for layer, a in self.adapters.items() if layer < self._turn[0]}
+        together = self.recipe.stream == "end_to_end"
+
+        def made() -> Stream:
+            if together:
+                return PropagatedStream(self.model, self.corpus, self._turn, **self._settings)
+            return CapturedStream(self.model, self.corpus, self._turn, below=below, **self._settings)
+
+        if below and not together:  # Of these very adapters: no other training sees this stream.
+            return made()
+        settings = (self.recipe.positions, self.objective.needs_logits)
+        return self._captures.stream(
+            (id(self.model), together, self._turn, self.corpus.digest(), *settings), made
+        )
 
     def _adapter(self, layer: int) -> LayerAdapter:
         """A clone of the checkpoint's adapter, or a fresh one of the spec's shape."""

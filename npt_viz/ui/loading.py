@@ -3,11 +3,14 @@
 import streamlit as st
 
 from npt_viz.ui.memory import size
-from npt_viz.ui.opened import Source, opened
+from npt_viz.ui.opened import Source, opened, opened_model
 
 
-def ready(source: Source) -> None:
-    """Return when model and checkpoint are open; stop the page with a button where the user has to decide."""
+def ready(source: Source, *, with_checkpoint: bool = True) -> None:
+    """Return when model and checkpoint are open; stop the page with a button where the user has to decide.
+
+    with_checkpoint: False where the base model alone is enough.
+    """
     if st.session_state.get("_released"):
         st.info("The model was released and takes no memory now.", icon=":material/eject:")
         st.button(
@@ -15,6 +18,10 @@ def ready(source: Source) -> None:
         )
         st.stop()
     _have(source.model)
+    if not with_checkpoint:
+        with st.spinner("Opening the model", show_time=True):
+            opened_model(*source.base)
+        return
     with st.spinner("Opening the model and the checkpoint", show_time=True):
         opened(source)
     st.session_state["_open"] = source

@@ -20,7 +20,7 @@ def uploaded_checkpoint() -> Path | None:
         return None
     # The name is the user's: only its harmless part becomes a path.
     name = re.sub(r"[^\w.-]+", "_", Path(file.name).name).lstrip(".") or "checkpoint"
-    path = _folder() / file.file_id[:12] / name
+    path = session_folder() / file.file_id[:12] / name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".unfinished")
@@ -37,7 +37,8 @@ class _Folder:
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
-def _folder() -> Path:
+def session_folder() -> Path:
+    """Files of this session, deleted with it."""
     if "_uploads" not in st.session_state:
         st.session_state["_uploads"] = _Folder()
     return st.session_state["_uploads"].path

@@ -1,0 +1,25 @@
+"""What does this loss do to this layer?"""
+
+import streamlit as st
+
+from npt_viz import ui
+from npt_viz.ui.jobs import training_slot
+from npt_viz.ui.loading import ready
+from npt_viz.ui.training_live import buttons, live
+from npt_viz.ui.training_result import result
+from npt_viz.ui.training_settings import settings
+
+ui.require_app()
+ui.page_title("Training", "What does this loss do to this layer?")
+
+source, slot = ui.source(), training_slot()
+ready(source, with_checkpoint=bool(source.checkpoint))
+
+controls = st.container()
+command = st.container()
+live(slot)
+result(slot)
+with controls:
+    plan = settings(source, slot)
+with command:
+    buttons(slot, plan)
