@@ -90,7 +90,9 @@ def smollm2() -> BaseModel:
         pytest.skip(str(reason))
 
 
-def specimen(model: BaseModel, variant: str, layer: int = 2, *, components: int = 3, rank: int = 7, seed: int = 0):
+def specimen(
+    model: BaseModel, variant: str, layer: int = 2, *, components: int = 3, rank: int = 7, seed: int = 0
+):
     """A random adapter of one variant, strong enough to matter."""
     described = VARIANTS[variant]
     adapter = random_adapter(
