@@ -18,4 +18,4 @@ if isinstance(found, Directions):
     direction_panels.components(view, found)
     direction_panels.units_and_vocabulary(view, found)
     ui.window_note(view)
-    ui.downloads(view, lambda: directions.frame(view, found), key="directions")
+    ui.downloads(view, lambda: directions.frame(view, found), key="directions", then=directions.python(view))

@@ -17,4 +17,9 @@ if isinstance(found, LayerOrthogonality):
     orthogonality.published(found)
     orthogonality.all_layers(view)
     ui.window_note(view)
-    ui.downloads(view, lambda: orthogonality.frame(view, found), key="orthogonality")
+    ui.downloads(
+        view,
+        lambda: orthogonality.frame(view, found),
+        key="orthogonality",
+        then=orthogonality.python(view),
+    )

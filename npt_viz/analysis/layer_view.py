@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from npt_viz.adapter import Additive, LayerAdapter, LowRankTanh, RankOneSum, mlp_trace
+from npt_viz.adapter import LayerAdapter, LowRankTanh, RankOneSum, mlp_trace
 from npt_viz.analysis.activations import LayerActivations, activations
 from npt_viz.capture.inspection import Mode
 from npt_viz.capture.running import Positions
@@ -66,7 +66,7 @@ class LayerView:
                 f"layer {self.layer} does not modulate {target!r}; it modulates {', '.join(targets)}: choose one"
             )
         modulation = self.adapter.modulations[target]
-        if isinstance(modulation, Additive):
+        if not isinstance(modulation, RankOneSum | LowRankTanh):
             raise NptVizError(
                 f"layer {self.layer} ({self.adapter.variant}) shifts the {target}'s output instead of changing its "
                 "weights, so it has no ΔW, v_a, v_b or scalar; Reconstruction shows what it does"
@@ -115,10 +115,11 @@ def views_of(
     with model.lock:
         found = activations(model, adapters, token_ids, positions=positions)
         of_mode = found.local if mode == "local" else found.propagated
-        return {layer: _view(model, adapters[layer], seen) for layer, seen in of_mode.items()}
+        return {layer: view_of(model, adapters[layer], seen) for layer, seen in of_mode.items()}
 
 
-def _view(model: BaseModel, adapter: LayerAdapter, seen: LayerActivations) -> LayerView:
+def view_of(model: BaseModel, adapter: LayerAdapter, seen: LayerActivations) -> LayerView:
+    """One layer from activations that are at hand; the caller holds the lock."""
     parts = model.parts(adapter.layer)
     norm = parts.mlp_norm.weight
     hidden, attention, mlp_input = (x.to(norm) for x in (seen.hidden, seen.attention, seen.mlp_input))

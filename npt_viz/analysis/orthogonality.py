@@ -200,7 +200,8 @@ def _projections(
     updates: Updates, basis: Float[Tensor, "axis inp"]
 ) -> tuple[Float[Tensor, "token axis"], Float[Tensor, "token"]]:
     """(Σ_j w_j (v_a,j · axis)², Σ_j w_j ‖v_a,j‖²) with w_j = ‖v_b,j‖²: only ΔW counts, not the gauge."""
-    squares, energies = 0.0, 0.0
+    squares = torch.zeros(len(updates.a), len(basis), dtype=torch.float64)
+    energies = squares.new_zeros(len(updates.a))
     for j in range(updates.n_components):
         weight = _weight(updates, j)
         squares = squares + weight[:, None] * _along(updates, j, basis).square()

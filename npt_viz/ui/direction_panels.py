@@ -51,6 +51,7 @@ def choices(view: View) -> tuple[str, int | None]:
         "the token. Only s·v_b does not depend on how size is divided between v_a and v_b.",
     )
     n_components = view.run.layers[view.layer].scalars[target_of(view, TARGET)].shape[1]
+    quantity = quantity or QUANTITIES[0]
     if n_components < 2:
         return quantity, None
     options = [*([ALL] if quantity == "s·v_b" else []), *range(n_components)]

@@ -70,7 +70,7 @@ def vocabulary_of(
 
 def target_of(view: View, key: str) -> str:
     """The chosen target of the layer, or its first one; before its widget is drawn, too."""
-    return valid(key, view.run.layers[view.layer].targets)
+    return str(valid(key, view.run.layers[view.layer].targets))
 
 
 def valid(key: str, options: Sequence) -> object:
@@ -134,3 +134,14 @@ def frame(view: View, result: Directions) -> pd.DataFrame:
     if not isinstance(result.alignment, Unavailable):
         columns["mean_alignment"] = result.alignment.cosines.mean(1)
     return pd.DataFrame({"layer": result.layer, "target": result.target, **columns})
+
+
+def python(view: View) -> list[str]:
+    """The last lines of the snippet."""
+    target = target_of(view, TARGET)
+    return [
+        "from npt_viz.analysis.directions import directions",
+        f"found = directions(model, checkpoint, run, {view.layer}, target={target!r}, keep_sinks={view.with_sinks})",
+        "print(*(verdict.sentence for verdict in found.verdicts), sep='\\n')",
+        "print(found.exact.cosines, found.alignment.cosines)",
+    ]

@@ -1,7 +1,7 @@
 """Take it away: the table behind a page, and the Python lines that make it again."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 import streamlit as st
@@ -9,9 +9,17 @@ import streamlit as st
 from npt_viz.ui.opened import Asked
 from npt_viz.ui.view import View
 
+WHOLE_RUN = ("print(run.to_frame())",)
+"""What the snippet ends with where a page shows the inspection itself."""
 
-def downloads(view: View, frame: Callable[[], pd.DataFrame], *, key: str) -> None:
-    """CSV, JSON and a snippet; the files are made when they are asked for."""
+
+def downloads(
+    view: View, frame: Callable[[], pd.DataFrame], *, key: str, then: Sequence[str] = WHOLE_RUN
+) -> None:
+    """CSV, JSON and a snippet; the files are made when they are asked for.
+
+    then: what the snippet does with `model`, `checkpoint` and `run`.
+    """
     csv, as_json, snippet = st.columns([1, 1, 6], vertical_alignment="top")
     csv.download_button(
         "CSV",
@@ -34,7 +42,7 @@ def downloads(view: View, frame: Callable[[], pd.DataFrame], *, key: str) -> Non
         width="stretch",
     )
     with snippet.expander("The same in Python"):
-        st.code(python(view.asked), language="python", wrap_lines=True)
+        st.code(python(view.asked, then), language="python", wrap_lines=True)
 
 
 def described(view: View, frame: pd.DataFrame) -> dict:
@@ -45,7 +53,7 @@ def described(view: View, frame: pd.DataFrame) -> dict:
     return about | {"rows": json.loads(frame.to_json(orient="records"))}
 
 
-def python(asked: Asked) -> str:
+def python(asked: Asked, then: Sequence[str] = WHOLE_RUN) -> str:
     """A script that gives the same numbers; every value is a literal, so text cannot become code."""
     source = asked.source
     arguments = [
@@ -67,6 +75,6 @@ def python(asked: Asked) -> str:
         f"    {asked.prompt!r},",
         *filter(None, arguments),
         ")",
-        "print(run.to_frame())",
+        *then,
     ]
     return "\n".join(lines)

@@ -89,3 +89,10 @@ def test_additive_and_collapsed_layers_say_so(tmp_path, variant, sentence):
     assert not page.exception and not page.error
     assert sentence in said(page)
     assert bool(drawn(page)) == (variant == "N1")
+
+
+def test_the_snippet_gives_the_pages_number(app):
+    page = app("directions", layer="1")
+    found = {}
+    exec(page.get("code")[0].value, found)
+    assert f"**{found['found'].exact.cosines.mean():.2f}**" in answer(page)

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 
 def answer(page) -> str:
     return next(each.value for each in page.markdown if each.value.startswith("Layer "))
@@ -72,3 +74,16 @@ def test_every_layer_can_be_drawn(app):
     page.toggle(key="orthogonality_all").set_value(True).run()
     assert not page.exception and not page.error
     assert drawn(page)["map"]["layout"]["yaxis"]["ticktext"] == ["layer 1", "layer 3"]
+
+
+@pytest.mark.parametrize("source", ["this prompt", "my text"])
+def test_the_snippet_gives_the_pages_number(app, source):
+    page = app("orthogonality")
+    page.segmented_control(key="orthogonality_from").set_value(source).run()
+    if source == "my text":
+        page.text_area(key="orthogonality_text").set_value("Monday, 'Tuesday'. " * 5).run()
+    found = {}
+    # What the page prints last: the mean share, as in its answer.
+    code = page.get("code")[0].value.replace("print(found.layers", "shown = (found.layers")
+    exec(code, found)
+    assert f"**{found['shown'][0]:.1%}**" in answer(page)
