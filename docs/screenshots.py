@@ -22,7 +22,7 @@ PATIENCE_MS = 300_000
 
 SHOTS = {
     "home": ("", {}),
-    "tokens": ("tokens", {"metric": "recovered"}),
+    "tokens": ("tokens", {"example": "code"}),
 }
 """File name -> (page, what its address says); the demo model and checkpoint are the app's defaults."""
 
@@ -74,9 +74,7 @@ def screenshots(folder: Path, width: int = 1440) -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         for name, (page, said) in SHOTS.items():
             for scheme in ("light", "dark"):
-                tab = browser.new_page(
-                    viewport={"width": width, "height": 1000}, color_scheme=scheme, device_scale_factor=1.5
-                )
+                tab = browser.new_page(viewport={"width": width, "height": 1000}, color_scheme=scheme)
                 tab.set_default_timeout(PATIENCE_MS)
                 tab.goto(f"{address}/{page}?{urlencode(said)}")
                 settled(tab)

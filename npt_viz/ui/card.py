@@ -89,7 +89,7 @@ def _components(found: LayerInspection, token: int) -> None:
     st.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
-        height=min(38 + 35 * len(rows), 250),
+        height="content" if len(rows) <= 6 else 250,
         column_config={
             name: st.column_config.NumberColumn(format="%.3g")
             for name in ("scalar", "‖v_a‖‖v_b‖", "‖ΔW‖_F", "change")
