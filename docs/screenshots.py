@@ -23,6 +23,9 @@ PATIENCE_MS = 300_000
 SHOTS = {
     "home": ("", {}),
     "tokens": ("tokens", {"example": "code"}),
+} | {
+    page: (page, {"checkpoint": "checkpoints/smollm2-135m-gate-15"})
+    for page in ("reconstruction", "directions", "orthogonality", "attribution")
 }
 """File name -> (page, what its address says); the demo model and checkpoint are the app's defaults."""
 
