@@ -25,17 +25,20 @@ def whitened_key(
     """C⁻¹x / (xᵀC⁻¹x): of all v_a with v_a x = 1 the one with the least mean (v_a x')² over the reference inputs.
 
     C is the second moment of the reference plus `ridge` times its mean eigenvalue on the diagonal: a text has
-    fewer tokens than the input has dimensions, and outside their span C alone would punish nothing. The inverse
-    is Woodbury's, so the (inp, inp) matrix is never formed.
+    fewer tokens than the input has dimensions, and outside their span C alone would punish nothing.
     """
     n, width = reference.shape
     home = x
     # On the CPU: not every accelerator has float64, which the small ridge needs.
     reference, x = reference.cpu().double(), x.cpu().double()
     shift = ridge * reference.square().sum() / (n * width)
-    gram = reference @ reference.T + n * shift * torch.eye(n, dtype=x.dtype)
-    solved = torch.linalg.solve(gram, reference @ x.T)
-    key = (x - solved.T @ reference) / shift
+    if n < width:
+        # Woodbury's identity: the (inp, inp) matrix is never formed.
+        gram = reference @ reference.T + n * shift * torch.eye(n, dtype=x.dtype)
+        key = (x - torch.linalg.solve(gram, reference @ x.T).T @ reference) / shift
+    else:
+        moment = reference.T @ reference / n + shift * torch.eye(width, dtype=x.dtype)
+        key = torch.linalg.solve(moment, x.T).T
     return (key / (key * x).sum(-1, keepdim=True)).to(home)
 
 

@@ -11,6 +11,7 @@ from npt_viz.adapter import VARIANTS
 from npt_viz.capture.running import changed
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.editing.changes import edited_lane
+from npt_viz.editing.keys import whitened_key
 from npt_viz.editing.making import checkpoint_fingerprint, update_from
 from npt_viz.editing.readings import layer_readings, projection_inputs, reference_inputs
 from npt_viz.editing.rules import UpdateRule
@@ -181,6 +182,16 @@ def test_the_whitened_key_leaks_least_into_its_reference(tiny_llama):
     key = torch.linalg.solve(moment, source)
     found = torch.from_numpy(update.factors[place].v_a[0])
     assert close(found, key / (key @ source), 1e-3)
+
+
+@pytest.mark.parametrize("n", [5, 13, 40])
+def test_the_whitened_key_is_the_normal_equations_solution_with_few_and_many_tokens(n):
+    reference, x = torch.randn(n, 13), torch.randn(2, 13)
+    moment = (reference.T @ reference / n).double()
+    moment += 0.03 * moment.diagonal().mean() * torch.eye(13)
+    for source, key in zip(x.double(), whitened_key(x, reference, 0.03), strict=True):
+        expected = torch.linalg.inv(moment) @ source
+        assert close(key, expected / (expected @ source))
 
 
 @pytest.mark.parametrize("variant", ["N1", "N5", "T1"])
