@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from npt_viz.errors import NptVizError
+from npt_viz.model.fair_lock import FairLock
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,7 +48,7 @@ class BaseModel:
     source: str
     """Where the weights came from, in words: 'hub cache', 'packaged GGUF', a folder."""
 
-    lock: threading.RLock = field(default_factory=threading.RLock)
+    lock: FairLock = field(default_factory=FairLock)
 
     closed: bool = False
 
