@@ -19,6 +19,7 @@ Theme = Literal["light", "dark"]
 ROLES = {
     "base": "#3b86c6",
     "npt": "#e0702c",
+    "edited": "#c2416b",
     "no modulation": "#8b9099",
     "exact": "#1f9e78",
     "rank floor": "#b8961e",
