@@ -3,7 +3,6 @@
 import numpy as np
 
 from npt_viz.figures.theme import number
-from npt_viz.results.inspection import Inspection
 from npt_viz.ui.text import code
 from npt_viz.ui.view import View
 
