@@ -66,7 +66,7 @@ def class_floor(
 def cost(model: BaseModel, layer: int, n_tokens: int, *, steps: int = STEPS) -> float:
     """Tokens that the base model could read in the time: capture, then steps of 256 tokens through one MLP, back too."""
     one_mlp = 3 * model.d_model * model.d_ffn / sum(p.numel() for p in model.hf.parameters())
-    return n_tokens * (layer + 1) / model.n_layers * 3 + steps * 256 * 6 * one_mlp
+    return 1.5 * n_tokens * (layer + 1) / model.n_layers + steps * 256 * 6 * one_mlp
 
 
 def spec_of(adapter: LayerAdapter, targets: Sequence[str] | None = None) -> AdapterSpec:

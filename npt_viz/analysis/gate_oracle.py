@@ -11,7 +11,7 @@ accelerated projected gradient. λ descends with each solution as the next start
 target, the path ends at one close to where the gate was.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -83,7 +83,6 @@ def gate_oracle(
         done += steps
         if progress:
             progress(done, sum(schedule))
-    n_tokens = len(seen.target)
     return GateOracle(
         layer=adapter.layer,
         tokens=chosen.cpu().numpy(),
@@ -94,11 +93,7 @@ def gate_oracle(
         adapter_movement=_relative(trace.gate.to(few.target) - gate, gate),
         unmodulated_error=_relative(few.unmodulated - few.target, few.target),
         iterations=sum(schedule),
-        notes=(
-            (f"{len(chosen)} of {n_tokens} tokens, evenly spaced, attention sinks left out",)
-            if len(chosen) < n_tokens
-            else ()
-        ),
+        notes=tuple(_notes(len(chosen), len(seen.target), counted)),
     )
 
 
@@ -192,6 +187,14 @@ def _bisected(sigma: Tensor, low: Tensor, high: Tensor, direction: int, halvings
         further = direction * (F.silu(middle) - sigma) < 0
         low, high = middle.where(further, low), high.where(further, middle)
     return (low + high) / 2
+
+
+def _notes(n_chosen: int, n_tokens: int, counted: Tensor | None) -> Iterator[str]:
+    n_counted = n_tokens if counted is None else int(counted.sum())
+    if n_chosen < n_counted:
+        yield f"{n_chosen} of {n_counted} tokens, evenly spaced"
+    if n_counted < n_tokens:
+        yield f"attention sinks left out: {n_tokens - n_counted}"
 
 
 def _squares(x: Tensor) -> Tensor:

@@ -19,6 +19,9 @@ from npt_viz.results.reconstruction import (
 WORST_SHOWN = -0.5
 """Shares below this end at the edge of the figure; the tooltip has the number."""
 
+LEAST_KL = 1e-5
+"""The left end of a logarithmic axis: below, two predictions are the same."""
+
 
 def shares_by_layer(
     result: Reconstruction,
@@ -224,12 +227,15 @@ def gate_trade_off(result: GateOracle, theme: Theme = "light") -> go.Figure:
 
 
 def ablations(result: AblationTable, theme: Theme = "light") -> go.Figure:
-    """One row an ablation: the share that is left, and KL where the layer was run for real; lines: the layer as it is."""
+    """One row an ablation: the share that is left, and KL where the layer was run for real.
+
+    Lines: the layer as it is, dotted, and no modulation.
+    """
     rows = list(range(len(result.rows)))[::-1]
     with_kl = result.rows[0].kl is not None
     figure = make_subplots(1, 2 if with_kl else 1, shared_yaxes=True, horizontal_spacing=0.04)
     panels = [("recovered", "share recovered, local", WORST_SHOWN)]
-    panels += [("kl", "KL(base ‖ this layer alone), nats", 0.0)] if with_kl else []
+    panels += [("kl", "KL(base ‖ this layer alone), nats", LEAST_KL)] if with_kl else []
     for column, (metric, title, lowest) in enumerate(panels, start=1):
         medians = np.array([result.median(metric, row) for row in result.rows])
         figure.add_scatter(
@@ -251,9 +257,14 @@ def ablations(result: AblationTable, theme: Theme = "light") -> go.Figure:
             row=1,
             col=column,
         )
-        figure.add_vline(medians[0], line=dict(color=ROLES["npt"], width=1, dash="dot"), row=1, col=column)
+        for name, role, dash in (("as it is", "npt", "dot"), ("×0", "no modulation", "solid")):
+            at = [median for row, median in zip(result.rows, medians, strict=True) if row.name == name]
+            if at and np.isfinite(at[0]):
+                line = dict(color=ROLES[role], width=1.5, dash=dash)
+                figure.add_vline(max(at[0], lowest), line=line, row=1, col=column)
         figure.update_xaxes(title=dict(text=title, font_size=11), row=1, col=column)
-    figure.add_vline(0, line=dict(color=ROLES["no modulation"], width=1.5), row=1, col=1)
+    if with_kl:
+        figure.update_xaxes(type="log", dtick=1, row=1, col=2)
     styled(figure, height=26 * len(rows) + 96, theme=theme)
     figure.update_xaxes(tickformat=".0%", row=1, col=1)
     figure.update_yaxes(

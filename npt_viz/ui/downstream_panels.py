@@ -4,7 +4,9 @@ import pandas as pd
 import streamlit as st
 
 from npt_viz.figures import downstream as figures
+from npt_viz.figures.theme import number
 from npt_viz.results.downstream import Downstream
+from npt_viz.results.reconstruction import percent
 from npt_viz.ui import reconstruction as page
 from npt_viz.ui import state
 from npt_viz.ui.charts import chart, shown
@@ -58,11 +60,7 @@ def positions(view: View, text: str) -> None:
     )
     both = {p: page.downstream_of(view, text, p) for p in ("deployed", "trained")}
     rows = [row for p, found in both.items() if found for row in _rows(p, found)]
-    st.dataframe(
-        pd.DataFrame(rows).style.format(precision=3, na_rep="–"),
-        key="reconstruction_positions",
-        hide_index=True,
-    )
+    st.dataframe(pd.DataFrame(rows), key="reconstruction_positions", hide_index=True)
     st.markdown(plain(page.positions_compared(view).sentence(view.layer)))
 
 
@@ -81,21 +79,20 @@ def continuations(view: View) -> None:
 
 def _rows(positions: str, found: Downstream) -> list[dict]:
     whole = found.whole
+    base = {"positions": positions, "model": "base", "perplexity": number(found.perplexity_base)}
+    runs = (("modulation off", whole.off, ""), ("NPT", whole.npt, percent(whole.share_recovered)))
     return [
-        {"positions": positions, "model": "base", "perplexity": found.perplexity_base},
+        base | dict.fromkeys(("median KL", "mean KL", "same top token", "KL recovered"), ""),
         *(
             {
                 "positions": positions,
                 "model": name,
-                "perplexity": run.perplexity,
-                "median KL": run.median_kl,
-                "mean KL": run.mean_kl,
-                "same top token": run.agreement,
+                "perplexity": number(run.perplexity),
+                "median KL": number(run.median_kl),
+                "mean KL": number(run.mean_kl),
+                "same top token": percent(run.agreement),
                 "KL recovered": share,
             }
-            for name, run, share in (
-                ("modulation off", whole.off, None),
-                ("NPT", whole.npt, whole.share_recovered),
-            )
+            for name, run, share in runs
         ),
     ]

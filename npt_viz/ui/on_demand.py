@@ -68,17 +68,20 @@ def duration(seconds: float) -> str:
     return f"{max(seconds, 1):.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
-@st.cache_data(max_entries=8, show_spinner=False)
+@st.cache_data(max_entries=8, show_spinner="Timing the base model")
 def seconds_per_token(source: Source) -> float:
-    """Of one forward pass of the base model, measured once on this machine."""
+    """Of one forward pass of the base model on this machine: the best of three, the first of which warms up."""
     import torch
 
     model = opened.opened_model(*source.base)
-    ids = torch.arange(3, 67)[None].to(model.device)
-    with model.lock, torch.no_grad():
-        started = time.monotonic()
-        model.hf(input_ids=ids, use_cache=False).logits[0, -1, 0].item()
-    return (time.monotonic() - started) / ids.shape[1]
+    ids = torch.arange(2, 2 + min(128, model.context_length))[None].to(model.device)
+    times = []
+    for _ in range(3):
+        with model.lock, torch.no_grad():
+            started = time.monotonic()
+            model.hf(input_ids=ids, use_cache=False).logits[0, -1, 0].item()
+            times.append(time.monotonic() - started)
+    return min(times) / ids.shape[1]
 
 
 @st.cache_resource(show_spinner=False)

@@ -138,7 +138,12 @@ def test_many_tokens_are_sampled_evenly_and_said():
     found = gate_oracle(model, adapter, both.local[2], max_tokens=7, penalties=(1.0,), last_iterations=5)
     assert len(found.tokens) == 7 and found.tokens[0] == 0 and found.tokens[-1] == 76
     assert set(np.diff(found.tokens)) <= {12, 13}
-    assert found.notes == ("7 of 77 tokens, evenly spaced, attention sinks left out",)
+    assert found.notes == ("7 of 77 tokens, evenly spaced",)
+    counted = torch.arange(77) > 1
+    found = gate_oracle(
+        model, adapter, both.local[2], counted=counted, max_tokens=80, penalties=(1.0,), last_iterations=5
+    )
+    assert found.tokens.tolist() == list(range(2, 77)) and found.notes == ("attention sinks left out: 2",)
 
 
 def test_no_token_to_solve_for_is_a_sentence():

@@ -114,16 +114,23 @@ def test_ablations_are_medians_in_the_rows_of_their_names(with_kl):
 
     table = AblationTable(
         layer=3,
-        rows=(row("as it is", 0.4, 0.05), row("mean scalar", 0.3, 0.06), row("×5", -7.0, 2.0)),
+        rows=(
+            row("as it is", 0.4, 0.05),
+            row("mean scalar", 0.3, 0.06),
+            row("×0", 0.0, 0.0),
+            row("×5", -7.0, 2.0),
+        ),
         is_sink=np.array([True, False, False]),
     )
     figure = ablations(table)
-    assert list(figure.data[0].x) == [0.4, 0.3, -0.5] and list(figure.data[0].y) == [2, 1, 0]
-    assert figure.data[0].marker.symbol == ("circle", "circle", "triangle-left")
-    assert figure.layout.yaxis.ticktext == ("as it is", "mean scalar", "×5")
+    assert list(figure.data[0].x) == [0.4, 0.3, 0.0, -0.5] and list(figure.data[0].y) == [3, 2, 1, 0]
+    assert figure.data[0].marker.symbol == ("circle", "circle", "circle", "triangle-left")
+    assert figure.layout.yaxis.ticktext == ("as it is", "mean scalar", "×0", "×5")
+    assert [line.x0 for line in figure.layout.shapes][:2] == [0.4, 0.0]
     assert len(figure.data) == 1 + with_kl
     if with_kl:
-        assert list(figure.data[1].x) == [0.05, 0.06, 2.0]
+        assert list(figure.data[1].x) == [0.05, 0.06, 1e-5, 2.0]
+        assert figure.layout.xaxis2.type == "log"
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, np.nan])
