@@ -57,11 +57,11 @@ def downstream(
 
     Raises NptVizError for no text, an empty one, or a layer the checkpoint does not have.
     """
-    texts = [texts] if isinstance(texts, str) else list(texts)
-    if not texts:
+    sequences: list = [texts] if isinstance(texts, str) else list(texts)
+    if not sequences:
         raise NptVizError("the reference text is empty; give at least one sequence")
     adapters = {layer: checkpoint.adapter(layer) for layer in layers_of(checkpoint, layers)}
-    encoded = [encode(model, text, chat=chat, bos=bos) for text in texts[:max_sequences]]
+    encoded = [encode(model, text, chat=chat, bos=bos) for text in sequences[:max_sequences]]
     kept = [each.ids[:window] for each in encoded]
     versions = versions_of(tuple(adapters), each_layer)
     found = []
@@ -87,7 +87,7 @@ def downstream(
         ),
         positions=positions,
         attention={layer: adapter.attention for layer, adapter in adapters.items()},
-        notes=tuple(_notes([len(each.ids) for each in encoded], len(texts), window)),
+        notes=tuple(_notes([len(each.ids) for each in encoded], len(sequences), window)),
     )
 
 
@@ -132,6 +132,7 @@ def _sequence(
     """(NLL of the base, what each version predicts)."""
     tokens = torch.tensor([ids])
     found: dict[Version, _Columns] = {}
+    nll_base = np.empty(0)
     for group in _groups(model, versions, len(ids)):
         lanes = [{}, *(_lane(adapters, version) for version in group)]
         with recorded_drift(model, len(lanes)) as drift:
