@@ -65,6 +65,14 @@ class Ledger:
     def updates(self) -> tuple[Update, ...]:
         return tuple(entry.update for entry in self._entries)
 
+    def moved_to(self, model: BaseModel) -> "Ledger":
+        """The same entries on the same base opened anew; refused for another base."""
+        for update in self.updates:
+            check_base(model, update)
+        moved = Ledger(model)
+        moved._entries, moved._numbers = self._entries, self._numbers
+        return moved
+
     def apply(self, update: Update) -> Entry:
         """Add an update. Refused, with the ledger as it was, for another base or a weight that is not finite."""
         check_base(self.model, update)

@@ -5,6 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from npt_viz.ui import state
+from npt_viz.ui.edits import ledger_in_sidebar
 from npt_viz.ui.guarded import guarded
 from npt_viz.ui.loading import is_open
 from npt_viz.ui.memory import memory, memory_bar, release_button
@@ -23,6 +24,7 @@ def run_app() -> None:
     with guarded():
         sidebar()
         share()
+        ledger_in_sidebar(source())
     footer = st.sidebar.container(key="sidebar_memory")
     with guarded(), framed():
         page.run()

@@ -1,0 +1,13 @@
+"""What would writing this into the weights do?"""
+
+from npt_viz import ui
+from npt_viz.ui import edit_ledger, edit_panels, permanent_update
+
+ui.require_app()
+
+view = ui.inspect_page(
+    "Permanent update", "What would writing this into the weights do?", permanent_update.answer
+)
+permanent_update.controls(view)
+edit_panels.judge(view)
+edit_ledger.ledger(view)
