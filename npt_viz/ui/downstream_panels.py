@@ -41,14 +41,20 @@ def downstream(view: View) -> None:
         st.markdown("**The cascade**", help="NPT layers switched on one after the other, from below.")
         chart(figures.cascade(found, view.theme), key="reconstruction_cascade")
     if text == "this prompt":
-        st.markdown("**KL after each token, whole NPT model**", help="Dashes: with the modulation off.")
-        figure = figures.kl_by_token(
-            found, arm=found.whole, shown=shown(view), pin=view.token, theme=view.theme
-        )
-        chart(figure, key="reconstruction_kl", on_click=lambda bar: state.pin(int(bar[0])))
+        _by_token(view, found)
     for note in found.notes:
         st.caption(plain(note))
     positions(view, text)
+
+
+def _by_token(view: View, found: Downstream) -> None:
+    st.markdown("**KL after each token, whole NPT model**", help="Dashes: with the modulation off.")
+    drawn = shown(view)
+    if drawn.start >= len(found.tokens):
+        st.info(f"Only the first {len(found.tokens):,} tokens were run, and the pinned one lies behind them.")
+        return
+    figure = figures.kl_by_token(found, arm=found.whole, shown=drawn, pin=view.token, theme=view.theme)
+    chart(figure, key="reconstruction_kl", on_click=lambda bar: state.pin(int(bar[0])))
 
 
 def positions(view: View, text: str) -> None:

@@ -29,9 +29,8 @@ def on_demand(
     compute: gets a function to report progress to; any click on the page stops it there.
     """
     kept = _kept()
-    if asked in kept:
-        kept.move_to_end(asked)
-        return kept[asked]
+    if (found := kept.get(asked)) is not None:
+        return found
     place = st.empty()
     if seconds > AT_ONCE and not st.session_state.pop(f"_{key}_wanted", False):
         with place.container(horizontal=True, vertical_alignment="center"):

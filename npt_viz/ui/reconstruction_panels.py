@@ -1,5 +1,6 @@
 """The Reconstruction page in pictures: fit, limits, ablations."""
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -23,7 +24,7 @@ def shares(view: View) -> None:
         theme=view.theme,
     )
     chart(figure, key="reconstruction_shares", on_click=lambda point: state.pin(view.token, int(point[0])))
-    exact = max(fit.exact_error.max() for fit in result.local.values())
+    exact = np.nanmax([0.0, *(fit.exact_error.max() for fit in result.local.values())])
     st.caption(
         f"Median over {result.n_counted} tokens; the exact patch (closed form on gate, up and down) leaves a relative "
         f"error of {exact:.0e}, which is rounding. Floors are estimated under Limits."

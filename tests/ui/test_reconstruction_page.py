@@ -3,7 +3,11 @@
 import json
 
 import pytest
+from conftest import specimen
+from onpage import opener, written
 
+from npt_viz.checkpoint import save_checkpoint
+from npt_viz.model.opening import open_model
 from npt_viz.ui import on_demand
 
 SECTIONS = ("Tokens", "Limits", "Ablations", "Downstream", "Continuations")
@@ -129,3 +133,41 @@ def test_a_prompt_of_html_stays_text(app):
     assert not page.exception and not page.error
     assert "the base's words for" in said(page)
     assert all("<b>is" not in each.value for each in page.get("html"))
+
+
+def test_a_long_prompt_is_cut_and_sampled_with_a_note(tmp_path):
+    opened = opener(written(tmp_path, context=700))
+    page = opened("reconstruction", prompt="abc " * 150, tok="590")
+    assert not page.exception and not page.error
+    assert "median of 600 tokens" in answer(page).replace("\\", "")
+    notes = {
+        "Limits": "256 of 600 tokens, evenly spaced",
+        "Ablations": "the first 512 of 600 tokens",
+        "Downstream": "the first 512 of 600 tokens; what follows cannot change them",
+    }
+    for name, note in notes.items():
+        page = section(page, name)
+        if name != "Ablations":
+            for button in [
+                b for b in page.button if b.key.endswith(("oracle_run", "deployed_run", "trained_run"))
+            ]:
+                page = button.click().run()
+        assert not page.exception and not page.error
+        assert note in said(page).replace("\\", ""), name
+    assert "the pinned one lies behind them" in said(page)
+
+
+def test_a_layer_that_keeps_attention_has_sentences_in_place_of_figures(tmp_path):
+    on_disk = written(tmp_path)
+    model = open_model(on_disk.model)
+    folder = tmp_path / "npt-standard"
+    save_checkpoint(
+        folder, {2: specimen(model, "S0")}, model, recipe={"steps": 0}, figures={}, licence="Apache-2.0"
+    )
+    page = opener(on_disk._replace(checkpoint=str(folder)))("reconstruction")
+    assert "nothing to recover" in answer(page)
+    for name, sentence in {"Limits": "nothing to recover", "Downstream": "already predicts"}.items():
+        page = section(page, name)
+        assert not page.exception and not page.error
+        assert sentence in said(page), name
+    assert not section(page, "Ablations").exception
