@@ -88,6 +88,7 @@ PANELS: dict[str, Panel] = {
         log=True,
     ),
     "total": Panel(
+        log=True,
         title="Total and gradient",
         what="What is minimised, and its gradient before clipping.",
         columns="total",
@@ -107,8 +108,7 @@ def panel(
     lowest = np.inf
     for label, column, style in _lines(wanted.columns, curves):
         steps, values = curves.measured(column)
-        if len(values):
-            lowest = min(lowest, values.min())
+        lowest = min(lowest, values.min(initial=np.inf))
         figure.add_scatter(
             x=steps,
             y=values,
@@ -122,7 +122,14 @@ def panel(
     for label, value in (wanted.references or {}).items():
         figure.add_hline(value, line=dict(color=REFERENCE, width=1, dash="dot"))
         figure.add_annotation(
-            x=1, xref="paper", y=value, text=label, showarrow=False, xanchor="left", font_size=10
+            x=1,
+            xref="paper",
+            y=value,
+            text=label,
+            showarrow=False,
+            xanchor="right",
+            yanchor="bottom",
+            font_size=10,
         )
     for step, label in marks:
         figure.add_vline(step, line=dict(color=REFERENCE, width=1, dash="dash"))
@@ -136,8 +143,8 @@ def panel(
             yanchor="top",
             font_size=10,
         )
-    # A term that may be negative has no logarithm.
-    if wanted.log and lowest > 0 and np.isfinite(lowest):
+    # A term that may be negative has no logarithm; a zero is left out of the line.
+    if wanted.log and 0 <= lowest < np.inf:
         figure.update_yaxes(type="log", exponentformat="power", nticks=6)
     figure.update_xaxes(title=dict(text="step", font_size=11), rangemode="tozero")
     figure.update_layout(hovermode="x unified", showlegend=len(figure.data) > 1, legend=dict(font_size=10))
@@ -150,7 +157,7 @@ def _lines(columns: str, curves: Curves):
         prefix = columns.removesuffix("/*")
         for i, part in enumerate(curves.parts(prefix)):
             colour = TERM_COLOURS.get(part.split("|")[0], _OTHER[i % len(_OTHER)])
-            pair = part.replace("|", " · ")
+            pair = part.replace("|", " · ").replace("_", " ")
             # Pairs that begin with the same loss share its colour.
             yield (
                 pair,

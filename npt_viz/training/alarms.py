@@ -181,7 +181,8 @@ def _total(watch: LayerWatch, number: int) -> Iterator[_Found]:
             "explosion",
             "",
             "error",
-            f"the loss rose to {total:.3g}, from {watch.best_total:.3g} at its best: lower the learning rate",
+            f"the loss rose to {total:.3g}, from {watch.best_total:.3g} at its best: lower the learning rate, "
+            "or use direct_robust where a few tokens drown the others",
         )
     if watch.best_total - total > 1e-3 * size or not np.isfinite(size):
         watch.best_total, watch.best_step = total, number

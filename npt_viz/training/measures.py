@@ -36,7 +36,7 @@ def _measured(seen: Student, target: str) -> TargetStep:
     v_a, v_b = vectors_of(modulation, seen.attention)
     scalar = v_a.dot(seen.input_of(target))
     # With one component the product of the norms is exact and cheap.
-    norm_a, norm_b = v_a.norm(), v_b.norm()
+    norm_a, norm_b = (v.squared_norm().clamp_min(0).sqrt() for v in (v_a, v_b))
     alone = modulation.components == 1
     update = (
         (norm_a * norm_b)[:, 0]

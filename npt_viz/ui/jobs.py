@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import streamlit as st
 
 from npt_viz.errors import NptVizError
+from npt_viz.model.fair_lock import FairLock
 from npt_viz.model.progress import Progress
 from npt_viz.results.training import History
 
@@ -62,7 +63,8 @@ class Job:
         self._stopping, self._paused, self._single = False, paused, 0
         self._state: State = "preparing"
         self._stage, self._fraction, self._error = "getting ready", 0.0, None
-        self._stepping = threading.Lock()
+        # Fair: whoever asks for a checkpoint gets it between two steps.
+        self._stepping = FairLock()
         self._thread = threading.Thread(target=self._run, name="npt_viz training", daemon=True)
 
     def start(self) -> "Job":
@@ -182,6 +184,10 @@ class Slot:
         """End the job that is there, and start another."""
         self.end()
         self.job = Job(begin, paused=paused).start()
+
+    @property
+    def is_active(self) -> bool:
+        return self.job is not None and self.job.snapshot().is_active
 
     def end(self) -> None:
         if self.job is not None:

@@ -1,5 +1,6 @@
 """A training while it runs: its buttons, its curves, its alarms. Draws snapshots; the job never waits for it."""
 
+import math
 import time
 
 import streamlit as st
@@ -85,7 +86,7 @@ def live(slot: Slot) -> None:
             icon=":material/info:",
         )
         return
-    active = slot.job.snapshot().is_active
+    active = slot.is_active
     st.fragment(_live, run_every=REFRESH if active else None)(slot, active)
 
 
@@ -97,12 +98,20 @@ def answer(history: History) -> str:
     evaluated = {
         row["layer"]: row["heldout/recovered"] for row in list(history.rows) if "heldout/recovered" in row
     }
-    parts = [f"layer {layer} recovers **{recovered:.0%}**" for layer, recovered in evaluated.items()]
+    parts = [_recovered(layer, share) for layer, share in evaluated.items()]
     first = next(iter(history.rows))
     fell = f"the loss went from {first['total']:.3g} to {last.total:.3g}"
     if not parts:
         return f"After {last.number:,} steps {fell}; held-out text has not been looked at yet."
-    return f"After {last.number:,} steps {', '.join(parts)} of what attention does on held-out text; {fell}."
+    return f"After {last.number:,} steps {', '.join(parts)} on held-out text; {fell}."
+
+
+def _recovered(layer: int, share: float) -> str:
+    if math.isnan(share):
+        return f"layer {layer} has nothing to recover, because its attention path is the base model's,"
+    if share < -0.005:
+        return f"layer {layer} is **worse than no modulation** (squared error {1 - share:.1f} times as large)"
+    return f"layer {layer} recovers **{max(share, 0):.0%}** of what attention does"
 
 
 def _live(slot: Slot, was_active: bool) -> None:
@@ -167,7 +176,7 @@ def _pause_or_go_on(slot: Slot, waiting: bool) -> None:
 
 
 def _one_step(slot: Slot, plan: Plan | None) -> None:
-    if plan is not None and (slot.job is None or not slot.job.snapshot().is_active):
+    if plan is not None and not slot.is_active:
         _start(slot, plan, paused=True)
     if slot.job is not None:
         slot.job.one_step()

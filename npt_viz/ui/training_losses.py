@@ -39,7 +39,7 @@ def loss_controls() -> None:
     from npt_viz.training.losses.presets import PRESETS
 
     if "training_on_direct" not in st.session_state:
-        use(PRESETS["direct alone"])
+        use(PRESETS["direct, robust to sinks"])
     st.selectbox(
         "Start from a preset",
         list(PRESETS),

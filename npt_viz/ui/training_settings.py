@@ -69,7 +69,10 @@ class Plan:
 
 
 def settings(source: Source, slot: Slot) -> Plan | None:
-    """Draw the controls; the plan that they make, or a sentence why there is none."""
+    """Draw the controls; the plan that they make, or a sentence why there is none.
+
+    None too while a training is active: nothing else can start, and a check of the plan would run the model.
+    """
     for key, value in DEFAULTS.items():
         st.session_state.setdefault(key, value)
     st.session_state.setdefault("training_rank", min(64, opened.opened_model(*source.base).d_model))
@@ -82,6 +85,8 @@ def settings(source: Source, slot: Slot) -> Plan | None:
         loss_controls()
     with schedule:
         _schedule_controls()
+    if slot.is_active:
+        return None
     try:
         return _plan(source, slot)
     except NptVizError as error:
@@ -103,7 +108,7 @@ def _adapter_controls(source: Source, slot: Slot) -> None:
     n_layers = opened.opened_model(*source.base).n_layers
     layers = trained if here["training_from"] == OPEN else list(range(n_layers))
     kept = [layer for layer in here["training_layers"] if layer in layers]
-    here["training_layers"] = kept or [trained[-1] if trained else n_layers // 2]
+    here["training_layers"] = kept or [trained[-1] if here["training_from"] == OPEN else n_layers // 2]
     st.multiselect("Layers", layers, key="training_layers", persist_state="session")
     if here["training_from"] == OPEN:
         st.caption("Clones of the checkpoint's adapters are trained; the checkpoint stays as it is.")

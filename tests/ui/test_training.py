@@ -54,7 +54,7 @@ def test_the_page_says_what_it_would_train_on_what(page):
     found = page()
     assert not found.exception and not found.error
     said = " ".join(each.value for each in found.caption)
-    assert "Layer 3 · direct · " in said and "held out" in said
+    assert "Layer 2 · direct robust · " in said and "held out" in said
     assert not found.button(key="training_start").disabled and found.button(key="training_stop").disabled
 
 
@@ -62,13 +62,11 @@ def test_start_trains_draws_and_answers(page):
     found = page()
     found.button(key="training_start").click().run()
     until(found, "finished after 30 of 30 steps")
-    answer = next(
-        each.value for each in found.markdown if "of what attention does on held-out text" in each.value
-    )
-    assert answer.startswith("After 30 steps layer 3 recovers **")
+    answer = next(each.value for each in found.markdown if "on held-out text; the loss went" in each.value)
+    assert answer.startswith("After 30 steps layer 2 recovers **")
     charts = [json.loads(each.proto.spec) for each in found.get("plotly_chart")]
     assert len(charts) == 6, "without shares and cosines, which one loss has not"
-    losses = next(chart for chart in charts if chart["data"] and chart["data"][0]["name"] == "direct")
+    losses = next(chart for chart in charts if chart["data"] and chart["data"][0]["name"] == "direct robust")
     assert losses["data"][0]["x"] is not None
     assert not found.button(key="training_start").disabled and not found.exception
 
@@ -115,8 +113,8 @@ def test_leaving_the_page_and_coming_back_keeps_the_training(page):
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"training_on_direct": False}, "no loss is active"),
-        ({"training_weight_direct": 0.0}, "no loss is active"),
+        ({"training_on_direct_robust": False}, "no loss is active"),
+        ({"training_weight_direct_robust": 0.0}, "no loss is active"),
         ({"training_rank": 25}, "rank 25 is more than d_model 24"),
         ({"training_components": 9}, "more than d_ffn 31"),
         ({"training_targets": []}, "targets () must be some of"),
@@ -161,8 +159,8 @@ def test_the_result_is_saved_and_opens_again(page, tmp_path):
     found.button(key="training_save").click().run()
     assert any("Saved in" in each.value for each in found.success), errors(found)
     opened = open_checkpoint(tmp_path / "mine")
-    assert opened.layers == (3,) and opened.config["recipe"]["steps_taken"] == 30
-    assert opened.config["figures"]["heldout"]["3"]["n_tokens"] > 0
+    assert opened.layers == (2,) and opened.config["recipe"]["steps_taken"] == 30
+    assert opened.config["figures"]["heldout"]["2"]["n_tokens"] > 0
 
 
 def test_a_full_disk_is_a_sentence_and_the_training_stays(page, tmp_path, monkeypatch):
@@ -188,7 +186,7 @@ def test_the_result_opens_in_the_other_pages_while_it_trains(page):
     assert "training-step-" in found.session_state["checkpoint"], errors(found)
     found.switch_page("pages/tokens.py").run()
     assert not found.exception and not found.error
-    assert any(each.value.startswith("Layer 3 ") for each in found.markdown)
+    assert any(each.value.startswith("Layer 2 ") for each in found.markdown)
 
 
 def test_the_pinned_token_before_and_after(page):

@@ -14,6 +14,7 @@ def _phase(*names: str, **settings) -> Objective:
 
 PRESETS: dict[str, Objective] = {
     "direct alone": Objective(weights={"direct": 1.0}),
+    "direct, robust to sinks": Objective(weights={"direct_robust": 1.0}),
     "direct and KL": Objective(weights={"direct": 1.0, "kl": 1.0}),
     "published composite": composite(),
     "published phase 1": _phase("guidance"),
