@@ -1,16 +1,22 @@
 """Fit, references and error split of every layer, against formulas written out in numpy."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from conftest import specimen, tiny_model
 from literal import LiteralLlama
 
+import npt_viz
 from npt_viz.adapter import Semantics, random_adapter
 from npt_viz.analysis.reconstruction import reconstruction, split_along
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
+from npt_viz.results.reconstruction import PositionsCompared
+from npt_viz.texts import bundled_texts
 
+DEMOS = Path(__file__).resolve().parents[2] / "checkpoints"
 PROMPT = [0, 72, 103, 31, 31, 200, 5, 97, 14, 140, 66]
 
 
@@ -119,3 +125,17 @@ def test_activations_that_are_not_numbers_are_a_sentence(tiny_llama):
 def test_a_layer_that_is_no_npt_layer_is_refused(tiny_llama, found):
     with pytest.raises(NptVizError, match="layer 2 is no NPT layer"):
         reconstruction(tiny_llama, found[0], PROMPT, layers=[2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("folder", "without_rope"), [("gate+up-15", False), ("gate+up-15-unhealthy-no-rope", True)]
+)
+def test_the_demo_trained_without_rope_is_recognised(smollm2, folder, without_rope):
+    checkpoint = npt_viz.open_checkpoint(DEMOS / f"smollm2-135m-{folder}", smollm2)
+    text = bundled_texts("heldout")[0]
+    compared = PositionsCompared(
+        deployed=reconstruction(smollm2, checkpoint, text),
+        trained=reconstruction(smollm2, checkpoint, text, positions="trained"),
+    )
+    assert compared.without_rope(15) == without_rope
