@@ -1,0 +1,150 @@
+"""Is this checkpoint healthy? Evidence is measured once (gathering), judged by pure rules (rules)."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from npt_viz.analysis.class_floor import class_floor
+from npt_viz.analysis.downstream import cost as cost_downstream
+from npt_viz.analysis.health.evidence import Evidence
+from npt_viz.analysis.health.gathering import EACH_ALONE, layer_evidence, predicted, samples
+from npt_viz.analysis.health.rules import findings
+from npt_viz.capture.inspection import layers_of
+from npt_viz.errors import NptVizError
+from npt_viz.model.base import BaseModel
+from npt_viz.results.health import HealthReport, ordered
+from npt_viz.results.load_report import LoadReport
+from npt_viz.texts import bundled_texts
+
+__all__ = ["cost", "health"]
+
+WINDOW = 160
+"""Tokens of a sequence: far enough for RoPE to matter."""
+
+MAX_SEQUENCES = 4
+
+MIN_TOKENS = 32
+"""Tokens that are no sinks; medians of fewer say little."""
+
+Progress = Callable[[str, float | None], None]
+"""Called with (what is being done, share done)."""
+
+
+def health(
+    model: BaseModel,
+    checkpoint,
+    texts: Sequence[str] | None = None,
+    *,
+    layers: Sequence[int] | None = None,
+    floor: bool = False,
+    progress: Progress | None = None,
+) -> HealthReport:
+    """Everything that the rules find wrong with a checkpoint, the worst first.
+
+    texts: the last bundled ones, which no demo checkpoint has seen, by default; a few windows of them are read.
+    floor: also train a fresh adapter of each layer's shape for a moment, to tell what the shape allows; takes minutes.
+
+    Raises NptVizError for a layer that the checkpoint does not have, and text too short to judge by.
+    """
+    started = time.monotonic()
+    say = progress or (lambda stage, fraction=None: None)
+    say("reading the weights", 0.0)
+    load = checkpoint.report
+    broken = {report.layer for report in load.layers if not report.finite}
+    usable = [layer for layer in layers_of(checkpoint, layers) if layer not in broken]
+    if not usable:
+        return _report(
+            model, checkpoint, Evidence(load=load, layers=()), [], 0, started, _notes(load, usable)
+        )
+    sequences, n_left = _sequences(
+        model, bundled_texts("heldout")[-MAX_SEQUENCES:] if texts is None else texts
+    )
+    adapters = {layer: checkpoint.adapter(layer) for layer in usable}
+    say("running every layer with and without RoPE", 0.1)
+    found = samples(model, adapters, sequences)
+    is_sink = next(iter(found.values())).is_sink
+    _refuse_short(int((~is_sink).sum()))
+    reports = {report.layer: report for report in load.layers}
+    measured = []
+    for i, (layer, adapter) in enumerate(adapters.items()):
+        say(f"measuring layer {layer}", 0.4 + 0.3 * i / len(adapters))
+        fit = class_floor(model, adapter, texts or bundled_texts()) if floor and _has_floor(adapter) else None
+        with model.lock:
+            measured.append(layer_evidence(model, adapter, reports[layer], found[layer], fit))
+    say("running the NPT model", 0.7)
+    ran = predicted(
+        model, checkpoint, usable, sequences,
+        progress=lambda done, in_all: say("running the NPT model", 0.7 + 0.3 * done / in_all),
+    )  # fmt: skip
+    evidence = Evidence(load=load, layers=tuple(measured), predicted=ran)
+    notes = _notes(load, usable, floor=floor, n_left=n_left if texts else 0, adapters=adapters)
+    return _report(model, checkpoint, evidence, sequences, int(is_sink.sum()), started, notes)
+
+
+def cost(model: BaseModel, layers: Sequence[int]) -> float:
+    """Tokens of forward passes of the base model that `health` takes with the bundled texts; about."""
+    n_tokens = MAX_SEQUENCES * min(WINDOW, model.context_length)
+    together = cost_downstream(model, layers, n_tokens, each_layer=len(layers) <= EACH_ALONE)
+    # Base and NPT lane, with and without RoPE; then the prediction.
+    return n_tokens * (4 + together)
+
+
+def _report(
+    model, checkpoint, evidence: Evidence, sequences, n_sinks: int, started: float, notes
+) -> HealthReport:
+    return HealthReport(
+        model=model.name,
+        checkpoint=checkpoint.name,
+        layers=tuple(found.layer for found in evidence.layers),
+        findings=ordered(findings(evidence)),
+        n_tokens=sum(map(len, sequences)),
+        n_sinks=n_sinks,
+        n_sequences=len(sequences),
+        seconds=time.monotonic() - started,
+        notes=tuple(notes),
+    )
+
+
+def _sequences(model: BaseModel, texts: Sequence[str]) -> tuple[list[list[int]], int]:
+    """(windows of token ids, tokens that were left out); the first window of each text before the second of any."""
+    window = min(WINDOW, model.context_length)
+    encoded = [model.tokenizer(text, verbose=False)["input_ids"] for text in texts]
+    starts = [(start, i) for i, ids in enumerate(encoded) for start in range(0, len(ids), window)]
+    kept = [encoded[i][start : start + window] for start, i in sorted(starts)[:MAX_SEQUENCES]]
+    return kept, sum(map(len, encoded)) - sum(map(len, kept))
+
+
+def _refuse_short(n_tokens: int) -> None:
+    if n_tokens < MIN_TOKENS:
+        raise NptVizError(
+            f"the text has {n_tokens} tokens that are no attention sinks; health needs at least {MIN_TOKENS}: give "
+            "more text"
+        )
+
+
+def _has_floor(adapter) -> bool:
+    return adapter.attention != "standard"
+
+
+def _notes(
+    load: LoadReport, usable: Sequence[int], *, floor: bool = True, n_left: int = 0, adapters=None
+) -> Iterator[str]:
+    for report in load.layers:
+        if not report.finite:
+            yield f"layer {report.layer} has weights that are not finite and was not run"
+    if not usable:
+        return
+    if n_left:
+        yield f"{n_left:,} more tokens of the text were not read"
+    for layer, adapter in (adapters or {}).items():
+        if adapter.attention == "standard":
+            yield (
+                f"layer {layer} keeps attention in its standard path: there is nothing to recover, and the rules about "
+                "its fit do not apply"
+            )
+    if len(usable) > EACH_ALONE:
+        yield f"more than {EACH_ALONE} NPT layers: the prediction was measured with all together, not with each alone"
+    if not floor:
+        yield (
+            "what each layer's shape allows was not estimated (rank_floor, undertrained); ask for it with --floor, or "
+            "on Reconstruction"
+        )

@@ -1,0 +1,181 @@
+"""Measures what the rules judge, in a few passes: each sequence with and without RoPE, and once downstream."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from npt_viz.adapter import Additive, LayerAdapter
+from npt_viz.analysis.ablation import Amplified
+from npt_viz.analysis.activations import LayerActivations, activations
+from npt_viz.analysis.collapse import verdicts
+from npt_viz.analysis.downstream import downstream
+from npt_viz.analysis.health.evidence import LayerEvidence, Opposites, Predicted, Sinks
+from npt_viz.analysis.layer_view import view_of
+from npt_viz.analysis.reconstruction import fit_of
+from npt_viz.model.base import BaseModel
+from npt_viz.results.load_report import LayerReport
+from npt_viz.results.reconstruction import ClassFloor
+from npt_viz.shapes import Float, Tensor
+
+FACTORS = (0.125, 0.25, 0.5, 0.71, 1.0, 1.41, 2.0, 4.0, 8.0)
+"""By which the modulation's size is tried."""
+
+OPPOSITE_COSINE = -0.5
+"""Two tokens have opposite attention outputs below this cosine."""
+
+MAX_PAIRED = 1024
+"""Tokens that are compared in pairs."""
+
+EACH_ALONE = 4
+"""Up to so many NPT layers the prediction is also measured with each alone."""
+
+
+class LayerSamples:
+    """One layer's activations on all sequences, with and without RoPE."""
+
+    def __init__(self, deployed: LayerActivations, is_sink: Tensor, trained: LayerActivations) -> None:
+        self.all, self.is_sink = deployed, is_sink
+        self.ordinary, self.trained = deployed.rows(~is_sink), trained
+
+
+def samples(
+    model: BaseModel, adapters: Mapping[int, LayerAdapter], sequences: Sequence[Sequence[int]]
+) -> dict[int, LayerSamples]:
+    """Every layer on every sequence, one after the other; sinks are told in each sequence by itself."""
+    deployed = [activations(model, adapters, ids) for ids in sequences]
+    trained = [activations(model, adapters, ids, positions="trained") for ids in sequences]
+    is_sink = torch.cat([seen.is_sink for seen in deployed])
+    left_out = torch.cat([seen.is_sink for seen in trained])
+    found = {}
+    for layer in adapters:
+        home = deployed[0].local[layer].hidden.device
+        found[layer] = LayerSamples(
+            _joined([seen.local[layer] for seen in deployed]),
+            is_sink.to(home),
+            _joined([seen.local[layer] for seen in trained]).rows(~left_out.to(home)),
+        )
+    return found
+
+
+@torch.no_grad()
+def layer_evidence(
+    model: BaseModel,
+    adapter: LayerAdapter,
+    report: LayerReport,
+    found: LayerSamples,
+    floor: ClassFloor | None = None,
+) -> LayerEvidence:
+    """The numbers of one layer; the caller holds the model's lock."""
+    ordinary = found.ordinary
+    change = found.all.output - found.all.unmodulated
+    return LayerEvidence(
+        report=report,
+        n_tokens=len(ordinary.hidden),
+        reconstructs=adapter.semantics.reconstructs,
+        recovered=_median(fit_of(adapter, ordinary, ordinary.output)),
+        recovered_without_rope=_median(fit_of(adapter, found.trained, found.trained.output)),
+        recovered_other=_median(_other_fit(adapter, ordinary)),
+        recovered_by_factor=_by_factor(model, adapter, ordinary),
+        largest_change=float((change.norm(dim=-1) / found.all.unmodulated.norm(dim=-1)).max()),
+        verdicts=_verdicts(model, adapter, ordinary),
+        opposites=_opposites(adapter, ordinary),
+        sinks=_sinks(found),
+        floor=floor,
+    )
+
+
+def predicted(
+    model: BaseModel, checkpoint, layers: Sequence[int], sequences: Sequence[Sequence[int]], **options
+) -> tuple[Predicted, ...]:
+    """All layers together, and each alone where there are few."""
+    found = downstream(
+        model, checkpoint, sequences, layers=layers, each_layer=len(layers) <= EACH_ALONE, **options
+    )
+    arms = {arm.layers: arm for arm in (found.whole, *found.alone)}
+    return tuple(
+        Predicted(
+            layers=arm.layers,
+            median_kl=arm.npt.median_kl,
+            median_kl_off=arm.off.median_kl,
+            mean_kl=arm.npt.mean_kl,
+            mean_kl_off=arm.off.mean_kl,
+            perplexity_base=found.perplexity_base,
+            perplexity=arm.npt.perplexity,
+            perplexity_off=arm.off.perplexity,
+            agreement=arm.npt.agreement,
+        )
+        for arm in arms.values()
+    )
+
+
+def _opposites(adapter: LayerAdapter, seen: LayerActivations) -> Opposites:
+    """Pairs of tokens with opposite attention: what their two changes should have in common, and what they have."""
+    few = seen.rows(slice(0, MAX_PAIRED))
+    pairs = _cosines(few.base_attention) < OPPOSITE_COSINE
+    if not pairs.any():
+        return Opposites(0.0, *3 * (float("nan"),))
+    paired = few.rows(pairs.any(1))
+    return Opposites(
+        share=float(pairs.any(1).float().mean()),
+        needed=float(_cosines(few.target - few.unmodulated)[pairs].mean()),
+        given=float(_cosines(few.output - few.unmodulated)[pairs].mean()),
+        recovered=_median(fit_of(adapter, paired, paired.output)),
+    )
+
+
+def _joined(parts: Sequence[LayerActivations]) -> LayerActivations:
+    columns = LayerActivations.__dataclass_fields__
+    return LayerActivations(*(torch.cat([getattr(part, name) for part in parts]) for name in columns))
+
+
+def _other_fit(adapter: LayerAdapter, seen: LayerActivations) -> dict[str, np.ndarray]:
+    """Against the target of the other reading: without a where it is part of the target, with a where it is not."""
+    sign = -1 if adapter.attention == "withheld" else 1
+    other = LayerActivations(
+        **{name: getattr(seen, name) for name in seen.__dataclass_fields__ if name != "target"},
+        target=seen.target + sign * seen.base_attention,
+    )
+    return fit_of(adapter, other, seen.output)
+
+
+def _by_factor(model: BaseModel, adapter: LayerAdapter, seen: LayerActivations) -> dict[float, float]:
+    parts = model.parts(adapter.layer)
+    dtype = parts.mlp_norm.weight.dtype
+    inputs = seen.attention.to(dtype), seen.mlp_input.to(dtype)
+    shares = {}
+    for factor in FACTORS:
+        made = {target: Amplified(modulation, factor) for target, modulation in adapter.modulations.items()}
+        output = LayerAdapter(adapter.layer, adapter.semantics, made).mlp(parts.mlp, *inputs).output
+        shares[factor] = _median(fit_of(adapter, seen, output.to(seen.target)))
+    return {factor: share for factor, share in shares.items() if np.isfinite(share)}
+
+
+def _verdicts(model: BaseModel, adapter: LayerAdapter, seen: LayerActivations) -> dict:
+    view = view_of(model, adapter, seen)
+    return {
+        target: verdicts(view, target)
+        for target, modulation in adapter.modulations.items()
+        if not isinstance(modulation, Additive)
+    }
+
+
+def _sinks(found: LayerSamples) -> Sinks:
+    error = (found.all.output - found.all.target).square().sum(-1)
+    nothing = (found.all.unmodulated - found.all.target).square().sum(-1)
+    of_sinks = nothing[found.is_sink].sum()
+    return Sinks(
+        weight=float(of_sinks / nothing.sum()),
+        pooled=float(1 - error.sum() / nothing.sum()),
+        recovered=float(1 - error[found.is_sink].sum() / of_sinks),
+    )
+
+
+def _cosines(vectors: Float[Tensor, "token model"]) -> Float[Tensor, "token token"]:
+    directions = torch.nn.functional.normalize(vectors, dim=-1)
+    return directions @ directions.T
+
+
+def _median(fit: Mapping[str, np.ndarray]) -> float:
+    shares = fit["recovered"][np.isfinite(fit["recovered"])]
+    return float(np.median(shares)) if shares.size else float("nan")

@@ -1,0 +1,61 @@
+"""The rules that read the load report alone: they hold before anything is run."""
+
+from collections.abc import Iterator
+
+from npt_viz.results.health import Finding
+from npt_viz.results.load_report import LayerReport, LoadReport
+
+
+def of_file(load: LoadReport) -> Iterator[Finding]:
+    """Another base model, tensors that nothing uses."""
+    if load.base_match.status == "mismatch":
+        yield Finding(
+            rule="wrong_base",
+            severity="error",
+            layer=None,
+            evidence={"matches": 0.0},
+            meaning=f"{load.base_match.sentence}.",
+            action="Open the base model that the checkpoint was made for.",
+        )
+    if load.unused:
+        yield Finding(
+            rule="left_over",
+            severity="warning",
+            layer=None,
+            evidence={"tensors": float(load.tensors_total), "left_over": float(len(load.unused))},
+            meaning=f"{len(load.unused)} of {load.tensors_total} tensors belong to no NPT layer that was recognised, "
+            f"the first is {load.unused[0]}: a part of what was trained may not run.",
+            action="Compare the names on Home with those of docs/formats.md; rename them or save the run again.",
+        )
+
+
+def of_weights(report: LayerReport) -> Iterator[Finding]:
+    """Weights that cannot run, weights that training has not touched."""
+    if not report.finite:
+        yield Finding(
+            rule="not_finite",
+            severity="error",
+            layer=report.layer,
+            evidence={"nan": float(report.n_nan), "inf": float(report.n_inf)},
+            meaning=f"{report.n_nan} weights are NaN and {report.n_inf} infinite; the layer cannot run.",
+            action="Open an earlier checkpoint of the run; lower the learning rate or clip gradients.",
+        )
+    if report.at_initialisation:
+        n, in_all = len(report.at_initialisation), _n_tensors(report)
+        key, reason = next(iter(report.at_initialisation.items()))
+        yield Finding(
+            rule="untrained",
+            severity="error" if n == in_all else "warning",
+            layer=report.layer,
+            evidence={"tensors_at_initialisation": float(n), "tensors": float(in_all)},
+            meaning=f"{n} of {in_all} tensors look as training began, the first is {key} ({reason}).",
+            action="Check that the optimiser got these parameters, and that the trained file was saved and not the "
+            "initial one.",
+        )
+
+
+def _n_tensors(report: LayerReport) -> int:
+    """Three a component and target for sums of rank-1 updates, two or three for the other rules."""
+    if report.semantics["rule"] == "rank_one_sum":
+        return 3 * sum(report.components_of.values())
+    return 3 if report.semantics["rule"] == "additive_multiplicative" else 2

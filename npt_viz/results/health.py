@@ -1,0 +1,119 @@
+"""What is wrong with a checkpoint: findings as data, each with the numbers that say so and what to do about it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal, NamedTuple
+
+Severity = Literal["error", "warning", "info"]
+
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
+"""Worst first. error: do not use or trust it as it is; warning: it could be clearly better; info: good to know."""
+
+
+class RuleInfo(NamedTuple):
+    """What a rule looks for, and the page that shows its evidence."""
+
+    title: str
+    page: str
+
+
+RULES: dict[str, RuleInfo] = {
+    "not_finite": RuleInfo("weights are NaN or infinite", "home"),
+    "wrong_base": RuleInfo("made for another base model", "home"),
+    "left_over": RuleInfo("tensors that nothing uses", "home"),
+    "nothing_loaded": RuleInfo("the modulation adds nothing", "home"),
+    "untrained": RuleInfo("tensors as training began", "home"),
+    "vanishing": RuleInfo("the modulation is too small to matter", "directions"),
+    "scalar_constant": RuleInfo("the scalar is a constant", "directions"),
+    "direction_collapsed": RuleInfo("one direction for all tokens", "directions"),
+    "worse_than_nothing": RuleInfo("further from its target than no modulation", "reconstruction"),
+    "wrong_size": RuleInfo("right direction, wrong size", "reconstruction"),
+    "parity": RuleInfo("cannot tell a from −a", "reconstruction"),
+    "objective_mismatch": RuleInfo("reconstructs the other target", "reconstruction"),
+    "trained_without_rope": RuleInfo("trained without RoPE", "reconstruction"),
+    "broken_downstream": RuleInfo("good local error, broken predictions", "reconstruction"),
+    "sink_dominates": RuleInfo("attention sinks dominate the mean", "reconstruction"),
+    "rank_floor": RuleInfo("as good as its shape allows", "reconstruction"),
+    "undertrained": RuleInfo("its shape allows more", "reconstruction"),
+}
+"""Every rule, in the order in which a person would look."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that a rule found."""
+
+    rule: str
+    """A key of RULES."""
+    severity: Severity
+    layer: int | None
+    """None where it concerns the file or the whole NPT model."""
+    evidence: Mapping[str, float]
+    """What was measured, by name; shares lie between 0 and 1."""
+    meaning: str
+    """What that means, in a sentence or two."""
+    action: str
+    """What to try, in a sentence."""
+
+    def __post_init__(self):
+        if self.rule not in RULES:
+            raise ValueError(f"{self.rule} is no rule")
+
+    @property
+    def title(self) -> str:
+        return RULES[self.rule].title
+
+    @property
+    def page(self) -> str:
+        """Which page shows the evidence."""
+        return RULES[self.rule].page
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthReport:
+    """Everything that the rules found, the worst first."""
+
+    model: str
+    checkpoint: str
+    layers: tuple[int, ...]
+    """The layers that were run."""
+    findings: tuple[Finding, ...]
+    n_tokens: int
+    n_sinks: int
+    """Of the tokens; left out of medians."""
+    n_sequences: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+    """What was not checked, and why, in sentences."""
+
+    def of(self, severity: Severity) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.severity == severity)
+
+    @property
+    def sentence(self) -> str:
+        """How many findings of which severity, from how much text."""
+        counts = {severity: len(self.of(severity)) for severity in SEVERITIES}
+        names = {"error": "error", "warning": "warning", "info": "remark"}
+        said = [f"{n} {names[s]}{'s' * (n > 1)}" for s, n in counts.items() if n]
+        layers = f"{len(self.layers)} layer{'s' * (len(self.layers) != 1)}"
+        from_ = f"{layers}, {self.n_tokens:,} tokens in {self.n_sequences} sequences"
+        return f"{' and '.join(said) if said else 'No finding'} ({from_})."
+
+    def to_json(self) -> dict:
+        """Plain dicts, lists, strings and numbers."""
+        return asdict(self)
+
+
+def ordered(findings) -> tuple[Finding, ...]:
+    """The worst first, then in the order of RULES, then by layer."""
+    place = list(RULES)
+    return tuple(
+        sorted(
+            findings,
+            key=lambda f: (
+                SEVERITIES.index(f.severity),
+                place.index(f.rule),
+                -1 if f.layer is None else f.layer,
+            ),
+        )
+    )
