@@ -75,17 +75,29 @@ class Answer(NamedTuple):
 
 
 @torch.no_grad()
-def answer(model: BaseModel, lanes: Sequence[Lane], prompt: str, continuation: Sequence[int]) -> Answer:
-    """Teacher-forced: the continuation's tokens are given, and each is judged by what precedes it."""
+def answers(
+    model: BaseModel, lanes: Sequence[Lane], prompt: str, continuations: Sequence[Sequence[int]]
+) -> list[Answer]:
+    """Teacher-forced: a continuation's tokens are given, and each is judged by what precedes it."""
     ids = encode(model, prompt).ids
-    known = [*ids, *continuation[:-1]]
-    encode(model, known)  # Refuses what does not fit the context.
-    with model.lock:
-        final = forward_pass(model, torch.tensor([known]), lanes).final[:, len(ids) - 1 :]
-        log_p = model.unembedding(final).float().cpu().double().log_softmax(-1)
+    passes: dict[tuple[int, ...], Tensor] = {}
+    found = []
+    for continuation in continuations:
+        # The last token is judged and never read, so all one-token continuations share a pass.
+        known = (*ids, *continuation[:-1])
+        if known not in passes:
+            encode(model, known)  # Refuses what does not fit the context.
+            with model.lock:
+                final = forward_pass(model, torch.tensor([known]), lanes).final[:, len(ids) - 1 :]
+                passes[known] = model.unembedding(final).float().cpu().double().log_softmax(-1)
+        found.append(_answer(passes[known], continuation))
+    return found
+
+
+def _answer(log_p: Float[Tensor, "lane token vocab"], continuation: Sequence[int]) -> Answer:
     wanted = torch.tensor(list(continuation))
     return Answer(
-        log_p=log_p.gather(-1, wanted.expand(len(lanes), -1)[..., None])[..., 0].sum(-1),
+        log_p=log_p.gather(-1, wanted.expand(len(log_p), -1)[..., None])[..., 0].sum(-1),
         is_top=(log_p.argmax(-1) == wanted).all(-1),
         top=log_p[:, 0].argmax(-1),
         kl=kl_to_first(log_p[:, 0]),
@@ -95,28 +107,31 @@ def answer(model: BaseModel, lanes: Sequence[Lane], prompt: str, continuation: S
 def _prompts(model: BaseModel, lanes: Sequence[Lane], case: Case) -> Iterator[list[PromptScore]]:
     """For every prompt of the case, its score in each edited lane."""
     new = continuation_ids(model, case.new)
-    old = continuation_ids(model, case.old) if case.old else _said_before(model, lanes, case.prompt, new)
-    yield _told(model, lanes, "reliability", case.prompt, new, old)
+    old = continuation_ids(model, case.old) if case.old else None
+    reliability, old = _told(model, lanes, "reliability", case.prompt, new, old)
+    yield reliability
     for prompt in case.paraphrases:
-        yield _told(model, lanes, "generalisation", prompt, new, old)
+        yield _told(model, lanes, "generalisation", prompt, new, old)[0]
     for prompt in case.unrelated:
         yield _kept(model, lanes, prompt)
     for prompt, expected in case.consequences:
-        wanted = continuation_ids(model, expected)
-        yield _told(model, lanes, "portability", prompt, wanted, _said_before(model, lanes, prompt, wanted))
-
-
-def _said_before(model: BaseModel, lanes: Sequence[Lane], prompt: str, wanted: Sequence[int]) -> list[int]:
-    """The token that the model says before the edit."""
-    return [int(answer(model, lanes[:1], prompt, wanted).top[0])]
+        yield _told(model, lanes, "portability", prompt, continuation_ids(model, expected), None)[0]
 
 
 def _told(
-    model: BaseModel, lanes: Sequence[Lane], part: str, prompt: str, new: Sequence[int], old: Sequence[int]
-) -> list[PromptScore]:
-    found, stale = answer(model, lanes, prompt, new), answer(model, lanes, prompt, old)
+    model: BaseModel,
+    lanes: Sequence[Lane],
+    part: str,
+    prompt: str,
+    new: Sequence[int],
+    old: Sequence[int] | None,
+) -> tuple[list[PromptScore], Sequence[int]]:
+    """(the score in each edited lane, what new is held against: by default the model's own answer before)."""
+    if old is None:
+        old = [int(answers(model, lanes[:1], prompt, [new])[0].top[0])]
+    found, stale = answers(model, lanes, prompt, [new, old])
     margins = (found.log_p - stale.log_p).tolist()
-    return [
+    scores = [
         PromptScore(
             part=part,
             prompt=prompt,
@@ -129,10 +144,11 @@ def _told(
         )
         for lane in range(1, len(lanes))
     ]
+    return scores, old
 
 
 def _kept(model: BaseModel, lanes: Sequence[Lane], prompt: str) -> list[PromptScore]:
-    found = answer(model, lanes, prompt, [0])
+    (found,) = answers(model, lanes, prompt, [[0]])
     return [
         PromptScore(
             part="locality",
