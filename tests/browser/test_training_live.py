@@ -1,0 +1,81 @@
+"""A training in a real Chromium: it refreshes by itself, stops at once, survives leaving the page, ends with the tab."""
+
+# ruff: noqa: F401, F811 - fixtures of the other browser tests
+import time
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+from browser.test_app import chromium, files, server, visit
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+ENDLESS = "1000000"
+
+
+def button(tab, name):
+    return tab.locator(f".st-key-training_{name} button").first
+
+
+def begun(visit, server):
+    """A tab with a training that would not end by itself."""
+    tab = visit(server, "training")
+    tab.get_by_role("tab", name="Schedule").click()
+    steps = tab.get_by_role("spinbutton", name="Steps", exact=True)
+    steps.fill(ENDLESS)
+    steps.press("Enter")
+    tab.get_by_text("held out").wait_for()
+    button(tab, "start").click()
+    tab.get_by_text("steps a second").wait_for()
+    return tab
+
+
+def step(tab) -> int:
+    return int(tab.locator(".stProgress").inner_text().split()[1].replace(",", ""))
+
+
+def test_start_draws_curves_that_move_and_stop_stops(visit, server):
+    tab = begun(visit, server)
+    tab.locator(".st-key-training_panel_losses .js-plotly-plot .lines path").first.wait_for()
+    before = step(tab)
+    tab.wait_for_function(
+        "before => +document.querySelector('.stProgress').innerText.split(' ')[1].replaceAll(',', '') > before + 20",
+        arg=before,
+    )
+    button(tab, "stop").click()
+    tab.get_by_text("stopped after").wait_for()
+    assert button(tab, "start").is_enabled() and button(tab, "stop").is_disabled()
+    said = tab.locator(".stProgress").inner_text()
+    time.sleep(2.5)
+    assert tab.locator(".stProgress").inner_text() == said
+
+
+def test_leaving_and_returning_keeps_it_and_a_second_tab_has_its_own(visit, server):
+    first = begun(visit, server)
+    second = begun(visit, server)
+    button(second, "stop").click()
+    second.get_by_text("stopped after").wait_for()
+    before = step(first)
+    first.get_by_role("link", name="Tokens").click()
+    first.locator(".st-key-strip").wait_for()
+    first.get_by_role("link", name="Training").click()
+    first.get_by_text("steps a second").wait_for()
+    assert step(first) > before
+    button(first, "stop").click()
+    first.get_by_text("stopped after").wait_for()
+
+
+def test_closing_the_tab_ends_the_training(visit, server):
+    tab = begun(visit, server)
+    port = str(urlsplit(server).port)
+    process = next(each for each in psutil.Process().children(recursive=True) if port in each.cmdline())
+
+    def seconds_of_work(over: float) -> float:
+        before = sum(process.cpu_times()[:2])
+        time.sleep(over)
+        return sum(process.cpu_times()[:2]) - before
+
+    busy = seconds_of_work(3)
+    tab.context.close()
+    time.sleep(3)
+    assert seconds_of_work(3) < 0.2 * busy
