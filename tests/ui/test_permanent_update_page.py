@@ -5,6 +5,7 @@ import json
 import pytest
 
 import npt_viz
+from npt_viz.figures.theme import number
 from npt_viz.ui.permanent_update import last_sentence
 
 FACT = "The cat is blue. The cat is"
@@ -38,7 +39,7 @@ def key(page, kind, name):
 def test_it_opens_alone_and_answers_with_the_librarys_numbers(page, opened):
     clean(page)
     preview = npt_viz.preview_update(*opened, FACT, 3, 26, prompt="The cat is")
-    assert f"KL **{preview.kl:.3g}** nats" in said(page)
+    assert f"KL **{number(preview.kl)}** nats" in said(page)
     assert f"recovers **{preview.recovery.recovered:.0%}** of what the context does" in said(page)
     assert "`s` #26 into layer 3 at α = 1" in said(page)
 
@@ -53,7 +54,7 @@ def test_strength_rule_tokens_and_layers_reach_the_preview(page, opened):
     preview = npt_viz.preview_update(
         *opened, FACT, [1, 3], [4, 9], -2.5, prompt="The cat is", rule=npt_viz.UpdateRule(name="minimum_norm")
     )
-    assert f"KL **{preview.kl:.3g}** nats" in said(page) and "into layers 1, 3 at α = -2.5" in said(page)
+    assert f"KL **{number(preview.kl)}** nats" in said(page) and "into layers 1, 3 at α = -2.5" in said(page)
 
 
 def test_double_counting_is_named_beside_npt_on(page):
@@ -87,8 +88,8 @@ def test_previews_are_on_top_of_the_ledger(page, opened):
     first = npt_viz.preview_update(*opened, FACT, 3, 26, prompt="The cat is")
     first.apply_to(ledger)
     second = npt_viz.preview_update(*opened, FACT, 3, 26, prompt="The cat is", ledger=ledger)
-    assert f"KL **{second.kl:.3g}** nats" in said(clean(page))
-    assert f"{first.kl:.3g}" != f"{second.kl:.3g}"
+    assert f"KL **{number(second.kl)}** nats" in said(clean(page))
+    assert number(first.kl) != number(second.kl)
 
 
 def test_a_fact_fills_the_page(page):

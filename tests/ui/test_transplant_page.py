@@ -1,0 +1,70 @@
+"""Transplant opens alone; donor and receiver are chosen in two strips; results are kept to compare."""
+
+import pytest
+
+import npt_viz
+from npt_viz.figures.theme import number
+
+DONOR, PROMPT = "the sky was green", "The capital of Italy is"
+
+
+@pytest.fixture
+def page(app):
+    return app("transplant", prompt=DONOR, layer="3", tok="7")
+
+
+@pytest.fixture(scope="module")
+def opened(on_disk):
+    model = npt_viz.open_model(on_disk.model)
+    return model, npt_viz.open_checkpoint(on_disk.checkpoint, model)
+
+
+def said(page) -> str:
+    return "\n".join(each.value for each in [*page.markdown, *page.caption]).replace("\\", "")
+
+
+def kl_of(found) -> str:
+    return f"KL **{number(found.transplanted.kl[-1])}** nats at its end"
+
+
+def test_it_opens_alone_with_the_pinned_token_as_donor(page, opened):
+    assert not page.exception and not page.error
+    expected = npt_viz.transplant(*opened, DONOR, PROMPT, layers=[1, 3], donor_token=7)
+    assert "The ΔW of `␣` #7 at `s` #22" in said(page) and kl_of(expected) in said(page)
+
+
+def test_a_pinned_token_of_the_second_strip_receives(page, opened):
+    page.session_state["transplant_token"] = 18
+    page.selectbox(key="transplant_operation").set_value("blend")
+    page.toggle(key="transplant_all_layers").set_value(False)
+    page.number_input(key="transplant_strength").set_value(0.25).run()
+    assert not page.exception and not page.error
+    expected = npt_viz.transplant(
+        *opened, DONOR, PROMPT, layers=3, donor_token=7, token=18, operation="blend", strength=0.25
+    )
+    assert "at `l` #18" in said(page) and kl_of(expected) in said(page)
+
+
+def test_a_shorter_prompt_moves_the_receiving_token_into_it(page):
+    page.session_state["transplant_token"] = 20
+    page.text_input(key="transplant_prompt").set_value("A is").run()
+    assert not page.exception and not page.error
+    assert "at `s` #3" in said(page)
+
+
+def test_kept_results_stand_in_a_list_and_only_once(page):
+    page.button(key="transplant_keep").click().run()
+    page.button(key="transplant_keep").click().run()
+    page.number_input(key="transplant_strength").set_value(-1.0).run()
+    page.button(key="transplant_keep").click().run()
+    assert not page.exception and not page.error
+    table = page.dataframe[-1].value
+    assert [text.split(" ΔW")[0] for text in table["what"]] == ["replace (-1)", "replace (1)"]
+    page.button(key="transplant_clear").click().run()
+    assert not page.dataframe
+
+
+def test_a_prompt_that_is_too_long_is_a_sentence(page):
+    page.text_input(key="transplant_prompt").set_value("x" * 98).run()
+    assert "shorten it by 1" in page.error[0].value.replace("\\", "")
+    assert not page.exception
