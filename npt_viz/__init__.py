@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from npt_viz.errors import NptVizError
 
 if TYPE_CHECKING:
+    from npt_viz.analysis.attribution import attribution
+    from npt_viz.analysis.health import health
     from npt_viz.capture.inspection import inspect
     from npt_viz.capture.probe import open_checkpoint
     from npt_viz.checkpoint import convert, save_checkpoint
@@ -30,6 +32,8 @@ _HOMES = {
     "save_checkpoint": "npt_viz.checkpoint",
     "convert": "npt_viz.checkpoint",
     "inspect": "npt_viz.capture.inspection",
+    "attribution": "npt_viz.analysis.attribution",
+    "health": "npt_viz.analysis.health",
     "train": "npt_viz.training.trainer",
     "preview_update": "npt_viz.editing.preview",
     "update_from": "npt_viz.editing.making",
@@ -46,8 +50,10 @@ __all__ = [
     "Ledger",
     "NptVizError",
     "UpdateRule",
+    "attribution",
     "convert",
     "fetch_packaged",
+    "health",
     "inspect",
     "open_checkpoint",
     "open_model",
