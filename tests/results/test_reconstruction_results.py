@@ -98,9 +98,10 @@ def test_the_class_allows_what_the_checkpoint_itself_reaches():
 @pytest.mark.parametrize(
     ("deployed", "trained", "without_rope"),
     [
-        (0.05, 0.40, True),
+        (0.50, 0.95, True),
+        (0.05, 0.40, False),
         (0.40, 0.42, False),
-        (-3.0, 0.05, False),
+        (-3.0, -0.1, False),
         (-3.0, 0.2, True),
         (np.nan, np.nan, False),
     ],
