@@ -3,6 +3,7 @@
 import streamlit as st
 
 from npt_viz import ui
+from npt_viz.ui.findings import findings
 
 ui.require_app()
 
@@ -17,6 +18,9 @@ ui.strip(view)
 st.page_link(
     "pages/tokens.py", label="What the modulation does at each token", icon=":material/arrow_forward:"
 )
+
+st.markdown("#### Health")
+findings(wanted.source)
 
 st.markdown("#### Checkpoint")
 ui.trust.load_table(report)
