@@ -41,9 +41,13 @@ class NextToken(NamedTuple):
     rank_after: int
 
 
-def rank_changes(before: Outcome, after: Outcome) -> list[NextToken]:
-    """The most probable next tokens of either side, the most probable afterwards first."""
+def rank_changes(before: Outcome, after: Outcome, also: Mapping[int, str] | None = None) -> list[NextToken]:
+    """The most probable next tokens of either side, the most probable afterwards first.
+
+    also: id -> glyph of tokens that are listed wherever they rank.
+    """
     glyphs = {id_: glyph for outcome in (before, after) for glyph, id_, _ in outcome.next_tokens}
+    glyphs |= also or {}
     p = {side.name: _softmax(side.logits) for side in (before, after)}
     rows = [
         NextToken(

@@ -9,6 +9,7 @@ import streamlit as st
 from npt_viz.figures import editing as figures
 from npt_viz.figures.profiles import token_profile
 from npt_viz.figures.theme import colour_scale, number
+from npt_viz.results.editing import rank_changes
 from npt_viz.results.inspection import Metric
 from npt_viz.ui import edits, opened
 from npt_viz.ui import permanent_update as page
@@ -68,10 +69,8 @@ def before_and_after(view: View) -> None:
     left, right = st.columns([3, 2], gap="medium")
     with left:
         st.markdown("**Next token, before and after**")
-        chart(
-            figures.next_tokens(found.next_tokens, sides=("before", "after"), theme=view.theme),
-            key="edit_next",
-        )
+        rows = rank_changes(found.before, found.after, page.tokens_of_interest(view.asked))
+        chart(figures.next_tokens(rows, sides=("before", "after"), theme=view.theme), key="edit_next")
     with right:
         st.markdown("**KL along the prompt**")
         glyphs = [piece.glyph for piece in found.pieces]

@@ -303,6 +303,17 @@ def _take(known: dict[str, Case]) -> None:
     )
 
 
+def tokens_of_interest(asked: Asked) -> dict[int, str]:
+    """id -> glyph of what should follow and what should no longer, as far as the page knows."""
+    from npt_viz.editing.sweep import first_token
+    from npt_viz.model.tokens import display_token
+
+    model = opened.opened_model(*asked.source.base)
+    texts = [st.session_state[name] for name in ("edit_new", "edit_old") if st.session_state[name].strip()]
+    ids = [first_token(model, answer_text(text)) for text in texts]
+    return {i: display_token(model.tokenizer, i).glyph for i in ids}
+
+
 def case_of(asked: Asked) -> Case:
     """The fact as the page's fields have it. Raises NptVizError where what should follow is not given."""
     here = st.session_state

@@ -5,6 +5,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from accelerate import cpu_offload, disk_offload
 from conftest import specimen, tiny_model
 
 from npt_viz.adapter import VARIANTS
@@ -14,10 +15,12 @@ from npt_viz.editing.changes import edited_lane
 from npt_viz.editing.ledger import Ledger
 from npt_viz.editing.making import update_from
 from npt_viz.editing.preview import check_base, continuations, preview, preview_update
+from npt_viz.editing.realised import edit_report
 from npt_viz.editing.rules import RULES, UpdateRule
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import encode
+from npt_viz.results.editing import rank_changes
 
 SOURCE = "In the story the cat is blue. The cat is"
 PROMPT = "The cat is"
@@ -139,6 +142,9 @@ def test_rank_changes_name_every_candidate_of_either_side(tiny_llama):
         assert row.rank_after == 1 + (p_after > p_after[row.id]).sum()
         assert row.probability_after == pytest.approx(p_after[row.id], abs=1e-6)
     assert [row.rank_after for row in rows] == sorted(row.rank_after for row in rows)
+    worst = int(np.argmin(p_after))
+    listed = rank_changes(found.before, found.after, {worst: "!"})
+    assert listed[:-1] == rows and (listed[-1].glyph, listed[-1].rank_after) == ("!", len(p_after))
 
 
 def hooks_of(model) -> list[int]:
@@ -213,3 +219,21 @@ def test_an_edited_lane_adds_to_the_projections_only(tiny_llama):
         1: ("standard", ("gate", "up")),
         3: ("standard", ("gate", "up")),
     }
+
+
+@pytest.mark.parametrize("where", ["cpu", "disk"])
+def test_an_offloaded_model_previews_the_same_numbers(tiny_llama, tmp_path, where):
+    moved = tiny_model()
+    if where == "cpu":
+        cpu_offload(moved.hf, torch.device("cpu"))
+    else:
+        disk_offload(moved.hf, tmp_path, torch.device("cpu"))
+    for rule in ("npt", "exact", "whitened"):
+        settings = UpdateRule(name=rule, reference=TEXTS)
+        expected = preview_update(
+            tiny_llama, checkpoint(tiny_llama, "N5"), SOURCE, [1, 3], prompt=PROMPT, rule=settings
+        )
+        found = preview_update(moved, checkpoint(moved, "N5"), SOURCE, [1, 3], prompt=PROMPT, rule=settings)
+        np.testing.assert_allclose(found.after.logits, expected.after.logits, atol=1e-5)
+    report, plain = (edit_report(model, [found.update]) for model in (moved, tiny_llama))
+    assert report.edits == plain.edits

@@ -99,6 +99,10 @@ def test_a_fact_fills_the_page(page):
     assert state["prompt"] == "Bees make silk. Bees make" and state["edit_new"] == " silk"
     assert state["tok"] == len("Bees make silk. Bees make") - 1  # Every byte is a token here.
     assert "In their hives, bees make" in state["edit_paraphrases"]
+    # The first token of " silk" is a space here; it is listed wherever it ranks.
+    figure = json.loads(page.get("plotly_chart")[0].proto.spec)
+    labels = figure["layout"]["yaxis"]["ticktext"]
+    assert any(label.startswith("␣ ") for label in labels), "  ".join(labels)
 
 
 def view(page, name):
