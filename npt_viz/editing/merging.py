@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import safe_open
@@ -14,14 +15,14 @@ from npt_viz.capture.running import forward_pass
 from npt_viz.editing.changes import edited_lane
 from npt_viz.editing.realised import edited_weight, projection_weight
 from npt_viz.editing.shards import rewrite_shard, same_bytes
-from npt_viz.editing.updates import Update, accumulated
+from npt_viz.editing.updates import Place, Update, accumulated
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.memory import free_bytes, gigabytes
 from npt_viz.model.quiet import quiet_transformers
 from npt_viz.model.tokens import encode
 
-INDEX = "model.safetensors.index.json"
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 CONFIG = "config.json"
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")
 PROBE = "The capital of France is Paris, and 2 + 3 = 5."
@@ -29,12 +30,38 @@ TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 """Largest relative difference of the probe's logits: the weights are rounded once where the preview is not."""
 
 
+class BaseFiles(NamedTuple):
+    """The safetensors files that a base model was loaded from."""
+
+    folder: Path
+    shard_of: Mapping[str, str]
+    """Tensor -> the file it is in"""
+
+    @property
+    def shards(self) -> list[str]:
+        """A folder may hold the weights a second time, for other tools: only these count."""
+        return sorted(set(self.shard_of.values()))
+
+
+def base_files(model: BaseModel) -> BaseFiles | None:
+    """None for a base that was made in memory or comes from a .gguf file."""
+    name = getattr(model.config, "_name_or_path", "")
+    folder = Path(name) if name else None
+    if folder is not None and (folder / INDEX).is_file():
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        return BaseFiles(folder, index["weight_map"])
+    if folder is not None and (folder / SINGLE).is_file():
+        with safe_open(folder / SINGLE, "pt") as file:
+            return BaseFiles(folder, dict.fromkeys(file.keys(), SINGLE))
+    return None
+
+
 def merged_bytes(model: BaseModel) -> int:
     """What a merged model takes on disk, about."""
-    folder = _base_folder(model)
-    if folder is None:
+    base = base_files(model)
+    if base is None:
         return model.memory_bytes()
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return sum((base.folder / shard).stat().st_size for shard in base.shards)
 
 
 def write_merged(model: BaseModel, updates: Sequence[Update], folder: Path) -> list[str]:
@@ -47,78 +74,60 @@ def write_merged(model: BaseModel, updates: Sequence[Update], folder: Path) -> l
         place.parameter: edited_weight(projection_weight(model, place), factors, model.dtype)
         for place, factors in accumulated(updates).items()
     }
-    base = _base_folder(model)
-    homes = None if base is None else _homes(base, weights)
-    if base is None or homes is None:
+    base = base_files(model)
+    dtype = str(model.dtype).removeprefix("torch.")
+    if base is None or not set(weights) <= set(base.shard_of):
         _save_from_memory(model, weights, folder)
         kept = "all tensors were written from memory, because the base has no safetensors files of its own"
     else:
-        _check_unchanged(model, updates, base, homes)
-        n_kept = _rewrite(base, homes, weights, folder)
+        _check_unchanged(model, base, list(accumulated(updates)))
+        n_kept = _rewrite(base, weights, folder)
         kept = f"{n_kept} other tensors have the bytes of the base's files, in the same shards"
     return [
-        f"{len(weights)} edited weights in {str(model.dtype).removeprefix('torch.')}; {kept}",
+        f"{len(weights)} edited weights in {dtype}; {kept}",
         _reloaded(model, updates, folder),
+        f"load it with dtype={dtype} to have what was previewed; a smaller dtype rounds the edit",
     ]
 
 
-def _base_folder(model: BaseModel) -> Path | None:
-    """The folder of safetensors files that the base was loaded from."""
-    name = getattr(model.config, "_name_or_path", "")
-    folder = Path(name) if name else None
-    return folder if folder is not None and any(folder.glob("*.safetensors")) else None
-
-
-def _homes(base: Path, weights: Mapping[str, Tensor]) -> dict[str, str] | None:
-    """Parameter -> the shard it is in; None where the files call a parameter something else."""
-    if (base / INDEX).is_file():
-        shards: dict[str, str] = json.loads((base / INDEX).read_text(encoding="utf-8"))["weight_map"]
-    elif (base / "model.safetensors").is_file():
-        with safe_open(base / "model.safetensors", "pt") as file:
-            shards = dict.fromkeys(file.keys(), "model.safetensors")
-    else:
-        return None
-    return {name: shards[name] for name in weights} if set(weights) <= set(shards) else None
-
-
-def _check_unchanged(
-    model: BaseModel, updates: Sequence[Update], base: Path, homes: Mapping[str, str]
-) -> None:
+def _check_unchanged(model: BaseModel, base: BaseFiles, places: Sequence[Place]) -> None:
     """The files still hold the weights that the open model was made from."""
-    for place in accumulated(updates):
-        shard = homes[place.parameter]
-        with safe_open(base / shard, "pt") as file:
+    for place in places:
+        shard = base.folder / base.shard_of[place.parameter]
+        with safe_open(shard, "pt") as file:
             stored = file.get_tensor(place.parameter)
         opened = projection_weight(model, place).cpu()
         if stored.shape != opened.shape or not torch.equal(stored.to(opened.dtype), opened):
             raise NptVizError(
-                f"{base / shard}: {place.parameter} is not what the open model has; "
-                "the files changed since: open the model again"
+                f"{shard}: {place.parameter} is not what the open model has; the files changed since: open the model again"
             )
 
 
-def _rewrite(base: Path, homes: Mapping[str, str], weights: Mapping[str, Tensor], folder: Path) -> int:
+def _rewrite(base: BaseFiles, weights: Mapping[str, Tensor], folder: Path) -> int:
     """Copy the base's files, shards with edited weights made anew; the number of untouched tensors in all shards."""
-    others = [path for path in base.iterdir() if path.is_file() and path.suffix not in WEIGHT_SUFFIXES]
-    shards = sorted(path.name for path in base.glob("*.safetensors"))
     n_kept, grown = 0, 0
-    for shard in shards:
-        edited = {name: weights[name] for name, home in homes.items() if home == shard}
-        n_tensors, more = rewrite_shard(base / shard, folder / shard, edited)
-        if not same_bytes(base / shard, folder / shard, edited):
+    for shard in base.shards:
+        edited = {name: tensor for name, tensor in weights.items() if base.shard_of[name] == shard}
+        n_tensors, more = rewrite_shard(base.folder / shard, folder / shard, edited)
+        if not same_bytes(base.folder / shard, folder / shard, edited):
             raise OSError(f"{shard} does not read back as it was written")
         n_kept += n_tensors - len(edited)
         grown += more
+    others = [path for path in base.folder.iterdir() if path.is_file() and path.suffix not in WEIGHT_SUFFIXES]
+    # config.json comes last: without it no tool takes the folder for a model.
     for path in sorted(others, key=lambda path: path.name == CONFIG):
-        # config.json comes last: without it no tool takes the folder for a model.
         if path.name == INDEX:
-            index = json.loads(path.read_text(encoding="utf-8"))
-            if "total_size" in index.get("metadata", {}):
-                index["metadata"]["total_size"] += grown
-            (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-        else:
+            _write_index(path, folder / INDEX, grown)
+        elif not path.name.endswith(".index.json"):
             shutil.copyfile(path, folder / path.name)
     return n_kept
+
+
+def _write_index(source: Path, target: Path, grown: int) -> None:
+    index = json.loads(source.read_text(encoding="utf-8"))
+    if "total_size" in index.get("metadata", {}):
+        index["metadata"]["total_size"] += grown
+    target.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def _save_from_memory(model: BaseModel, weights: Mapping[str, Tensor], folder: Path) -> None:

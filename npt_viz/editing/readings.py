@@ -68,7 +68,8 @@ def _reading(model: BaseModel, layer: int, record) -> LayerReading:
         attention=attention.float(),
         z=norm(hidden).float(),
         z_C=norm(hidden + attention).float(),
-        is_sink=sizes > SINK_FACTOR * sizes.median(),
+        # On the CPU: the layers of one model may live on several devices.
+        is_sink=(sizes > SINK_FACTOR * sizes.median()).cpu(),
     )
 
 

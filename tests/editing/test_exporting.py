@@ -109,6 +109,17 @@ def test_a_merged_export_keeps_the_shards_and_every_other_tensors_bytes(base_fol
             assert old.metadata() == new.metadata()
 
 
+def test_weights_that_lie_there_a_second_time_are_not_taken_along(base_folder, tmp_path):
+    """Some hub repositories hold them again for other tools; a copy would be the model without the edit."""
+    folder = tmp_path / "base"
+    shutil.copytree(base_folder, folder)
+    for name in ("consolidated.safetensors", "pytorch_model.bin", "pytorch_model.bin.index.json"):
+        (folder / name).write_bytes(b"{}")
+    edited(open_model(folder), "N1").export(tmp_path / "merged", "merged")
+    names = {path.name for path in (tmp_path / "merged").iterdir()}
+    assert names == {path.name for path in base_folder.iterdir()} | {RECIPE_FILE}
+
+
 def test_an_edited_weight_is_computed_in_float32_and_stored_in_the_dtype_of_the_open_model(tmp_path):
     half = tiny_model(dtype=torch.bfloat16)
     half.hf.save_pretrained(tmp_path / "half")
