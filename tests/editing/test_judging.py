@@ -3,6 +3,7 @@
 import math
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.editing import lanes
-from npt_viz.editing.cases import BUILT_IN, UNRELATED, Case, cases_from_file, in_context
+from npt_viz.editing.cases import BUILT_IN, UNRELATED, Case, cases_from_file, cases_from_text, in_context
 from npt_viz.editing.leakage import effects_elsewhere, leakage
 from npt_viz.editing.ledger import Ledger
 from npt_viz.editing.making import update_from
@@ -353,3 +354,10 @@ def test_a_case_file_that_is_not_there_or_not_text_is_a_sentence(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(NptVizError, match="save it as UTF-8"):
         cases_from_file(tmp_path / "a.csv")
+
+
+def test_the_example_in_the_documentation_loads():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "editing.md").read_text(encoding="utf-8")
+    example = text.split("```json\n")[1].split("```")[0]
+    (case,) = cases_from_text(example, "docs/editing.md", is_csv=False)
+    assert case.source == "Bees make silk. Bees make" and case.consequences == (("Beekeepers sell", " silk"),)
