@@ -266,7 +266,7 @@ def sink_dominates(found: LayerEvidence) -> Iterator[Finding]:
             meaning=f"Attention sinks make up {percent(sinks.weight)} of a mean squared error over all tokens, which "
             f"says {percent(sinks.pooled)} are recovered; the typical token has {percent(found.recovered)}"
             + (
-                ": the sinks were trained, the others were not."
+                ": the sinks were trained at the others' expense."
                 if flattered
                 else ": the sinks were left behind."
             ),
