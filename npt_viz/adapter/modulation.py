@@ -58,7 +58,9 @@ class RankOneSum(nn.Module):
     ) -> Float[Tensor, "*batch out"]:
         """scale * sum_j s_j v_b,j."""
         weighted = (scalars[..., None] * bottleneck).flatten(-2)
-        return self.scale * (weighted @ self.W_b_up.flatten(0, 1))
+        delta = weighted @ self.W_b_up.flatten(0, 1)
+        # Most adapters have no scale, and a product with 1 is a pass over (token, d_ffn), twice with its gradient.
+        return delta if self.scale == 1.0 else self.scale * delta
 
     def change(
         self,

@@ -63,7 +63,11 @@ class Learner:
         self._recipe = recipe
         self._parameters = list(adapter.requires_grad_(True).parameters())
         self._optimiser = torch.optim.AdamW(
-            self._parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+            self._parameters,
+            lr=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            # One pass over the parameters; the loop that torch takes on a CPU is a fifth of a local step.
+            fused=self._parameters[0].device.type in ("cpu", "cuda"),
         )
         self._adaptive = AdaptiveWeights()
         self._before: list[Tensor] | None = None
@@ -86,9 +90,9 @@ class Learner:
             factors = self._adaptive.updated(norms)
             weights = {name: weight * factors[name] for name, weight in weights.items()}
         for i, parameter in enumerate(self._parameters):
-            parameter.grad = sum(
-                objective.gradient_scale * weight * gradients[name][i] for name, weight in weights.items()
-            )
+            parameter.grad = torch.zeros_like(parameter)
+            for name, weight in weights.items():
+                parameter.grad.add_(gradients[name][i], alpha=objective.gradient_scale * weight)
         grad_norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._recipe.clip).item()
         self._keep()
         for group in self._optimiser.param_groups:

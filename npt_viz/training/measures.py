@@ -9,7 +9,7 @@ import torch
 from npt_viz.adapter import Additive, LayerAdapter
 from npt_viz.results.training import HeldOut, TargetStep
 from npt_viz.shapes import Float, Tensor
-from npt_viz.training.factored import vectors_of
+from npt_viz.training.factored import EPSILON, vectors_of
 from npt_viz.training.student import Student
 
 NOTHING = TargetStep(
@@ -43,7 +43,10 @@ def _measured(seen: Student, target: str) -> TargetStep:
         if alone
         else (v_a.overlaps() * v_b.overlaps()).sum((1, 2)).clamp_min(0).sqrt()
     )
-    similarity = v_a.cosine(seen.attention).mean() if target != "down" else scalar.new_tensor(math.nan)
+    similarity = scalar.new_tensor(math.nan)
+    if target != "down":
+        sizes = (norm_a * seen.attention.norm(dim=-1, keepdim=True)).clamp_min(EPSILON)
+        similarity = (v_a.dot(seen.attention) / sizes).mean()
     numbers = torch.stack(
         [
             scalar.mean(),

@@ -138,7 +138,11 @@ def student(
     )
     with torch.no_grad():
         mlp_input = parts.mlp_norm(hidden + attention if adapter.attention == "standard" else hidden)
-        plain = mlp_trace(parts.mlp, mlp_input)
+        if tokens.unmodulated is None or adapter.attention == "standard":
+            plain = mlp_trace(parts.mlp, mlp_input)
+            unmodulated = plain.output
+        else:
+            plain, unmodulated = None, tokens.unmodulated.to(device, dtype)
     trace = adapter.mlp(parts.mlp, attention, mlp_input, plain)
     wide = torch.promote_types(dtype, torch.float32)
     hidden, attention, taught = (t.to(wide) for t in (hidden, attention, taught))
@@ -150,7 +154,7 @@ def student(
         mlp_input=mlp_input.to(wide),
         taught=taught,
         target=taught + attention if adapter.attention == "withheld" else taught,
-        unmodulated=plain.output.to(wide),
+        unmodulated=unmodulated.to(wide),
         trace=trace,
         training_tokens=training_tokens,
     )

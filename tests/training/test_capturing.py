@@ -38,6 +38,8 @@ def test_rows_are_the_models_own_hidden_states_in_the_order_of_the_text(tiny_lla
             torch.testing.assert_close(tokens.hidden[span], states[layer][0])
             after = tokens.hidden + tokens.attention + tokens.mlp_with_attention
             torch.testing.assert_close(after[span], states[layer + 1][0])
+            parts = tiny_llama.parts(layer)
+            torch.testing.assert_close(tokens.unmodulated[span], parts.mlp(parts.mlp_norm(states[layer][0])))
         torch.testing.assert_close(found.final[span], states[-1][0])
 
 
@@ -71,12 +73,12 @@ def test_beyond_the_budget_activations_go_to_a_file_and_stay_the_same(
     tiny_llama, sequences, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(capturing.tempfile, "tempdir", str(tmp_path))
-    needed = 80 * tiny_llama.d_model * 4 * 6
+    needed = 80 * tiny_llama.d_model * 4 * 8
     inside = captured(tiny_llama, sequences, LAYERS, budget=needed)
     outside = captured(tiny_llama, sequences, LAYERS, budget=needed - 1)
     assert not inside.in_file and outside.in_file
     for layer in LAYERS:
-        for name in ("hidden", "attention", "mlp_with_attention", "is_sink"):
+        for name in ("hidden", "attention", "mlp_with_attention", "is_sink", "unmodulated"):
             assert torch.equal(getattr(inside.layers[layer], name), getattr(outside.layers[layer], name))
     assert list(tmp_path.iterdir()) == [], "the file has no name any more, so nothing is left behind"
 
