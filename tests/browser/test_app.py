@@ -1,126 +1,15 @@
 """The app in a real Chromium: what AppTest cannot see. Clicks, keys, cold starts, what reaches the screen."""
 
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from onpage import LAYERS, written
-
-from npt_viz.ui.nav import ROOT
+from onpage import LAYERS
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-PATIENCE = 120_000
-"""Milliseconds; a busy machine is no fault of the app."""
-
 MARKUP = "<b>x</b> **y** :red[z] $q$ :smile:"
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@contextmanager
-def served() -> Iterator[str]:
-    """A fresh server on a free port of this machine."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    server = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(PATIENCE // 200):
-            try:
-                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.2)
-        yield address
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-@pytest.fixture(scope="session")
-def files(tmp_path_factory):
-    return written(tmp_path_factory.mktemp("browser"), context=4096)
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    with served() as address:
-        yield address
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(chromium, files):
-    """visit(server, "tokens", tok=3): a new tab on a page; afterwards nothing may have gone wrong in it."""
-    contexts, faults = [], []
-
-    def note(request) -> None:
-        if urlsplit(request.url).hostname not in ("127.0.0.1", None, ""):
-            faults.append(f"request to {request.url}")
-
-    def visited(server: str, page: str = "tokens", *, scheme: str = "light", **params):
-        context = chromium.new_context(viewport={"width": 1440, "height": 1000}, color_scheme=scheme)
-        contexts.append(context)
-        tab = context.new_page()
-        tab.set_default_timeout(PATIENCE)
-        tab.add_init_script(SEEN)
-        tab.on("pageerror", lambda error: faults.append(f"page error {error}"))
-        tab.on("request", note)
-        said = {"model": files.model, "checkpoint": files.checkpoint} | params
-        tab.goto(f"{server}/{page}?{urlencode(said)}")
-        return tab
-
-    yield visited
-    for context in contexts:
-        context.close()
-    assert not faults
-
-
-SEEN = """
-window.seen = {}
-const note = (name, there) => { if (there && !(name in seen)) seen[name] = performance.now() / 1000 }
-const timer = setInterval(() => {
-  note("form", document.querySelector(".st-key-prompt"))
-  note("title", document.querySelector(".npt-title h1"))
-  note("tokens", [...document.querySelectorAll(".st-key-strip *")].some((e) => e.shadowRoot?.querySelector("button.token")))
-  if (Object.keys(seen).length === 3) clearInterval(timer)
-}, 10)
-"""
-"""When things first stood on the screen, in seconds since the page was asked for."""
 
 
 def settled(tab) -> None:
@@ -144,20 +33,19 @@ def card_title(tab) -> str:
     return tab.locator(".st-key-pinned_card h5").inner_text()
 
 
-def test_a_cold_deep_link_is_framed_and_paints_before_the_model_is_loaded(visit):
-    with served() as fresh:
-        tab = visit(fresh, tok=3, layer=1)
-        tab.locator("button.token").first.wait_for()
-        tab.wait_for_function("Object.keys(seen).length === 3")
-        seen = tab.evaluate("seen")
-        print("first seen (s):", {name: round(at, 2) for name, at in seen.items()})
-        assert max(seen["form"], seen["title"]) < seen["tokens"]
-        settled(tab)
-        assert tab.locator(".npt-title h1").inner_text() == "Tokens"
-        assert "token 3 of" in card_title(tab) and "layer 1" in card_title(tab)
-        assert address(tab)["tok"] == "3"
-        assert tab.locator("[data-testid=stSidebarNavLink]").filter(has_text="Tokens").count() == 1
-        assert tab.get_by_text("Page not found").count() == 0
+def test_a_cold_deep_link_is_framed_and_paints_before_the_model_is_loaded(visit, cold_server):
+    tab = visit(cold_server, tok=3, layer=1)
+    tab.locator("button.token").first.wait_for()
+    tab.wait_for_function("Object.keys(seen).length === 3")
+    seen = tab.evaluate("seen")
+    print("first seen (s):", {name: round(at, 2) for name, at in seen.items()})
+    assert max(seen["form"], seen["title"]) < seen["tokens"]
+    settled(tab)
+    assert tab.locator(".npt-title h1").inner_text() == "Tokens"
+    assert "token 3 of" in card_title(tab) and "layer 1" in card_title(tab)
+    assert address(tab)["tok"] == "3"
+    assert tab.locator("[data-testid=stSidebarNavLink]").filter(has_text="Tokens").count() == 1
+    assert tab.get_by_text("Page not found").count() == 0
 
 
 def test_clicking_a_token_pins_it_on_the_page_and_in_the_address(visit, server):

@@ -1,16 +1,16 @@
 """A training in a real Chromium: it refreshes by itself, stops at once, survives leaving the page, ends with the tab."""
 
-# ruff: noqa: F401, F811 - fixtures of the other browser tests
 import time
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from browser.test_app import chromium, files, server, visit
+from playwright.sync_api import expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 ENDLESS = "1000000"
+PATIENCE = 120_000
 
 
 def button(tab, name):
@@ -44,7 +44,8 @@ def test_start_draws_curves_that_move_and_stop_stops(visit, server):
     )
     button(tab, "stop").click()
     tab.get_by_text("stopped after").wait_for()
-    assert button(tab, "start").is_enabled() and button(tab, "stop").is_disabled()
+    expect(button(tab, "start")).to_be_enabled(timeout=PATIENCE)
+    expect(button(tab, "stop")).to_be_disabled()
     said = tab.locator(".stProgress").inner_text()
     time.sleep(2.5)
     assert tab.locator(".stProgress").inner_text() == said
