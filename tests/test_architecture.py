@@ -15,6 +15,7 @@ LAYERS = (
     {"model", "checkpoint"},
     {"capture"},
     {"analysis", "training", "editing"},
+    {"experiments", "runs"},
 )
 """The numerics, lowest first: a package imports its own layer and those below it."""
 

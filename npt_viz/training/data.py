@@ -17,10 +17,13 @@ WINDOW = 256
 MIN_TOKENS = 8
 """A shorter sequence says nothing about attention."""
 
+MIN_TEXTS = 8
+"""Of fewer texts, holding back whole ones would hold back too much or too little."""
+
 
 @dataclass(frozen=True)
 class Corpus:
-    """Token sequences, split by sequence so that no text is on both sides."""
+    """Token sequences, some of them held out."""
 
     train: list[Int[Tensor, "_"]]
     heldout: list[Int[Tensor, "_"]]
@@ -57,28 +60,36 @@ def corpus_of(
 ) -> Corpus:
     """Tokenise, cut into windows and split; the split depends on the seed alone.
 
+    No text is on both sides, unless there are fewer than 8: then windows are split.
+
     most: about how many tokens to use; a random choice of sequences, by the same seed. All of them by default.
     """
     window = min(window, model.context_length)
     if isinstance(texts, str):
         texts = [texts]
-    sequences = [
-        torch.tensor(ids[start : start + window])
-        for text in texts
-        for ids in [model.tokenizer(text)["input_ids"]]
-        for start in range(0, len(ids), window)
-    ]
-    sequences = [ids for ids in sequences if len(ids) >= min(MIN_TOKENS, window)]
+    by_text = [_windows(model.tokenizer(text)["input_ids"], window) for text in texts]
+    sequences = [ids for windows in by_text for ids in windows]
     if len(sequences) < 2:
         n_tokens = sum(map(len, sequences))
         raise NptVizError(
             f"the text has {n_tokens} tokens in {len(sequences)} sequences of at least {MIN_TOKENS}: too short to "
             f"hold some back for testing; give at least two texts, or one of more than {window} tokens"
         )
-    order = torch.randperm(len(sequences), generator=torch.Generator().manual_seed(seed)).tolist()
-    shuffled = [sequences[i] for i in order]
+    groups = [windows for windows in by_text if windows]
+    if len(groups) < MIN_TEXTS:
+        groups = [[ids] for ids in sequences]
+    order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed)).tolist()
+    shuffled = [groups[i] for i in order]
     if most is not None:
-        used = sum(end <= most for end in accumulate(map(len, shuffled)))
+        used = sum(end <= most for end in accumulate(sum(map(len, group)) for group in shuffled))
         shuffled = shuffled[: max(2, used)]
     n_heldout = max(1, round(heldout * len(shuffled)))
-    return Corpus(train=shuffled[n_heldout:], heldout=shuffled[:n_heldout])
+    return Corpus(
+        train=[ids for group in shuffled[n_heldout:] for ids in group],
+        heldout=[ids for group in shuffled[:n_heldout] for ids in group],
+    )
+
+
+def _windows(ids: list[int], window: int) -> list[Int[Tensor, "_"]]:
+    cut = [torch.tensor(ids[start : start + window]) for start in range(0, len(ids), window)]
+    return [piece for piece in cut if len(piece) >= min(MIN_TOKENS, window)]

@@ -120,6 +120,9 @@ class Recipe:
     evaluate_every: int = 250
     """Steps between evaluations on held-out tokens; the last step is always evaluated."""
 
+    whole_sequences: bool = False
+    """Batches of whole sequences also where no loss needs them: the same text as arms of an experiment that do."""
+
     cosines_every: int = 10
     """Steps between measurements of the cosines between the losses' gradients."""
 

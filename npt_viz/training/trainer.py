@@ -1,6 +1,7 @@
 """The trainer: an iterator of steps. It yields what happened; pages draw, commands print, tests assert."""
 
 import copy
+import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -111,7 +112,7 @@ class Training(Iterator[Step]):
             self.corpus.starts,
             recipe.batch_tokens,
             recipe.seed,
-            whole=losses.needs_logits or recipe.stream == "end_to_end",
+            whole=losses.needs_logits or recipe.whole_sequences or recipe.stream == "end_to_end",
         )
         self._settings = {
             "positions": recipe.positions,
@@ -197,6 +198,14 @@ class Training(Iterator[Step]):
             "train_tokens": self.corpus.n_train,
             "heldout_tokens": self.corpus.n_heldout,
         }
+
+    @property
+    def batches_digest(self) -> str:
+        """The same for trainings that took the same batches and would go on with the same."""
+        order = self._batches.order.state
+        return hashlib.sha256(b"".join(order[name].numpy().tobytes() for name in sorted(order))).hexdigest()[
+            :16
+        ]
 
     @property
     def state(self) -> dict:

@@ -1,0 +1,1 @@
+"""Arms that differ in their losses and in nothing else: planned, trained, read back."""

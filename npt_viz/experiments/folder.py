@@ -1,0 +1,122 @@
+"""An experiment on disk.
+
+experiment.toml         what it is
+text.jsonl              its text, where that is neither bundled nor a file
+<arm>/seed-0/           steps.jsonl, steps.parquet, result.json, checkpoint/
+"""
+
+import json
+import math
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from npt_viz.errors import NptVizError
+from npt_viz.experiments.plan import Experiment
+from npt_viz.experiments.spec_file import experiment_toml, read_experiment_spec
+from npt_viz.texts import bundled_texts, texts_from_file
+
+SPEC = "experiment.toml"
+TEXT = "text.jsonl"
+RESULT = "result.json"
+
+
+class Task(NamedTuple):
+    """One training of an experiment."""
+
+    arm: str
+    seed: int
+    folder: Path
+
+    @property
+    def result_file(self) -> Path:
+        return self.folder / RESULT
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint"
+
+    @property
+    def is_finished(self) -> bool:
+        return read_json(self.result_file).get("state") == "finished"
+
+
+def tasks(experiment: Experiment, folder: Path) -> list[Task]:
+    """Every arm with the first seed, then with the next: a comparison stands as early as it can."""
+    return [
+        Task(arm.name, seed, folder / arm.slug / f"seed-{seed}")
+        for seed in experiment.seeds
+        for arm in experiment.arms
+    ]
+
+
+def begin_folder(folder: Path, experiment: Experiment, texts: Sequence[str] | None = None) -> Experiment:
+    """Make the folder, or check that it is this experiment's; the experiment as it is kept there.
+
+    Raises NptVizError for a folder that belongs to another experiment or cannot be written.
+    """
+    if texts is not None:
+        experiment = replace(experiment, text=str((folder / TEXT).absolute()))
+    spec = folder / SPEC
+    if spec.exists():
+        if read_experiment_spec(spec) != experiment:
+            raise NptVizError(
+                f"{folder} holds another experiment (its {SPEC} differs); choose another folder, or run that one"
+            )
+        return experiment
+    if folder.exists() and any(folder.iterdir()):
+        raise NptVizError(f"{folder} is not empty and no experiment; choose another folder")
+    if texts is not None:
+        write_text(folder / TEXT, "".join(json.dumps({"text": text}) + "\n" for text in texts))
+    write_text(spec, experiment_toml(experiment))
+    return experiment
+
+
+def texts_of(experiment: Experiment) -> list[str]:
+    """Raises NptVizError for a file that cannot be read."""
+    return texts_from_file(experiment.text) if experiment.text else bundled_texts()
+
+
+def read_json(path: Path) -> dict:
+    """What the file says; empty where it is missing or no JSON object."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_json(path: Path, value: Mapping) -> None:
+    """Whole or not at all; NaN and infinity, which JSON does not have, are null."""
+    write_text(path, json.dumps(plain_json(value), ensure_ascii=False, indent=1))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Whole or not at all. Raises NptVizError."""
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(text, encoding="utf-8")
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise NptVizError(
+            f"{path}: cannot be written ({error.strerror or error}); check the space and the permissions"
+        ) from None
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+def plain_json(value):
+    """Dicts with text keys, lists, and numbers that JSON has."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)

@@ -1,0 +1,64 @@
+"""What is measured of a finished arm, and what shows that arms were alike before they were trained."""
+
+import hashlib
+from dataclasses import asdict
+
+from npt_viz.analysis.downstream import downstream
+from npt_viz.analysis.health import health
+from npt_viz.capture.inspection import inspect
+from npt_viz.checkpoint.keys import named_tensors
+from npt_viz.checkpoint.native import tensor_hash
+from npt_viz.errors import NptVizError
+from npt_viz.experiments.plan import Experiment
+from npt_viz.model.base import BaseModel
+from npt_viz.training.data import Corpus
+from npt_viz.training.trainer import Training
+
+SEQUENCES = 8
+"""Held-out sequences on which predictions are measured."""
+
+
+def fingerprints(training: Training) -> dict[str, str]:
+    """Of the weights that training began with, and of the order of its batches so far."""
+    digest = hashlib.sha256()
+    for _, adapter in sorted(training.initial.items()):
+        for name, tensor in sorted(named_tensors(adapter).items()):
+            digest.update(f"{name} {tensor_hash(tensor)}".encode())
+    return {"initial": digest.hexdigest()[:16], "batches": training.batches_digest}
+
+
+def measured(model: BaseModel, experiment: Experiment, training: Training, corpus: Corpus) -> dict:
+    """Predictions on held-out text, findings of health, and the experiment's prompt token by token: JSON values."""
+    checkpoint = training.checkpoint(experiment.name)
+    held = [ids.tolist() for ids in corpus.heldout[:SEQUENCES]]
+    truth = downstream(model, checkpoint, held, each_layer=False, positions=experiment.recipe.positions)
+    whole, notes, findings = truth.arms[0], [], ()
+    try:
+        findings = health(model, checkpoint, [model.tokenizer.decode(ids) for ids in held]).findings
+    except NptVizError as error:
+        notes.append(f"health has no verdict: {error}")
+    return {
+        "downstream": {
+            "median_kl": whole.npt.median_kl,
+            "mean_kl": whole.npt.mean_kl,
+            "perplexity": whole.npt.perplexity,
+            "agreement": whole.npt.agreement,
+        },
+        "base": {
+            "perplexity": truth.perplexity_base,
+            "off_median_kl": whole.off.median_kl,
+            "off_perplexity": whole.off.perplexity,
+        },
+        "findings": [asdict(finding) for finding in findings],
+        "strip": _strip(model, checkpoint, experiment),
+        "notes": notes,
+    }
+
+
+def _strip(model: BaseModel, checkpoint, experiment: Experiment) -> dict:
+    run = inspect(model, checkpoint, experiment.prompt, positions=experiment.recipe.positions)
+    columns = {"kl": run.kl}
+    for layer, found in run.layers.items():
+        for metric in ("recovered", "scalar", "update_norm"):
+            columns[f"{layer} {metric}"] = found.values(metric)
+    return {"tokens": list(run.tokens), "columns": {name: array.tolist() for name, array in columns.items()}}

@@ -1,0 +1,98 @@
+"""An experiment's folder, finished or not, as a result: nothing is computed again."""
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from npt_viz.errors import NptVizError
+from npt_viz.experiments.folder import SPEC, Task, read_json, tasks
+from npt_viz.experiments.spec_file import read_experiment_spec
+from npt_viz.results.experiments import MEASURES, ArmRun, ExperimentResult, Strip
+from npt_viz.results.health import Finding
+from npt_viz.results.training import Alarm, Curves, History
+from npt_viz.training.log import FILE, logged_rows
+
+POINTS = 400
+"""Of a curve; evaluations are kept beside them."""
+
+
+def read_experiment(folder: str | Path) -> ExperimentResult:
+    """What the folder holds now; safe while it is being written.
+
+    Raises NptVizError where it is no experiment.
+    """
+    folder = Path(folder)
+    if not (folder / SPEC).is_file():
+        raise NptVizError(
+            f"{folder} is no experiment: it has no {SPEC}; give a folder that `experiment` wrote"
+        )
+    experiment = read_experiment_spec(folder / SPEC)
+    found = [(task, read_json(task.result_file)) for task in tasks(experiment, folder)]
+    notes = [
+        f"{task.arm}, seed {task.seed}: {note}" for task, said in found for note in said.get("notes", ())
+    ]
+    bases = [said["base"] for _, said in found if said.get("base")]
+    return ExperimentResult(
+        name=experiment.name,
+        arms={arm.name: arm.sentence for arm in experiment.arms},
+        seeds=experiment.seeds,
+        reference=experiment.reference,
+        steps=experiment.recipe.steps,
+        runs=tuple(_run(task, said) for task, said in found),
+        base=_numbers(bases[0]) if bases else {},
+        folder=str(folder),
+        notes=tuple(notes),
+    )
+
+
+def _run(task: Task, said: Mapping) -> ArmRun:
+    log = task.folder / FILE
+    there = log.stat() if log.is_file() else None
+    done, curves = (0, {}) if there is None else _curves(log, there.st_mtime_ns, there.st_size)
+    strip = said.get("strip")
+    return ArmRun(
+        arm=task.arm,
+        seed=task.seed,
+        state=said.get("state", "waiting"),
+        done=done,
+        curves=curves,
+        final=_final(said) if said.get("state") == "finished" else {},
+        findings=tuple(Finding(**finding) for finding in said.get("findings", ())),
+        alarms=tuple(Alarm(**alarm) for alarm in said.get("alarms", ())),
+        strip=strip and Strip(tokens=tuple(strip["tokens"]), columns=_arrays(strip["columns"])),
+        error=said.get("error"),
+        fingerprints=said.get("fingerprints"),
+        checkpoint=str(task.checkpoint) if task.checkpoint.is_dir() else None,
+    )
+
+
+def _final(said: Mapping) -> dict[str, float]:
+    layers = [_numbers(found) for found in said.get("layers", {}).values()]
+    numbers = _numbers(said.get("downstream", {})) | {"seconds": said.get("seconds") or math.nan}
+    for measure in ("recovered", "relative_error", "sink_recovered"):
+        values = [found[measure] for found in layers if math.isfinite(found.get(measure, math.nan))]
+        numbers[measure] = float(np.mean(values)) if values else math.nan
+    return {name: numbers.get(name, math.nan) for name in (*MEASURES, "seconds")}
+
+
+def _numbers(said: Mapping) -> dict[str, float]:
+    return {name: math.nan if value is None else float(value) for name, value in said.items()}
+
+
+def _arrays(columns: Mapping) -> dict[str, np.ndarray]:
+    return {
+        name: np.array([math.nan if value is None else value for value in values], float)
+        for name, values in columns.items()
+    }
+
+
+@lru_cache(maxsize=256)
+def _curves(log: Path, changed: int, size: int) -> tuple[int, dict[int, Curves]]:
+    """(last step, layer -> curves) of a log as it was then: a file that has not changed is not read again."""
+    steps = History()
+    steps.rows = list(logged_rows(log))
+    done = max((row["step"] for row in steps.rows), default=0)
+    return done, {layer: steps.curves(layer, points=POINTS) for layer in steps.layers}

@@ -1,0 +1,136 @@
+"""Train the arms of an experiment, one after the other or some of them, each into a folder of its own."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+from npt_viz.capture.probe import open_checkpoint
+from npt_viz.checkpoint import Checkpoint, save_checkpoint
+from npt_viz.errors import NptVizError
+from npt_viz.experiments.folder import Task, begin_folder, plain_json, tasks, texts_of, write_json
+from npt_viz.experiments.measuring import fingerprints, measured
+from npt_viz.experiments.plan import Experiment
+from npt_viz.model.base import BaseModel
+from npt_viz.model.progress import Progress, silent
+from npt_viz.results.training import Step, history
+from npt_viz.training.data import Corpus, corpus_of
+from npt_viz.training.log import FILE, StepLog
+from npt_viz.training.spec import AdapterSpec
+from npt_viz.training.streams import Captures
+from npt_viz.training.trainer import Training
+
+
+class Event(NamedTuple):
+    """Something happened in an experiment."""
+
+    task: Task
+    kind: str
+    """step, finished or failed"""
+    step: Step | None = None
+    number: int = 0
+    """Of the task among those of this run."""
+    total: int = 0
+
+
+def run_experiment(
+    model: BaseModel,
+    experiment: Experiment,
+    folder: str | Path,
+    *,
+    texts: Sequence[str] | None = None,
+    share: tuple[int, int] = (1, 1),
+    progress: Progress = silent,
+) -> Iterator[Event]:
+    """Train every arm with every seed that the folder does not have finished yet; close the iterator to stop.
+
+    texts: in place of the experiment's text; kept in the folder.
+    share: (i, n) takes the i-th of n parts of the runs: for several processes or machines on one folder.
+    A run that diverges or cannot begin is recorded as failed, with its sentence, and the others go on.
+
+    Raises NptVizError for a folder of another experiment, a text or a checkpoint that cannot be read, a full disk.
+    """
+    folder = Path(folder)
+    experiment = begin_folder(folder, experiment, texts)
+    mine = tasks(experiment, folder)[share[0] - 1 :: share[1]]
+    mine = [task for task in mine if not task.is_finished]
+    if not mine:
+        return
+    corpus = corpus_of(
+        model,
+        texts_of(experiment),
+        seed=experiment.seeds[0],
+        most=experiment.tokens,
+        window=experiment.window,
+    )
+    captures = Captures()
+    for number, task in enumerate(mine, 1):
+        for event in _run_task(model, experiment, task, corpus, captures, progress):
+            yield event._replace(number=number, total=len(mine))
+
+
+def _run_task(
+    model: BaseModel,
+    experiment: Experiment,
+    task: Task,
+    corpus: Corpus,
+    captures: Captures,
+    progress: Progress,
+) -> Iterator[Event]:
+    arm, steps, state = experiment.arm(task.arm), [], "stopped"
+    about: dict = {"arm": task.arm, "seed": task.seed}
+    write_json(task.result_file, about | {"state": "running"})
+    try:
+        recipe, start = experiment.recipe_of(arm, task.seed), start_of(model, experiment)
+        training = Training(model, start, corpus, arm.losses, recipe, progress=progress, captures=captures)
+        name = f"{task.arm}, seed {task.seed}"
+        with StepLog(task.folder / FILE, name=name, settings=training.described()) as log:
+            for step in training:
+                log.add(step)
+                steps.append(step)
+                yield Event(task, "step", step)
+        progress(f"measuring {name}", None)
+        about["fingerprints"] = fingerprints(training)
+        about |= measured(model, experiment, training, corpus)
+        about |= {"layers": {str(n): asdict(found) for n, found in steps[-1].heldout.items()}}
+        about |= {"seconds": steps[-1].seconds}
+        _save(model, experiment, task, training, steps)
+        state = "finished"
+    except NptVizError as error:
+        state = "failed"
+        about["error"] = str(error)
+    finally:
+        # Also where the iterator is closed: what was learned until then is there, and said to be unfinished.
+        about["alarms"] = [asdict(alarm) for step in steps for alarm in step.alarms]
+        with suppress(NptVizError):
+            write_json(task.result_file, about | {"state": state})
+    yield Event(task, state)
+
+
+def start_of(model: BaseModel, experiment: Experiment) -> AdapterSpec | Checkpoint:
+    if isinstance(experiment.start, AdapterSpec):
+        return experiment.start
+    return open_checkpoint(experiment.start, model)
+
+
+def _save(
+    model: BaseModel, experiment: Experiment, task: Task, training: Training, steps: Sequence[Step]
+) -> None:
+    frame = history(steps)
+    try:
+        frame.to_parquet(task.folder / "steps.parquet", index=False)
+    except OSError as error:
+        raise NptVizError(
+            f"{task.folder}: cannot be written ({error.strerror or error}); check the space"
+        ) from None
+    save_checkpoint(
+        task.checkpoint,
+        training.adapters,
+        model,
+        recipe=plain_json(training.described() | {"experiment": experiment.name, "arm": task.arm}),
+        figures={},
+        licence="not stated",
+        initial=training.initial,
+        overwrite=True,
+    )

@@ -1,0 +1,161 @@
+"""experiment.toml: an experiment as a person writes it, and as a folder keeps it."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import tomli_w
+
+from npt_viz.adapter import VARIANTS, Semantics
+from npt_viz.errors import NptVizError
+from npt_viz.experiments.plan import RECIPE_FIELDS, Arm, Experiment, arms_of
+from npt_viz.training.losses import Curriculum, Objective, objective
+from npt_viz.training.spec import AdapterSpec, Recipe
+
+_TOP = {field.name for field in fields(Experiment)} - {"arms", "start", "recipe"}
+_START = {field.name for field in fields(AdapterSpec)} | {"variant"}
+_OBJECTIVE = {field.name for field in fields(Objective)} - {"weights", "as_written"}
+
+
+def read_experiment_spec(path: str | Path) -> Experiment:
+    """An experiment from a .toml file.
+
+    Raises NptVizError for a file that is missing or no TOML, a key that nothing reads, and values that cannot be.
+    """
+    path = Path(path)
+    try:
+        said = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NptVizError(f"{path} does not exist; give an experiment as a .toml file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise NptVizError(f"{path} is no TOML file ({error}); see docs/how-to/run-an-experiment.md") from None
+    try:
+        return experiment_from(said, path.stem)
+    except NptVizError as error:
+        raise NptVizError(f"{path}: {error}") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise NptVizError(
+            f"{path}: a value has the wrong type ({error}); see docs/how-to/run-an-experiment.md"
+        ) from None
+
+
+def experiment_from(said: Mapping, name: str = "experiment") -> Experiment:
+    """An experiment from what a .toml file says."""
+    said = {"name": name} | dict(said)
+    _only(said, _TOP | {"steps", "preset", "only", "arms", "start", "checkpoint", "recipe"}, "the file")
+    if ("start" in said) == ("checkpoint" in said):
+        raise NptVizError(
+            'give [start] for fresh adapters or checkpoint = "folder" to continue one, one of the two'
+        )
+    if "steps" not in said:
+        raise NptVizError("steps is missing; say how many steps every arm takes, for example steps = 600")
+    recipe = dict(said.get("recipe", {}))
+    _only(recipe, set(RECIPE_FIELDS), "[recipe]")
+    arms = arms_of(said["preset"], only=said.get("only")) if "preset" in said else ()
+    arms += tuple(_arm(each) for each in said.get("arms", []))
+    given = {key: said[key] for key in _TOP if key in said}
+    given["seeds"] = tuple(said.get("seeds", (0,)))
+    return Experiment(
+        arms=arms,
+        start=said["checkpoint"] if "checkpoint" in said else _spec(said["start"]),
+        recipe=Recipe(steps=said["steps"], **recipe),
+        **given,
+    )
+
+
+def experiment_toml(experiment: Experiment) -> str:
+    """The file that `read_experiment_spec` reads as this experiment."""
+    said = {
+        key: getattr(experiment, key)
+        for key in ("name", "model", "dtype", "device", "prompt", "reference", "window")
+    }
+    said |= {
+        key: getattr(experiment, key) for key in ("text", "tokens") if getattr(experiment, key) is not None
+    }
+    said |= {"steps": experiment.recipe.steps, "seeds": list(experiment.seeds)}
+    if isinstance(experiment.start, str):
+        said["checkpoint"] = experiment.start
+    else:
+        spec = asdict(experiment.start)
+        said["start"] = _without_none(
+            {**spec, "layers": list(spec["layers"]), "targets": list(spec["targets"])}
+        )
+    defaults = Recipe(steps=1)
+    said["recipe"] = {
+        key: getattr(experiment.recipe, key)
+        for key in RECIPE_FIELDS
+        if getattr(experiment.recipe, key) != getattr(defaults, key)
+    }
+    said["arms"] = [_arm_table(arm) for arm in experiment.arms]
+    return tomli_w.dumps(said)
+
+
+def _arm(said: Mapping) -> Arm:
+    _only(said, {"name", "losses", "changes"} | _OBJECTIVE, f"arm {said.get('name', '?')!r}")
+    if "losses" not in said or "name" not in said:
+        raise NptVizError(
+            'an arm needs a name and losses, for example name = "direct" and losses = "direct=1"'
+        )
+    settings = {key: said[key] for key in _OBJECTIVE if key in said}
+    if "curriculum" in settings:
+        curriculum = settings["curriculum"]
+        settings["curriculum"] = Curriculum(**{key: tuple(value) for key, value in curriculum.items()})
+    chosen = objective(said["losses"])
+    return Arm(
+        name=said["name"],
+        losses=Objective(weights=chosen.weights, as_written=chosen.as_written, **settings),
+        changes=dict(said.get("changes", {})),
+    )
+
+
+def _arm_table(arm: Arm) -> dict:
+    losses = arm.losses
+    weights = {
+        f"{name}:as_written" if name in losses.as_written else name: weight
+        for name, weight in losses.active.items()
+    }
+    said = {
+        "name": arm.name,
+        "losses": weights,
+        "adaptive": losses.adaptive,
+        "gradient_scale": losses.gradient_scale,
+    }
+    if losses.stage_steps is not None:
+        said["stage_steps"] = losses.stage_steps
+    if losses.curriculum is not None:
+        said["curriculum"] = {key: list(value) for key, value in asdict(losses.curriculum).items()}
+    if arm.changes:
+        said["changes"] = dict(arm.changes)
+    return said
+
+
+def _spec(said: Mapping) -> AdapterSpec:
+    said = dict(said)
+    _only(said, _START, "[start]")
+    variant = said.pop("variant", None)
+    if variant is not None and variant not in VARIANTS:
+        raise NptVizError(f"variant {variant!r} does not exist; choose one of {', '.join(VARIANTS)}")
+    if "semantics" in said:
+        said["semantics"] = Semantics(**said["semantics"])
+    elif variant is not None:
+        said["semantics"] = VARIANTS[variant].semantics
+    for key in ("layers", "targets"):
+        if key in said:
+            said[key] = tuple(said[key])
+    return AdapterSpec(**said)
+
+
+def _only(said: Mapping, known: set[str], where: str) -> None:
+    for key in said:
+        if key not in known:
+            raise NptVizError(
+                f"{where} says {key!r}, which nothing reads; it may say {', '.join(sorted(known))}"
+            )
+
+
+def _without_none(value):
+    """TOML has no null."""
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return value

@@ -1,0 +1,83 @@
+"""The record of a training on disk: one JSON line for what it is, then one for every layer and step."""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+from npt_viz.errors import NptVizError
+from npt_viz.results.training import Step
+
+FORMAT = "npt_viz steps, version 1"
+FILE = "steps.jsonl"
+
+
+class StepLog:
+    """Appends steps to a file as they come, so that what a stopped training learned can be read."""
+
+    def __init__(self, path: str | Path, *, name: str, settings: Mapping) -> None:
+        """settings: how it is trained, as plain JSON values (Training.described)."""
+        self.path = Path(path)
+        self._file: IO[str] | None = None
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("w", encoding="utf-8")
+            self._write({"format": FORMAT, "name": name, "settings": settings})
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def add(self, step: Step) -> None:
+        try:
+            for row in step.rows():
+                self._write(row)
+            self._file.flush()
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def close(self) -> None:
+        """May be called twice."""
+        if self._file is not None:
+            self._file.close()
+
+    def __enter__(self) -> "StepLog":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def _write(self, fields: Mapping) -> None:
+        self._file.write(json.dumps({k: _plain(v) for k, v in fields.items()}, ensure_ascii=False) + "\n")
+
+    def _unwritable(self, error: OSError) -> NptVizError:
+        return NptVizError(
+            f"{self.path}: cannot be written ({error.strerror or error}); the steps before it are in the file: check "
+            "the space and the permissions"
+        )
+
+
+def logged_rows(path: str | Path) -> Iterator[dict]:
+    """The rows of Step.rows that a StepLog wrote; a last line that is not finished yet is left out."""
+    with Path(path).open(encoding="utf-8") as file:
+        next(file, None)
+        for line in file:
+            if line.endswith("\n"):
+                row = json.loads(line)
+                yield {key: math.nan if value is None else value for key, value in row.items()}
+
+
+def steps_logged(path: str | Path) -> int:
+    """The number of the last step in a log, read from its end; 0 where there is none."""
+    try:
+        with Path(path).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 2**16))
+            lines = file.read().split(b"\n")[:-1]
+        return int(json.loads(lines[-1]).get("step", 0))
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _plain(value):
+    """JSON has neither NaN nor infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
