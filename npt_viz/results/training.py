@@ -164,7 +164,8 @@ def history(steps: Iterable[Step]) -> "pandas.DataFrame":
 class Curves:
     """One layer's numbers along the steps, for drawing and for comparing."""
 
-    layer: int
+    layer: int | None
+    """None: of no layer in particular."""
     steps: np.ndarray
     columns: Mapping[str, np.ndarray]
     """Column of Step.rows -> its values at `steps`; NaN where it was not measured."""

@@ -1,0 +1,7 @@
+"""Logs of trainings: found, read whatever wrote them, and made into lines to draw. Nothing here runs a model."""
+
+from npt_viz.runs.curves import line, shares, summary
+from npt_viz.runs.finding import found_runs
+from npt_viz.runs.reading import read_run
+
+__all__ = ["found_runs", "line", "read_run", "shares", "summary"]

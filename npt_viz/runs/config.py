@@ -1,0 +1,165 @@
+"""What the config.json beside a published training log says: weights, stages, layers, tokens of a batch.
+
+Its values are what was asked for, not what was found (npt-facts §3), and its keys are those of the public scripts.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TERM_NAMES = {
+    "direct": "direct",
+    "direct_mlp": "direct",
+    "mlp_direct": "direct",
+    "attention": "attention_encoding",
+    "attention_encoding": "attention_encoding",
+    "fidelity": "fidelity",
+    "reg": "regularisation",
+    "regularization": "regularisation",
+    "regularisation": "regularisation",
+    "guidance": "guidance",
+    "modulation_guidance": "guidance",
+    "bottleneck": "bottleneck",
+    "info_bottleneck": "bottleneck",
+    "information_bottleneck": "bottleneck",
+    "modulation": "strength",
+    "decomposed": "decomposed",
+    "consistency": "consistency",
+    "projection_consistency": "consistency",
+    "orthogonality": "orthogonality",
+    "kl": "kl",
+}
+"""What a published log or config calls a loss -> its name here."""
+
+_LAYER_KEYS = (
+    "layer_idx",
+    "single_layer",
+    "layer",
+    "layers_to_train",
+    "train_layers",
+    "convert_layers",
+    "layers",
+)
+MOST_BYTES = 2**22
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """The settings of a training by the public scripts; what the config does not say is None or empty."""
+
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Loss -> weight, as far as it says."""
+    stage_steps: int | None = None
+    """S of the three stages."""
+    layers: tuple[int, ...] = ()
+    layer_weights: Mapping[int, float] = field(default_factory=dict)
+    """Of each layer's losses, in a training of several."""
+    batch_tokens: int | None = None
+    """batch × length: the tokens that a logged norm is of."""
+    step_tokens: int | None = None
+    """The same with accumulation: the tokens of an optimiser step."""
+    curriculum: tuple[tuple[int, str], ...] = ()
+    """(step, label) where a stage of the layers' curriculum begins, the first left out."""
+
+
+def published(config: Mapping) -> Published:
+    """The settings in a config, wherever in it they lie."""
+    flat = dict(_flat(config))
+    weights = {}
+    for words, term in TERM_NAMES.items():
+        for key in (f"{words}_weight", f"{words}_loss_weight", f"lambda_{words}", f"{words}_lambda"):
+            if (weight := _positive(flat.get(key), zero=True)) is not None:
+                weights[term] = weight
+    layers = next(filter(None, (_layers(flat.get(key)) for key in _LAYER_KEYS)), ())
+    batch = _whole(flat.get("batch_size"))
+    length = next(
+        filter(None, map(_whole, map(flat.get, ("max_length", "max_seq_length", "sequence_length")))), None
+    )
+    tokens = batch * length if batch and length else None
+    return Published(
+        weights=weights,
+        stage_steps=_whole(flat.get("stage1_steps")),
+        layers=layers,
+        layer_weights=_layer_weights(flat.get("layer_weights"), layers),
+        batch_tokens=tokens,
+        step_tokens=tokens and tokens * (_whole(flat.get("gradient_accumulation_steps")) or 1),
+        curriculum=_curriculum(flat.get("curriculum_stages")),
+    )
+
+
+def config_beside(log: Path) -> tuple[dict, str]:
+    """(the config.json in a log's folder, what is wrong with it); empty where there is none."""
+    path = log.parent / "config.json"
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            return {}, f"config.json is larger than {MOST_BYTES // 2**20} MB and was not read."
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}, ""
+    except (OSError, ValueError, RecursionError) as error:
+        return (
+            {},
+            f"config.json could not be read ({type(error).__name__}), so its weights and stages are not known.",
+        )
+    if not isinstance(found, dict):
+        return {}, "config.json holds no object, so its weights and stages are not known."
+    return found, ""
+
+
+def _flat(config: Mapping) -> Iterator[tuple[str, object]]:
+    """Every key at any depth; where two are equal, the outer one comes last and so wins."""
+    for value in config.values():
+        if isinstance(value, Mapping):
+            yield from _flat(value)
+    yield from ((key, value) for key, value in config.items() if not isinstance(value, Mapping))
+
+
+def _positive(value: object, *, zero: bool = False) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    good = math.isfinite(value) and (value > 0 or (zero and value == 0))
+    return float(value) if good else None
+
+
+def _whole(value: object) -> int | None:
+    found = _positive(value)
+    return int(found) if found and found == int(found) else None
+
+
+def _layers(value: object) -> tuple[int, ...]:
+    """15, [14, 15] or "14,15"."""
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
+    try:
+        return tuple(int(part) for part in parts if not isinstance(part, bool))
+    except (TypeError, ValueError):
+        return ()
+
+
+def _layer_weights(value: object, layers: tuple[int, ...]) -> dict[int, float]:
+    """uniform, linear (from 1 down to a half) or "1.0,0.8": what the public script takes."""
+    if value == "linear":
+        return {layer: 1 - 0.5 * i / max(1, len(layers) - 1) for i, layer in enumerate(layers)}
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
+    try:
+        weights = [float(part) for part in parts]
+    except (TypeError, ValueError):
+        return {}
+    # As there: as many as layers, or all alike.
+    return dict(zip(layers, weights, strict=True)) if len(weights) == len(layers) else {}
+
+
+def _curriculum(value: object) -> tuple[tuple[int, str], ...]:
+    """ "teacher:5000,mixed:5000:0.5,student:20000": where each stage but the first begins."""
+    marks, end = [], 0
+    for part in value.split(",") if isinstance(value, str) else ():
+        name, _, rest = part.strip().partition(":")
+        if end:
+            ratio = f" {rest.partition(':')[2]}" if ":" in rest else ""
+            marks.append((end, f"{name}{ratio}"))
+        try:
+            end += int(rest.partition(":")[0])
+        except ValueError:
+            return ()
+    return tuple(marks)

@@ -1,0 +1,249 @@
+"""Read a run: our own steps.jsonl, or a published training_log.jsonl with the config beside it."""
+
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from npt_viz.errors import NptVizError
+from npt_viz.results.runs import Run
+from npt_viz.results.training import Curves
+from npt_viz.runs.config import Published, config_beside, published
+from npt_viz.runs.finding import LOGS, found_runs
+from npt_viz.runs.lines import Lines
+from npt_viz.runs.published import Columns, is_evaluation
+from npt_viz.runs.table import Table, number, step_of
+from npt_viz.runs.weighted import weighted
+
+FORMAT = "npt_viz steps, version 1"
+
+Source = str | Path | tuple[str, bytes]
+
+
+def read_run(source: Source) -> Run:
+    """The run in a log file, in a run's folder, or in an uploaded file (its name and its bytes).
+
+    Lines that cannot be read are skipped and counted. Where steps go backwards, after a resume, what the log says last
+    holds. Raises NptVizError for a path that is missing, a folder without a log, and a file that is none.
+    """
+    if isinstance(source, tuple):
+        name, content = source
+        return _read(io.BytesIO(content), origin=name, name=Path(name).stem, config={}, problem="")
+    path = log_of(Path(source).expanduser())
+    config, problem = config_beside(path)
+    try:
+        with path.open("rb") as file:
+            return _read(file, origin=str(path), name=_name_of(path), config=config, problem=problem)
+    except OSError as error:
+        raise NptVizError(
+            f"{path} cannot be read ({error.strerror}); check that it is a file you may read"
+        ) from error
+
+
+def log_of(path: Path) -> Path:
+    """The log file that a path means."""
+    if not path.exists():
+        raise NptVizError(f"{path} does not exist; give a {' or '.join(LOGS)}, or the folder of one")
+    if not path.is_dir():
+        return path
+    for name in LOGS:
+        if (path / name).is_file():
+            return path / name
+    below = found_runs(path, most=3)
+    if len(below) == 1:
+        return below[0]
+    if below:
+        raise NptVizError(f"{path} holds several runs; name one of them, for example {below[0]}")
+    raise NptVizError(f"{path} has no {' or '.join(LOGS)} in it; give the folder of a training run")
+
+
+def _name_of(path: Path) -> str:
+    return path.parent.name or path.stem if path.name in LOGS else path.stem
+
+
+def _read(file: IO[bytes], *, origin: str, name: str, config: Mapping, problem: str) -> Run:
+    lines = Lines(file)
+    log = _Log()
+    for row in lines:
+        if "format" in row:
+            log.begin(row, origin)
+        elif not log.take(row):
+            lines.skip("no step in it" if step_of(row.get("step")) is None else "no numbers in it")
+    if not log.tables:
+        first = f"; line {lines.named[0][0]} is {lines.named[0][1]}" if lines.named else ""
+        raise NptVizError(
+            f"{origin}: none of its {lines.number:,} lines is a step of a training{first}; give a {' or '.join(LOGS)}"
+        )
+    run = log.own(name, origin) if log.is_own else log.of_others(name, origin, published(config), config)
+    notes = [*filter(None, [lines.sentence, log.resumed, problem]), *run.notes]
+    return replace(run, notes=tuple(notes), skipped=lines.skipped)
+
+
+class _Log:
+    """The rows of a log as they come."""
+
+    def __init__(self) -> None:
+        self.tables: dict[int | None, Table] = {}
+        self.is_own = False
+        self.header: Mapping = {}
+        self.columns = Columns()
+        self._last: int | None = None
+        self._resumes: list[tuple[int, int]] = []
+
+    def begin(self, header: Mapping, origin: str) -> None:
+        if header["format"] != FORMAT:
+            raise NptVizError(
+                f"{origin}: its format is {header['format']!r:.60}; this npt_viz reads {FORMAT!r}"
+            )
+        self.is_own, self.header = True, header
+
+    def take(self, row: Mapping) -> bool:
+        """Keep what a row says; False where it says nothing."""
+        if not self.tables and "layer" in row and "total" in row:
+            self.is_own = True
+        step = step_of(row.get("step"))
+        evaluation = not self.is_own and is_evaluation(row)
+        if step is None and evaluation and "step" not in row:
+            step = self._last
+        if step is None:
+            return False
+        if not evaluation:
+            self._went_on_to(step)
+        return self._keep_own(row, step) if self.is_own else self._keep_published(row, step)
+
+    @property
+    def resumed(self) -> str:
+        """Where steps go backwards, in a sentence."""
+        if not self._resumes:
+            return ""
+        where = ", ".join(f"from {before:,} back to {after:,}" for before, after in self._resumes[:3])
+        more = f" and {len(self._resumes) - 3} times more" if len(self._resumes) > 3 else ""
+        return f"Steps go {where}{more}: the training was resumed there, and what was logged last is shown."
+
+    def own(self, name: str, origin: str) -> Run:
+        settings = self.header.get("settings")
+        settings = settings if isinstance(settings, dict) else {}
+        layers = {
+            layer: _with_tokens(table.curves(layer))
+            for layer, table in sorted(self.tables.items())
+            if len(table)
+        }
+        named = self.header.get("name")
+        return Run(
+            name=named if isinstance(named, str) and named.strip() else name,
+            origin=origin,
+            format="npt_viz",
+            layers=layers,
+            marks=_within(_own_marks(settings, len(layers)), layers),
+            settings=settings,
+        )
+
+    def of_others(self, name: str, origin: str, settings: Published, config: Mapping) -> Run:
+        layers = {layer: table.curves(layer) for layer, table in self.tables.items() if len(table)}
+        if set(layers) == {None} and len(settings.layers) == 1:
+            layers = {settings.layers[0]: replace(layers[None], layer=settings.layers[0])}
+        layers = {
+            layer: _with_batches(curves, settings)
+            for layer, curves in sorted(layers.items(), key=_none_first)
+        }
+        stages = self.columns.stages
+        found = weighted(
+            layers, settings, logs_stages=any(label in ("stage 1", "stage 2") for _, label in stages)
+        )
+        notes = [*self.columns.notes(), *([found.note] if found else [])]
+        marks = settings.curriculum or tuple(stages[1:])
+        if found and found.staged:
+            from npt_viz.training.losses.weighting import STAGE_STEPS
+
+            marks = stage_marks(settings.stage_steps or STAGE_STEPS)
+        return Run(
+            name=name,
+            origin=origin,
+            format="published",
+            layers=found.layers if found else layers,
+            marks=_within(marks, layers),
+            notes=tuple(notes),
+            settings=config,
+        )
+
+    def _went_on_to(self, step: int) -> None:
+        if self._last is not None and step < self._last:
+            self._resumes.append((self._last, step))
+            for table in self.tables.values():
+                table.forget_from(step)
+        self._last = step
+
+    def _keep_own(self, row: Mapping, step: int) -> bool:
+        layer = step_of(row.get("layer"))
+        values = {name: number(value) for name, value in row.items() if name not in ("step", "layer")}
+        values = {name: value for name, value in values.items() if value is not None}
+        if layer is None or not values:
+            return False
+        self.tables.setdefault(layer, Table()).put(step, values)
+        return True
+
+    def _keep_published(self, row: Mapping, step: int) -> bool:
+        found: dict[int | None, dict[str, float]] = {}
+        for layer, column, value in self.columns.read(row, step):
+            found.setdefault(layer, {})[column] = value
+        for layer, values in found.items():
+            self.tables.setdefault(layer, Table()).put(step, values)
+        return bool(found)
+
+
+def stage_marks(stage_steps: int) -> tuple[tuple[int, str], ...]:
+    """The lines of the published recipe: S, the middle of the way, 3S where the weights jump."""
+    return ((stage_steps, "stage 2"), (2 * stage_steps, "2S"), (3 * stage_steps, "stage 3"))
+
+
+def _own_marks(settings: Mapping, n_layers: int) -> tuple[tuple[int, str], ...]:
+    """Layers that are trained in order go through the stages one after the other."""
+    steps = step_of(settings.get("steps"))
+    turns = range(n_layers) if settings.get("stream") == "in_order" and steps else range(1)
+    marks = []
+    for turn in turns:
+        start = turn * (steps or 0)
+        if turn:
+            marks.append((start, "next layer"))
+        if stage_steps := step_of(settings.get("stage_steps")):
+            marks += [(start + step, label) for step, label in stage_marks(stage_steps)]
+        curriculum = settings.get("curriculum")
+        ends = curriculum.get("steps") if isinstance(curriculum, Mapping) else None
+        marks += [(start + step, "more tokens") for step in (ends or ()) if step_of(step)]
+    return tuple(sorted(marks))
+
+
+def _within(
+    marks: tuple[tuple[int, str], ...], layers: Mapping[int | None, Curves]
+) -> tuple[tuple[int, str], ...]:
+    last = max(int(curves.steps[-1]) for curves in layers.values())
+    return tuple((step, label) for step, label in marks if step <= last)
+
+
+def _with_tokens(curves: Curves) -> Curves:
+    """With the tokens up to each step, where the log says how many a step had."""
+    if "n_tokens" not in curves.columns:
+        return curves
+    tokens = np.cumsum(np.nan_to_num(curves.columns["n_tokens"]))
+    return replace(curves, columns={**curves.columns, "tokens": tokens})
+
+
+def _with_batches(curves: Curves, settings: Published) -> Curves:
+    """With the tokens up to each step, and the norms a token, where the config says how many tokens a batch had."""
+    columns = dict(curves.columns)
+    if settings.step_tokens:
+        columns["tokens"] = curves.steps * float(settings.step_tokens)
+    if settings.batch_tokens:
+        for vector in curves.parts("batch norm"):
+            columns[f"rms norm per token/{vector}"] = columns[f"batch norm/{vector}"] / math.sqrt(
+                settings.batch_tokens
+            )
+    return replace(curves, columns=columns)
+
+
+def _none_first(item: tuple[int | None, Curves]) -> int:
+    return -1 if item[0] is None else item[0]
