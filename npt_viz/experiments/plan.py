@@ -18,6 +18,11 @@ TUNABLE = ("learning_rate", "warmup", "schedule", "weight_decay", "clip")
 """Settings of the recipe that one arm may have for itself: they change neither the start nor the batches."""
 
 
+def slug(name: str) -> str:
+    """A name as a folder's: lower case, digits and dashes; empty where nothing is left."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Arm:
     """One way to train."""
@@ -39,7 +44,15 @@ class Arm:
     @property
     def slug(self) -> str:
         """Its folder's name."""
-        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:60] or "arm"
+        return slug(self.name) or "arm"
+
+    @property
+    def losses_text(self) -> str:
+        """Its losses as they are typed: `direct=1,guidance:as_written=2`."""
+        marked = {
+            name: ":as_written" if name in self.losses.as_written else "" for name in self.losses.active
+        }
+        return ",".join(f"{name}{marked[name]}={weight!r}" for name, weight in self.losses.active.items())
 
     @property
     def sentence(self) -> str:
@@ -67,6 +80,10 @@ class Experiment:
     arms: tuple[Arm, ...]
     start: AdapterSpec | str
     """Fresh adapters, or the path of a checkpoint that every arm continues."""
+    layers: tuple[int, ...] | None = None
+    """Of a checkpoint: which of its layers are trained; all by default."""
+    semantics: str | None = None
+    """Of a checkpoint: how to read it, as open_checkpoint takes it."""
     recipe: Recipe
     """Its seed is not used: `seeds` are."""
     seeds: tuple[int, ...] = (0,)

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from npt_viz.errors import NptVizError
@@ -16,14 +16,17 @@ POLL = 1.0
 """Seconds between two looks at the folder."""
 
 
-def run_in_processes(experiment: Experiment, folder: str | Path, n: int) -> Iterator[float]:
+def run_in_processes(
+    experiment: Experiment, folder: str | Path, n: int, *, texts: Sequence[str] | None = None
+) -> Generator[float]:
     """Run what is not finished in n processes; yields the share of all steps done. Closing it ends them.
 
-    Every process loads the base model, has its part of the cores, and uses CUDA device i of n where there are several.
+    Every process loads the base model and has its part of the cores. On a machine with several GPUs start the
+    shares by hand instead, each with its own CUDA_VISIBLE_DEVICES (`--share`).
     Raises NptVizError where a process ends before its share is done; what was finished stays.
     """
     folder = Path(folder)
-    experiment = begin_folder(folder, experiment)
+    experiment = begin_folder(folder, experiment, texts)
     processes = [_begun(folder, i, n) for i in range(1, n + 1)]
     try:
         while any(process.poll() is None for process in processes):

@@ -1,11 +1,12 @@
 """Train the arms of an experiment, one after the other or some of them, each into a folder of its own."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
+from npt_viz.capture.inspection import layers_of
 from npt_viz.capture.probe import open_checkpoint
 from npt_viz.checkpoint import Checkpoint, save_checkpoint
 from npt_viz.errors import NptVizError
@@ -42,7 +43,7 @@ def run_experiment(
     texts: Sequence[str] | None = None,
     share: tuple[int, int] = (1, 1),
     progress: Progress = silent,
-) -> Iterator[Event]:
+) -> Generator[Event]:
     """Train every arm with every seed that the folder does not have finished yet; close the iterator to stop.
 
     texts: in place of the experiment's text; kept in the folder.
@@ -77,7 +78,7 @@ def _run_task(
     corpus: Corpus,
     captures: Captures,
     progress: Progress,
-) -> Iterator[Event]:
+) -> Generator[Event]:
     arm, steps, state = experiment.arm(task.arm), [], "stopped"
     about: dict = {"arm": task.arm, "seed": task.seed}
     write_json(task.result_file, about | {"state": "running"})
@@ -111,7 +112,11 @@ def _run_task(
 def start_of(model: BaseModel, experiment: Experiment) -> AdapterSpec | Checkpoint:
     if isinstance(experiment.start, AdapterSpec):
         return experiment.start
-    return open_checkpoint(experiment.start, model)
+    checkpoint = open_checkpoint(experiment.start, model, experiment.semantics)
+    if experiment.layers is None:
+        return checkpoint
+    chosen = {layer: checkpoint.adapter(layer) for layer in layers_of(checkpoint, experiment.layers)}
+    return Checkpoint.from_adapters(chosen, model, checkpoint.name)
 
 
 def _save(
@@ -129,7 +134,7 @@ def _save(
         training.adapters,
         model,
         recipe=plain_json(training.described() | {"experiment": experiment.name, "arm": task.arm}),
-        figures={},
+        figures=plain_json({"heldout": {n: asdict(found) for n, found in steps[-1].heldout.items()}}),
         licence="not stated",
         initial=training.initial,
         overwrite=True,

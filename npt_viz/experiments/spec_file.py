@@ -56,6 +56,10 @@ def experiment_from(said: Mapping, name: str = "experiment") -> Experiment:
     arms += tuple(_arm(each) for each in said.get("arms", []))
     given = {key: said[key] for key in _TOP if key in said}
     given["seeds"] = tuple(said.get("seeds", (0,)))
+    if "layers" in said:
+        if "start" in said:
+            raise NptVizError("layers goes with a checkpoint; fresh adapters have theirs in [start]")
+        given["layers"] = tuple(said["layers"])
     return Experiment(
         arms=arms,
         start=said["checkpoint"] if "checkpoint" in said else _spec(said["start"]),
@@ -71,11 +75,15 @@ def experiment_toml(experiment: Experiment) -> str:
         for key in ("name", "model", "dtype", "device", "prompt", "reference", "window")
     }
     said |= {
-        key: getattr(experiment, key) for key in ("text", "tokens") if getattr(experiment, key) is not None
+        key: getattr(experiment, key)
+        for key in ("text", "tokens", "semantics")
+        if getattr(experiment, key) is not None
     }
     said |= {"steps": experiment.recipe.steps, "seeds": list(experiment.seeds)}
     if isinstance(experiment.start, str):
         said["checkpoint"] = experiment.start
+        if experiment.layers is not None:
+            said["layers"] = list(experiment.layers)
     else:
         spec = asdict(experiment.start)
         said["start"] = _without_none(
@@ -111,13 +119,9 @@ def _arm(said: Mapping) -> Arm:
 
 def _arm_table(arm: Arm) -> dict:
     losses = arm.losses
-    weights = {
-        f"{name}:as_written" if name in losses.as_written else name: weight
-        for name, weight in losses.active.items()
-    }
     said = {
         "name": arm.name,
-        "losses": weights,
+        "losses": arm.losses_text,
         "adaptive": losses.adaptive,
         "gradient_scale": losses.gradient_scale,
     }

@@ -18,6 +18,7 @@ from npt_viz.ui.training_text import chosen_text, text_controls, token_counts
 
 if TYPE_CHECKING:
     from npt_viz.training.losses import Objective
+    from npt_viz.training.spec import AdapterSpec, Recipe
     from npt_viz.training.trainer import Training
 
 FRESH, OPEN, RESULT = BEGINNINGS = ("a fresh adapter", "the open checkpoint", "the result so far")
@@ -73,18 +74,16 @@ def settings(source: Source, slot: Slot) -> Plan | None:
 
     None too while a training is active: nothing else can start, and a check of the plan would run the model.
     """
-    for key, value in DEFAULTS.items():
-        st.session_state.setdefault(key, value)
-    st.session_state.setdefault("training_rank", min(64, opened.opened_model(*source.base).d_model))
+    fill_defaults(source)
     adapter, text, losses, schedule = st.tabs(["Adapter", "Text", "Losses", "Schedule"])
     with adapter:
-        _adapter_controls(source, slot)
+        adapter_controls(source, slot)
     with text:
         text_controls()
     with losses:
         loss_controls()
     with schedule:
-        _schedule_controls()
+        schedule_controls()
     if slot.is_active:
         return None
     try:
@@ -94,7 +93,15 @@ def settings(source: Source, slot: Slot) -> Plan | None:
         return None
 
 
-def _adapter_controls(source: Source, slot: Slot) -> None:
+def fill_defaults(source: Source) -> None:
+    """Values for the controls that nobody has touched yet."""
+    for key, value in DEFAULTS.items():
+        st.session_state.setdefault(key, value)
+    st.session_state.setdefault("training_rank", min(64, opened.opened_model(*source.base).d_model))
+
+
+def adapter_controls(source: Source, slot: Slot) -> None:
+    """Draw the Adapter tab."""
     here = st.session_state
     trained = [layer.layer for layer in opened.load_report(source).layers] if source.checkpoint else []
     ready = slot.job is not None and slot.job.training is not None
@@ -132,15 +139,15 @@ def _adapter_controls(source: Source, slot: Slot) -> None:
     )
 
 
-def _schedule_controls() -> None:
+def schedule_controls(*, steps: str = "training_steps") -> None:
+    """Draw the Schedule tab; `steps` is the key of the number of steps."""
     place = st.columns(4, vertical_alignment="bottom")
     keep = {"persist_state": "session"}
 
     def number(column: int, label: str, key: str, low: float, step: float, help: str | None = None) -> None:
         style = "%g" if isinstance(low, float) else None
-        place[column].number_input(
-            label, low, None, step=step, key=f"training_{key}", format=style, help=help, **keep
-        )
+        key = f"training_{key}" if key != "steps" else steps
+        place[column].number_input(label, low, None, step=step, key=key, format=style, help=help, **keep)
 
     number(0, "Steps", "steps", 1, 100, "Of each layer, where layers train in order.")
     number(1, "Learning rate", "rate", 0.0, 1e-3, "Peak of the schedule.")
@@ -167,26 +174,11 @@ def _schedule_controls() -> None:
 
 def _plan(source: Source, slot: Slot) -> Plan:
     from npt_viz.training.rehearsal import rehearse
-    from npt_viz.training.spec import Recipe
     from npt_viz.training.streams import Captures
 
-    here = st.session_state
     model = opened.opened_model(*source.base)
     objective, text, start = chosen_objective(), chosen_text(), _start(source, slot)
-    recipe = Recipe(
-        steps=here["training_steps"],
-        seed=here["training_seed"],
-        learning_rate=here["training_rate"],
-        warmup=here["training_warmup"],
-        schedule=here["training_schedule"],
-        batch_tokens=here["training_batch"],
-        accumulate=here["training_accumulate"],
-        clip=here["training_clip"],
-        weight_decay=here["training_decay"],
-        evaluate_every=here["training_every"],
-        stream=here["training_stream"],
-        positions=here["positions"],
-    )
+    recipe = chosen_recipe(steps=st.session_state["training_steps"])
     rehearse(model, start, objective)
     captures = slot.captures = slot.captures or Captures()
 
@@ -201,21 +193,54 @@ def _plan(source: Source, slot: Slot) -> Plan:
     return Plan(begin, _sentence(source, start, objective, text), _marks(objective))
 
 
+def chosen_recipe(*, steps: int) -> "Recipe":
+    """What the Schedule tab says; raises NptVizError for values that cannot be."""
+    from npt_viz.training.spec import Recipe
+
+    here = st.session_state
+    return Recipe(
+        steps=steps,
+        seed=here["training_seed"],
+        learning_rate=here["training_rate"],
+        warmup=here["training_warmup"],
+        schedule=here["training_schedule"],
+        batch_tokens=here["training_batch"],
+        accumulate=here["training_accumulate"],
+        clip=here["training_clip"],
+        weight_decay=here["training_decay"],
+        evaluate_every=here["training_every"],
+        stream=here["training_stream"],
+        positions=here["positions"],
+    )
+
+
 def _start(source: Source, slot: Slot):
     """What the training begins with, in torch's own objects."""
-    from npt_viz.adapter import Semantics
     from npt_viz.checkpoint import Checkpoint
+
+    if (
+        st.session_state["training_from"] == RESULT
+        and slot.job is not None
+        and (found := slot.job.checkpoint())
+    ):
+        return found
+    start = spec_or_layers(source)
+    if isinstance(start, list):
+        model, checkpoint = opened.opened(source)
+        return Checkpoint.from_adapters({n: checkpoint.adapter(n) for n in start}, model, checkpoint.name)
+    return start
+
+
+def spec_or_layers(source: Source) -> "AdapterSpec | list[int]":
+    """What the Adapter tab says: a spec, or the layers of the open checkpoint that are to be trained on."""
+    from npt_viz.adapter import Semantics
     from npt_viz.training.spec import AdapterSpec
 
     here = st.session_state
-    if here["training_from"] == RESULT and slot.job is not None and (found := slot.job.checkpoint()):
-        return found
-    layers = tuple(here["training_layers"])
     if here["training_from"] == OPEN:
-        model, checkpoint = opened.opened(source)
-        return Checkpoint.from_adapters({n: checkpoint.adapter(n) for n in layers}, model, checkpoint.name)
+        return list(here["training_layers"])
     return AdapterSpec(
-        layers=layers,
+        layers=tuple(here["training_layers"]),
         targets=tuple(target for target in ("gate", "up", "down") if target in here["training_targets"]),
         rank=here["training_rank"],
         components=here["training_components"],

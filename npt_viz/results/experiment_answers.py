@@ -1,0 +1,46 @@
+"""What an experiment says, in sentences computed from its numbers."""
+
+import math
+
+from npt_viz.results.experiments import MEASURES, Comparison, ExperimentResult
+
+
+def answer(result: ExperimentResult, measure: str = "recovered") -> str:
+    """One sentence: which arms differ from the reference by more than seeds do. Plain text."""
+    found = result.comparisons(measure)
+    reference = next(each for each in found if each.verdict == "reference")
+    if math.isnan(reference.mean):
+        return f"The reference {result.reference!r} has not finished yet; {_done(result)}."
+    label = MEASURES[measure].label[0].upper() + MEASURES[measure].label[1:]
+    start = f"{label}: the reference {result.reference!r} has {reference.mean:.3g}"
+    seeds = len(reference.values)
+    if seeds < 2:
+        best = _best(found, measure)
+        rest = f"the best number is {best.arm!r} with {best.mean:.3g}" if best else "no other arm has one yet"
+        return f"{start}; {rest}. With one seed nobody can tell a difference from chance."
+    better = [each for each in found if each.verdict == "better"]
+    worse = [each for each in found if each.verdict == "worse"]
+    unclear = [each for each in found if each.verdict in ("unclear", "the same")]
+    parts = [_named("better", better), _named("worse", worse)]
+    told = "; ".join(part for part in parts if part) or "no arm differs by more than chance between seeds"
+    rest = f"; {len(unclear)} cannot be told from it" if unclear and (better or worse) else ""
+    return f"{start} ± {reference.spread:.2g} over {seeds} seeds; {told}{rest}."
+
+
+def _named(word: str, found: list[Comparison], most: int = 3) -> str:
+    if not found:
+        return ""
+    ordered = sorted(found, key=lambda each: -abs(each.difference))
+    names = ", ".join(f"{each.arm!r} ({each.difference:+.3g})" for each in ordered[:most])
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return f"{word}: {names}{more}"
+
+
+def _best(found: tuple[Comparison, ...], measure: str) -> Comparison | None:
+    others = [each for each in found if each.verdict != "reference" and math.isfinite(each.mean)]
+    sign = 1 if MEASURES[measure].better == "higher" else -1
+    return max(others, key=lambda each: sign * each.mean, default=None)
+
+
+def _done(result: ExperimentResult) -> str:
+    return f"{result.n_finished} of {result.n_runs} runs are finished"
