@@ -198,9 +198,9 @@ def _json_rows(content: str, where: str) -> Iterator[tuple[int, Mapping]]:
             continue
         try:
             row = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise NptVizError(
-                f"{where}, line {line}: is no JSON ({error.msg}); write one object a line"
+                f"{where}, line {line}: is no JSON ({error}); write one object a line"
             ) from None
         if not isinstance(row, dict):
             raise NptVizError(

@@ -6,7 +6,8 @@ has no weights. So ΔW is made again from the checkpoint and held against the re
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,8 +75,8 @@ def _entries(text: str, where: str) -> Iterator[tuple[int, Mapping]]:
     """(layer, entry): either a flat list, or under injected_facts a list for each layer."""
     try:
         content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise NptVizError(f"{where}: is no JSON (line {error.lineno}: {error.msg}); save it again") from None
+    except (ValueError, RecursionError) as error:
+        raise NptVizError(f"{where}: is no JSON ({error}); save it again") from None
     by_layer = content.get("injected_facts") if isinstance(content, dict) else {"": content}
     if not isinstance(by_layer, dict) or not all(isinstance(entries, list) for entries in by_layer.values()):
         raise NptVizError(
@@ -86,7 +87,7 @@ def _entries(text: str, where: str) -> Iterator[tuple[int, Mapping]]:
             if not isinstance(entry, dict):
                 raise NptVizError(f"{where}: an entry is {entry!r:.40}, not an object; save it again")
             layer = entry.get("layer_idx", key)
-            yield (int(layer) if str(layer).isdigit() else -1), entry
+            yield (int(layer) if str(layer).isdecimal() else -1), entry
 
 
 def _replayed(model: BaseModel, checkpoint, layer: int, entry: Mapping) -> Update:
@@ -140,7 +141,10 @@ def _mean_of_vectors(model: BaseModel, checkpoint, layer: int, fact: str, alpha:
 
 def _differences(update: Update, entry: Mapping) -> Iterator[str]:
     norms = {place.target: norm for place, norm in update.norms().items()}
-    modified: Sequence[str] = entry.get("projections_modified") or ["gate"]
+    recorded_places = entry.get("projections_modified") or ["gate"]
+    modified = (
+        list(map(str, recorded_places)) if isinstance(recorded_places, list) else [str(recorded_places)]
+    )
     if set(modified) != set(norms):
         yield (
             f"it recorded an edit of {' and '.join(modified)}, the checkpoint edits {' and '.join(norms)}; "
@@ -148,7 +152,8 @@ def _differences(update: Update, entry: Mapping) -> Iterator[str]:
         )
     for target, norm in norms.items():
         recorded = next((entry[key] for key in NORM_KEYS.get(target, ()) if key in entry), None)
-        if isinstance(recorded, int | float) and not math.isclose(norm, recorded, rel_tol=SAME_SIZE):
+        known = isinstance(recorded, int | float) and abs(recorded) <= sys.float_info.max
+        if known and not math.isclose(norm, recorded, rel_tol=SAME_SIZE):
             yield (
                 f"‖ΔW‖ of {target} was {recorded:.4g} and is {norm:.4g} when replayed; the published code ran attention "
                 "without RoPE, in some versions without a causal mask, and perhaps in another precision"

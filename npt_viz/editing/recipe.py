@@ -23,6 +23,8 @@ from npt_viz.model.base import BaseModel
 FORMAT = "npt_viz edits"
 VERSION = 1
 RECIPE_FILE = "npt_edits.json"
+_LISTS = {"layers": int, "tokens": int, "glyphs": str, "components": int, "details": str}
+"""The fields of an origin that are lists, and of what; all others but the weight are text."""
 
 
 def recipe_text(model: BaseModel, updates: Sequence[Update]) -> str:
@@ -64,7 +66,7 @@ def updates_from_text(text: str, where: str, model: BaseModel, checkpoint=None) 
         try:
             update = _read(edit)
             check_base(model, update)
-        except (KeyError, TypeError, ValueError, IndexError, binascii.Error) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, binascii.Error) as error:
             raise NptVizError(
                 f"{where}: edit {number} is damaged ({type(error).__name__}: {error}); save the recipe again"
             ) from None
@@ -79,10 +81,8 @@ def updates_from_text(text: str, where: str, model: BaseModel, checkpoint=None) 
 def _checked(text: str, where: str) -> dict:
     try:
         content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise NptVizError(
-            f"{where}: is no JSON (line {error.lineno}: {error.msg}); save the recipe again"
-        ) from None
+    except (ValueError, RecursionError) as error:
+        raise NptVizError(f"{where}: is no JSON ({error}); save the recipe again") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise NptVizError(f"{where}: is no recipe of npt_viz; give the {RECIPE_FILE} of an export")
     if content.get("format_version") != VERSION:
@@ -128,12 +128,25 @@ def _read(edit: Mapping) -> Update:
         if target not in TARGETS:
             raise ValueError(f"{name!r} names no projection")
         factors[Place(int(layer), target)] = Factors(_unpacked(parts["v_a"]), _unpacked(parts["v_b"]))
-    known = {field.name for field in fields(Origin)}
-    origins = []
-    for origin in edit["origins"]:
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in origin.items() if k in known}
-        origins.append(Origin(**values))
-    return Update(factors=factors, alpha=edit["alpha"], base=edit["base"], origins=tuple(origins))
+    base = edit["base"]
+    if not isinstance(base["config"], str) or not isinstance(base["layers"], Mapping):
+        raise TypeError("base is no fingerprint")
+    origins = tuple(_origin(written) for written in edit["origins"])
+    return Update(factors=factors, alpha=edit["alpha"], base=base, origins=origins)
+
+
+def _origin(written: Mapping) -> Origin:
+    """Checked field by field: what is wrong here would only show where a page prints it."""
+    values = {field.name: written[field.name] for field in fields(Origin) if field.name in written}
+    for name, value in values.items():
+        if (item := _LISTS.get(name)) is None:
+            good = isinstance(value, int | float if name == "weight" else str)
+        else:
+            optional = name == "components" and value is None
+            good = optional or (isinstance(value, list) and all(isinstance(each, item) for each in value))
+        if not good:
+            raise TypeError(f"{name} is {value!r:.40}")
+    return Origin(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 def _packed(values: np.ndarray) -> dict:

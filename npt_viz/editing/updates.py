@@ -6,6 +6,7 @@ are put side by side and only v_b is scaled, because (-v_b)(-v_a)^T is the same 
 
 import hashlib
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -252,7 +253,7 @@ def check_alpha(alpha: object) -> None:
     if (
         not isinstance(alpha, int | float | np.floating)
         or isinstance(alpha, bool)
-        or not math.isfinite(alpha)
+        or not abs(alpha) <= sys.float_info.max
     ):
         raise NptVizError(f"alpha is {alpha!r}; give a finite number, 1 writes the modulation as it is")
 
