@@ -9,5 +9,7 @@ view = ui.inspect_page(
     "Permanent update", "What would writing this into the weights do?", permanent_update.answer
 )
 permanent_update.controls(view)
-edit_panels.judge(view)
-edit_ledger.ledger(view)
+# Bad input in one part leaves the other usable.
+for part in (edit_panels.judge, edit_ledger.ledger):
+    with ui.guarded():
+        part(view)

@@ -18,9 +18,10 @@ from npt_viz.results.editing import AlphaSweep
 
 
 def default_alphas(largest: float = 10.0, n: int = 41) -> np.ndarray:
-    """Zero, and strengths on both sides of it that grow by equal factors: n values, n odd."""
-    side = largest * np.geomspace(0.01, 1, n // 2)
-    return np.concatenate([-side[::-1], [0.0], side])
+    """Zero, and strengths on both sides of it that grow by nearly equal factors: n values, n odd."""
+    # Three digits: the α that a person reads and types again is the α that was tried.
+    side = [float(f"{alpha:.3g}") for alpha in largest * np.geomspace(0.01, 1, n // 2)]
+    return np.array([*(-alpha for alpha in reversed(side)), 0.0, *side])
 
 
 def alpha_sweep(

@@ -43,6 +43,7 @@ def next_tokens(rows: Sequence[NextToken], *, sides: tuple[str, str], theme: The
             y=places,
             mode="markers",
             name=name,
+            cliponaxis=False,  # Most candidates lie at 0, on the axis.
             marker=dict(
                 color=ROLES[role], size=10, symbol="circle-open" if role == "base" else "circle", line_width=2
             ),

@@ -7,6 +7,7 @@ import streamlit as st
 from npt_viz.errors import NptVizError
 from npt_viz.ui import edits
 from npt_viz.ui import permanent_update as page
+from npt_viz.ui.guarded import guarded
 from npt_viz.ui.opened import opened
 from npt_viz.ui.text import plain
 from npt_viz.ui.view import View
@@ -40,12 +41,12 @@ def ledger(view: View) -> None:
         else "The ledger is empty."
     )
     export, bring = st.columns(2, gap="medium")
-    with export.expander("Take the edited model away", icon=":material/download:"):
+    with export.expander("Take the edited model away", icon=":material/download:"), guarded():
         if n:
             _export(view)
         else:
             st.caption("Apply an update first.")
-    with bring.expander("Bring edits back", icon=":material/upload:"):
+    with bring.expander("Bring edits back", icon=":material/upload:"), guarded():
         _import(view)
 
 

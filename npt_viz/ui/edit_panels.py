@@ -237,8 +237,19 @@ def scorecard(view: View) -> None:
             help=f"{card.n_neutral_tokens} tokens; mean KL {number(card.neutral_kl)} nats.",
         )
     st.caption("Bars end at the share, whiskers at Wilson's 95 % interval: with few prompts it is wide.")
-    rows = [row._asdict() for row in card.prompts]
-    st.dataframe(pd.DataFrame(rows).round(3), hide_index=True, height="content")
+    rows = [
+        {
+            "part": row.part,
+            "prompt": row.prompt,
+            "expected": row.expected,
+            "says": row.predicted,
+            "as expected": row.hit,
+            "new over old, nats": "" if np.isnan(row.margin) else f"{row.margin:+.2f}",
+            "KL, nats": number(row.kl),
+        }
+        for row in card.prompts
+    ]
+    st.dataframe(pd.DataFrame(rows), hide_index=True, height="content")
 
 
 def _case_fields() -> None:

@@ -50,7 +50,7 @@ def ledger_in_sidebar(source: Source) -> None:
                 help="Take this update back; the others stay, and the base has had its own bits all along.",
             )
         st.caption(
-            "Permanent update shows base + ledger; the Inspect pages show the base, which never changes."
+            "Permanent update shows base + ledger; all other pages show the base, which never changes."
         )
         if n > 1:
             st.button("Undo all", key="ledger_undo_all", on_click=_undo_all, args=[source], type="tertiary")

@@ -184,6 +184,13 @@ def answer(view: View) -> str:
     )
     if found.recovery is not None:
         sentence += f" Without its context the edited model recovers **{found.recovery.recovered:.0%}** of what the context does."
+    same = [
+        entry.number
+        for entry in edits.entries(view.asked.source)
+        if entry.update.digest() == found.update.digest()
+    ]
+    if same:
+        sentence += f" It is in the ledger already (#{same[-1]}): this is what writing it once more would do."
     return sentence
 
 

@@ -83,7 +83,9 @@ def test_applied_updates_are_listed_on_every_page_and_undone_in_any_order(page, 
 
 
 def test_previews_are_on_top_of_the_ledger(page, opened):
+    assert "in the ledger already" not in said(page)
     key(page, "button", "edit_apply").click().run()
+    assert "It is in the ledger already (#1)" in said(page)
     ledger = npt_viz.Ledger(opened[0])
     first = npt_viz.preview_update(*opened, FACT, 3, 26, prompt="The cat is")
     first.apply_to(ledger)
@@ -127,6 +129,8 @@ def test_the_scorecard_counts_the_facts_prompts(page):
 def test_without_what_should_follow_the_scorecard_asks_for_it(page):
     view(page, "Scorecard")
     assert "say what should follow the prompt" in page.error[0].value.replace("\\", "")
+    key(page, "button", "edit_apply").click().run()  # The rest of the page still works.
+    assert "The ledger holds 1 update," in said(page)
 
 
 def test_a_clicked_strength_is_taken(page):
@@ -157,6 +161,7 @@ def test_an_export_from_the_page_is_whole(page, tmp_path, opened):
     assert update.layers == (3,) and update.alpha == 1.0
     key(page, "button", "edit_write").click().run()
     assert "exists already" in page.error[0].value.replace("\\", "")
+    assert key(page, "file_uploader", "edit_import")  # What comes after the refused export is still there.
 
 
 def test_a_recipe_comes_back_and_a_damaged_one_changes_nothing(page, tmp_path, opened):
