@@ -126,7 +126,7 @@ def _add_marks(
 ) -> None:
     """Vertical lines in the colour of their run; where all runs share them, in that of a reference."""
     same = len({tuple(found) for found in marks.values()}) == 1
-    for name, found in list(marks.items())[: 1 if same else None]:
+    for row, (name, found) in enumerate(list(marks.items())[: 1 if same else None]):
         colour = REFERENCE if same or not series else _colour(series, name)
         for step, label in found:
             figure.add_vline(step, line=dict(color=colour, width=1, dash="dash"), opacity=0.7)
@@ -134,6 +134,7 @@ def _add_marks(
                 x=step,
                 y=0,
                 yref="paper",
+                yshift=12 * row,
                 text=plain(label),
                 showarrow=False,
                 xanchor="left",

@@ -2,24 +2,26 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import chain
+from typing import NamedTuple
 
 from npt_viz.runs.config import TERM_NAMES
 from npt_viz.runs.table import number
 
 _LAYER = re.compile(r"layer_(\d{1,4})_(.+)")
+SIMILARITY = "attention_similarity"
 _PLAIN = {
     "total_loss": "total",
     "loss": "total",
     "lr": "learning_rate",
     "mixing_ratio": "curriculum/mixing_ratio",
-    "v_a_attention_similarity": "attention_similarity",
-    "v_a_attn_similarity": "attention_similarity",
+    "v_a_attention_similarity": SIMILARITY,
+    "v_a_attn_similarity": SIMILARITY,
 }
 NORMS = {"v_a_norm": "v_a", "v_b_norm": "v_b", "modulation_magnitude": "s·v_b"}
 """Column of the log -> whose norm it is, over the whole batch."""
-_SIMILARITIES = ("v_a_attention_similarity", "v_a_attn_similarity")
 PERPLEXITY = "exp(distillation loss)"
 STAGES = ("stage", "curriculum_stage")
 
@@ -57,14 +59,16 @@ class Columns:
     def read(self, row: Mapping, step: int) -> Iterator[tuple[int | None, str, float]]:
         """(layer, column, value) of everything in a row that is a number."""
         self._note_stage(row, step)
-        for layer, name, raw in _entries(row):
-            value = number(raw)
-            if value is None or name == "step" or name in STAGES:
+        for name, raw in _entries(row):
+            # A million lines come through here: the common case first.
+            value = raw if type(raw) is float else number(raw)
+            meaning = _meaning(name)
+            if value is None or meaning is None:
                 continue
             if not math.isfinite(value):
                 self.not_finite += 1
-            elif self._means_something(name, value, row):
-                yield layer, _named(name), value
+            elif not meaning.noted or self._counts(meaning, value, row):
+                yield meaning.layer, meaning.column, value
 
     def notes(self) -> Iterator[str]:
         """A sentence for each column that does not mean what its name says."""
@@ -93,17 +97,16 @@ class Columns:
         if self.not_finite:
             yield f"{self.not_finite:,} values are NaN or infinite and leave gaps in the lines."
 
-    def _means_something(self, name: str, value: float, row: Mapping) -> bool:
-        """Take note of the columns that need one; False for a 0 that stands for "not computed"."""
-        if name in _SIMILARITIES:
+    def _counts(self, meaning: "_Meaning", value: float, row: Mapping) -> bool:
+        """Take note of a column that needs one; False for a 0 that stands for "not computed"."""
+        if meaning.column == SIMILARITY:
             self.similarities[0] += 1
             self.similarities[1] += value == 0
             return value != 0
-        if name in NORMS:
-            self.norms.add(name)
-            return value != 0 or name != "modulation_magnitude"
-        if "perplexity" in name:
-            self._check(value, row)
+        if meaning.name in NORMS:
+            self.norms.add(meaning.name)
+            return value != 0 or meaning.name != "modulation_magnitude"
+        self._check(value, row)
         return True
 
     def _check(self, value: float, row: Mapping) -> None:
@@ -124,23 +127,35 @@ class Columns:
             self.stages.append((step, label))
 
 
-def _entries(row: Mapping) -> Iterator[tuple[int | None, str, object]]:
-    """(layer, name, value); several layers' numbers are nested or stand in the row itself."""
-    for name, value in row.items():
-        if name == "layer_losses" and isinstance(value, Mapping):
-            yield from _entries(value)
-        else:
-            yield *_parted(name), value
+class _Meaning(NamedTuple):
+    """What a column of the log is."""
+
+    name: str
+    """There, without its layer"""
+    layer: int | None
+    column: str
+    """Here"""
+    noted: bool
+    """Whether a reader must be told something about it"""
+
+
+def _entries(row: Mapping) -> Iterable[tuple[str, object]]:
+    """(name, value); several layers' numbers are nested."""
+    nested = row.get("layer_losses")
+    return chain(row.items(), nested.items()) if isinstance(nested, Mapping) else row.items()
 
 
 @lru_cache(maxsize=4096)
-def _parted(name: str) -> tuple[int | None, str]:
-    """layer_14_direct_mlp -> 14, direct_mlp"""
+def _meaning(name: str) -> _Meaning | None:
+    """layer_14_direct_mlp -> layer 14, loss/direct; None for what is no measurement."""
     found = _LAYER.fullmatch(name)
-    return (int(found[1]), found[2]) if found else (None, name)
+    layer, name = (int(found[1]), found[2]) if found else (None, name)
+    if name == "step" or name in STAGES:
+        return None
+    column = _named(name)
+    return _Meaning(name, layer, column, column == SIMILARITY or name in NORMS or "perplexity" in name)
 
 
-@lru_cache(maxsize=4096)
 def _named(name: str) -> str:
     """direct_mlp_loss -> loss/direct, val_loss -> heldout/total; others as they are."""
     for prefix in _EVALUATION:

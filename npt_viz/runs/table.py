@@ -28,9 +28,14 @@ class Table:
         """Add what was measured at a step; a value that is there already is replaced."""
         row = self._row(step)
         for name, value in values.items():
-            column = self._columns.setdefault(name, array("d"))
-            _pad(column, row + 1)
-            column[row] = value
+            column = self._columns.get(name)
+            if column is None:
+                column = self._columns[name] = array("d")
+            if len(column) == row:
+                column.append(value)
+            else:
+                _pad(column, row + 1)
+                column[row] = value
 
     def forget_from(self, step: int) -> None:
         """Drop this step and all that follow."""
@@ -51,10 +56,11 @@ class Table:
         )
 
     def _row(self, step: int) -> int:
-        row = bisect_left(self._steps, step)
-        if row == len(self._steps):
+        if not self._steps or step > self._steps[-1]:
             self._steps.append(step)
-        elif self._steps[row] != step:
+            return len(self._steps) - 1
+        row = bisect_left(self._steps, step)
+        if self._steps[row] != step:
             # A line of an evaluation that was written late.
             self._steps.insert(row, step)
             for column in self._columns.values():
@@ -65,7 +71,7 @@ class Table:
 
 def step_of(value: object) -> int | None:
     """A step number; None where it is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     if not 0 <= value < STEPS_BELOW or value != int(value):
         return None
@@ -74,7 +80,7 @@ def step_of(value: object) -> int | None:
 
 def number(value: object) -> float | None:
     """A number as a float, infinite where it is too large for one; None where it is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
         return float(value)

@@ -20,7 +20,7 @@ __all__ = ["answer", "chart", "charts", "chosen", "notes", "shares", "table", "t
 
 NOT_DRAWN = {"n_tokens", "seconds", "tokens"}
 FIRST_CHOICE = ("total", "loss/direct")
-FIRST_HELDOUT = ("heldout/recovered", "heldout/total")
+FIRST_HELDOUT = ("heldout/recovered", "heldout/direct", "heldout/total")
 ALL_LAYERS = "all"
 MOST_SERIES = 12
 
@@ -78,7 +78,8 @@ def view_of(runs: list[Run]) -> RunsView:
         key="runs_smoothing",
         bind="query-params",
         persist_state="session",
-        help="β of an exponential moving average, m ← β m + (1 − β) y; the raw values stay behind it, faint.",
+        help="β of an exponential moving average, m ← β m + (1 − β) y; the raw values stay behind it, faint. "
+        "Held-out values are few and are drawn as they are.",
     )
     log = place[2].toggle("Log y", key="runs_log", bind="query-params", persist_state="session")
     with place[3]:
@@ -121,10 +122,18 @@ def charts(view: RunsView) -> None:
 
 
 def notes(view: RunsView) -> None:
-    """What a reader must know about the numbers, run by run."""
+    """What a reader must know about the numbers; runs of which the same holds share a line."""
+    about: dict[str, list[str]] = {}
     for run in view.runs:
         for note in run.notes:
-            st.caption(f":material/info: {code(run.name)} {plain(note)}")
+            about.setdefault(note, []).append(code(run.name))
+    if _weighted_differently(view.runs) and any(
+        name.endswith("total") for name in view.columns + view.heldout
+    ):
+        names = [code(run.name) for run in view.runs]
+        about["These runs weigh their losses differently, so their totals are different sums."] = names
+    for note, names in about.items():
+        st.caption(f":material/info: {', '.join(names)}: {plain(note)}")
 
 
 def shares(view: RunsView) -> None:
@@ -231,7 +240,8 @@ def _chart(view: RunsView, columns: list[str], *, key: str) -> None:
     wanted = [(run, layer, column) for run, layer in view.series for column in columns]
     lines, missing = [], []
     for run, layer, column in wanted:
-        found = curves.line(run, layer, column, x=view.x, smoothing=view.smoothing)
+        smoothing = 0.0 if column.startswith(HELDOUT) else view.smoothing
+        found = curves.line(run, layer, column, x=view.x, smoothing=smoothing)
         if found is not None:
             lines.append(found)
         elif column in run.layers[layer].columns:
@@ -253,6 +263,19 @@ def _chart(view: RunsView, columns: list[str], *, key: str) -> None:
     left_out = sum(int((each.y <= 0).sum()) for each in lines) if view.log else 0
     if left_out:
         st.caption(f"{left_out:,} values of 0 or below have no logarithm and are left out of the lines.")
+
+
+def _weighted_differently(runs: list[Run]) -> bool:
+    found = {
+        frozenset(
+            (name, values[1][-1])
+            for name in each.columns
+            if name.startswith("weight/") and len((values := each.measured(name))[1])
+        )
+        for run in runs
+        for each in run.layers.values()
+    } - {frozenset()}
+    return len(found) > 1
 
 
 def _write_events(runs: list[Run], folder: str) -> None:
