@@ -47,6 +47,7 @@ class Wanted(NamedTuple):
     donor_token: int
     prompt: str
     token: int
+    """-1 is the last one, wherever that is."""
     layers: tuple[int, ...]
     operation: str
     strength: float
@@ -59,9 +60,9 @@ def settle(view: View) -> None:
         here.setdefault(name, default)
     if not here["transplant_prompt"].strip():
         here["transplant_prompt"] = DEFAULTS["transplant_prompt"]
-    n = len(_receiver(view.asked.source, here["transplant_prompt"]))
-    if here["transplant_token"] is None or not 0 <= here["transplant_token"] < n:
-        here["transplant_token"] = n - 1
+    pinned = here["transplant_token"]
+    if pinned is not None and not 0 <= pinned < len(_receiver(view.asked.source, here["transplant_prompt"])):
+        here["transplant_token"] = None
 
 
 def wanted(view: View) -> Wanted:
@@ -70,7 +71,7 @@ def wanted(view: View) -> Wanted:
         view.asked,
         view.token,
         here["transplant_prompt"],
-        here["transplant_token"],
+        -1 if here["transplant_token"] is None else here["transplant_token"],
         tuple(view.layers) if here["transplant_all_layers"] else (view.layer,),
         here["transplant_operation"],
         float(here["transplant_strength"]),
@@ -121,7 +122,6 @@ def answer(view: View) -> str:
 
 def receiver(view: View) -> None:
     """The receiving prompt, its tokens to choose from, and what is done there."""
-    here = st.session_state
     st.markdown(
         "**The receiving prompt**", help="The strip above is the donor: its pinned token gives its ΔW."
     )
@@ -135,7 +135,7 @@ def receiver(view: View) -> None:
         found.transplanted.kl,
         scale,
         key="transplant_strip",
-        pinned=here["transplant_token"],
+        pinned=found.token,
         on_pin=_receive_at,
         columns={
             MOVED.label: found.transplanted.kl,

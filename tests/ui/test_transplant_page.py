@@ -52,6 +52,12 @@ def test_a_shorter_prompt_moves_the_receiving_token_into_it(page):
     assert "at `s` #3" in said(page)
 
 
+def test_without_a_pin_the_last_token_receives_also_in_a_longer_prompt(page):
+    page.text_input(key="transplant_prompt").set_value("The capital city of Italy is").run()
+    assert not page.exception and not page.error
+    assert "at `s` #27" in said(page)
+
+
 def test_kept_results_stand_in_a_list_and_only_once(page):
     page.button(key="transplant_keep").click().run()
     page.button(key="transplant_keep").click().run()
