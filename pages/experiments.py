@@ -7,7 +7,7 @@ import streamlit as st
 from npt_viz import ui
 from npt_viz.ui.experiment_job import experiment_slot
 from npt_viz.ui.experiment_results import results, saved_experiments
-from npt_viz.ui.experiment_settings import RUNS, settings
+from npt_viz.ui.experiment_settings import settings
 from npt_viz.ui.loading import ready
 
 ui.require_app()
@@ -28,7 +28,7 @@ start.button(
     key="experiment_start",
     icon=":material/play_arrow:",
     width="stretch",
-    help=plan.sentence if plan else None,
+    help=f"{plan.sentence}, in {ui.plain(str(plan.folder))}" if plan else None,
 )
 stop.button(
     "Stop",
@@ -39,7 +39,7 @@ stop.button(
     width="stretch",
     help="After the step that runs. Finished arms stay; Start goes on with the others.",
 )
-folders = [str(path) for path in saved_experiments(RUNS)]
+folders = [str(path) for path in saved_experiments()]
 if slot.job is not None and st.session_state.get("_experiment_job") is not slot.job:
     # A new experiment shows itself; afterwards the choice is the user's.
     st.session_state["_experiment_job"], st.session_state["experiment_shown"] = slot.job, str(slot.job.folder)

@@ -34,10 +34,11 @@ def run(
     from npt_viz.experiments.folder import SPEC
     from npt_viz.experiments.reading import read_experiment
     from npt_viz.experiments.spec_file import read_experiment_spec
+    from npt_viz.training.log import RUNS
 
     source = Path(spec)
     experiment = read_experiment_spec(source / SPEC if source.is_dir() else source)
-    folder = Path(out) if out else source if source.is_dir() else Path("runs") / source.stem
+    folder = Path(out) if out else source if source.is_dir() else RUNS / source.stem
     was_stopped = False
     try:
         if processes > 1:

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,21 +60,47 @@ def begin_folder(folder: Path, experiment: Experiment, texts: Sequence[str] | No
 
     Raises NptVizError for a folder that belongs to another experiment or cannot be written.
     """
-    if texts is not None:
-        experiment = replace(experiment, text=str((folder / TEXT).absolute()))
-    spec = folder / SPEC
-    if spec.exists():
-        if read_experiment_spec(spec) != experiment:
+    kept = _kept(folder, experiment, texts)
+    if (folder / SPEC).exists():
+        if not _is_of(folder, kept, texts):
             raise NptVizError(
-                f"{folder} holds another experiment (its {SPEC} differs); choose another folder, or run that one"
+                f"{folder} holds another experiment (its {SPEC} or its text differs); choose another folder, or run "
+                "that one"
             )
-        return experiment
+        return kept
     if folder.exists() and any(folder.iterdir()):
         raise NptVizError(f"{folder} is not empty and no experiment; choose another folder")
     if texts is not None:
-        write_text(folder / TEXT, "".join(json.dumps({"text": text}) + "\n" for text in texts))
-    write_text(spec, experiment_toml(experiment))
-    return experiment
+        write_text(folder / TEXT, _lines(texts))
+    write_text(folder / SPEC, experiment_toml(kept))
+    return kept
+
+
+def free_folder(folder: Path, experiment: Experiment, texts: Sequence[str] | None = None) -> Path:
+    """The folder, or folder-2, …: the first that is this experiment's or nobody's."""
+    for number in count(1):
+        found = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        if not found.exists() or _is_of(found, _kept(found, experiment, texts), texts):
+            return found
+    raise AssertionError("count never ends")
+
+
+def _kept(folder: Path, experiment: Experiment, texts: Sequence[str] | None) -> Experiment:
+    """The experiment with its text in the folder, where it brings one."""
+    return experiment if texts is None else replace(experiment, text=str((folder / TEXT).absolute()))
+
+
+def _is_of(folder: Path, kept: Experiment, texts: Sequence[str] | None) -> bool:
+    try:
+        if read_experiment_spec(folder / SPEC) != kept:
+            return False
+        return texts is None or (folder / TEXT).read_text(encoding="utf-8") == _lines(texts)
+    except (NptVizError, OSError, UnicodeDecodeError):
+        return False
+
+
+def _lines(texts: Sequence[str]) -> str:
+    return "".join(json.dumps({"text": text}) + "\n" for text in texts)
 
 
 def texts_of(experiment: Experiment) -> list[str]:

@@ -65,9 +65,9 @@ def run_experiment(
         most=experiment.tokens,
         window=experiment.window,
     )
-    captures = Captures()
+    start, captures = start_of(model, experiment), Captures()
     for number, task in enumerate(mine, 1):
-        for event in _run_task(model, experiment, task, corpus, captures, progress):
+        for event in _run_task(model, experiment, task, start, corpus, captures, progress):
             yield event._replace(number=number, total=len(mine))
 
 
@@ -75,6 +75,7 @@ def _run_task(
     model: BaseModel,
     experiment: Experiment,
     task: Task,
+    start: AdapterSpec | Checkpoint,
     corpus: Corpus,
     captures: Captures,
     progress: Progress,
@@ -83,7 +84,7 @@ def _run_task(
     about: dict = {"arm": task.arm, "seed": task.seed}
     write_json(task.result_file, about | {"state": "running"})
     try:
-        recipe, start = experiment.recipe_of(arm, task.seed), start_of(model, experiment)
+        recipe = experiment.recipe_of(arm, task.seed)
         training = Training(model, start, corpus, arm.losses, recipe, progress=progress, captures=captures)
         name = f"{task.arm}, seed {task.seed}"
         with StepLog(task.folder / FILE, name=name, settings=training.described()) as log:
@@ -110,6 +111,7 @@ def _run_task(
 
 
 def start_of(model: BaseModel, experiment: Experiment) -> AdapterSpec | Checkpoint:
+    """What every arm begins with; trainings clone it."""
     if isinstance(experiment.start, AdapterSpec):
         return experiment.start
     checkpoint = open_checkpoint(experiment.start, model, experiment.semantics)

@@ -13,6 +13,9 @@ from npt_viz.results.training import Step
 FORMAT = "npt_viz steps, version 1"
 FILE = "steps.jsonl"
 
+RUNS = Path(os.environ.get("NPT_VIZ_RUNS", "runs"))
+"""Where trainings and experiments are kept: below the folder in which npt_viz was started, or as NPT_VIZ_RUNS says."""
+
 
 class StepLog:
     """Appends steps to a file as they come, so that what a stopped training learned can be read."""

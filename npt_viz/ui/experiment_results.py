@@ -5,12 +5,12 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from npt_viz.errors import NptVizError
 from npt_viz.figures.experiments import CURVES, aligned_curves, arm_strips, final_numbers
 from npt_viz.figures.maps import window
 from npt_viz.figures.theme import number
 from npt_viz.results.experiment_answers import answer
 from npt_viz.results.experiments import MEASURES, ExperimentResult
+from npt_viz.training.log import RUNS
 from npt_viz.ui.charts import chart
 from npt_viz.ui.experiment_job import ExperimentSlot, Snapshot
 from npt_viz.ui.findings import MARKS
@@ -241,12 +241,9 @@ def _time(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-def saved_experiments(folder: Path) -> list[Path]:
-    """Experiments below a folder, the newest first."""
+def saved_experiments() -> list[Path]:
+    """Experiments in the folder of runs, the newest first."""
     from npt_viz.experiments.folder import SPEC
 
-    try:
-        found = [path.parent for path in folder.glob(f"*/{SPEC}")]
-    except OSError as error:
-        raise NptVizError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from None
+    found = [path.parent for path in RUNS.glob(f"*/{SPEC}")]
     return sorted(found, key=lambda path: -(path / SPEC).stat().st_mtime)

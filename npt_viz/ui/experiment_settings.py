@@ -9,6 +9,7 @@ import streamlit as st
 
 from npt_viz.errors import NptVizError
 from npt_viz.model.progress import Progress
+from npt_viz.training.log import RUNS
 from npt_viz.ui import opened
 from npt_viz.ui.experiment_arms import arm_controls, chosen_arms
 from npt_viz.ui.experiment_job import ExperimentSlot
@@ -27,9 +28,6 @@ from npt_viz.ui.training_text import chosen_text, text_controls
 if TYPE_CHECKING:
     from npt_viz.experiments.plan import Experiment
     from npt_viz.training.spec import Recipe
-
-RUNS = Path("runs")
-"""Where experiments are kept, below the folder in which the app was started."""
 
 DEFAULTS = {
     "experiment_name": "first experiment",
@@ -137,6 +135,7 @@ def _run_controls() -> None:
 
 
 def _plan(source: Source, prompt: str) -> Plan:
+    from npt_viz.experiments.folder import free_folder
     from npt_viz.experiments.plan import Experiment
     from npt_viz.training.rehearsal import rehearse
     from npt_viz.training.spec import AdapterSpec
@@ -175,8 +174,9 @@ def _plan(source: Source, prompt: str) -> Plan:
         except NptVizError as error:
             raise NptVizError(f"arm {arm.name!r}: {error}") from None
     bundled = text.label == "bundled sample"
+    texts = None if bundled else text.texts
     return Plan(
-        experiment, RUNS / slug, None if bundled else text.texts, here["experiment_processes"], source
+        experiment, free_folder(RUNS / slug, experiment, texts), texts, here["experiment_processes"], source
     )
 
 

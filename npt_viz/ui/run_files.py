@@ -7,12 +7,13 @@ import streamlit as st
 
 from npt_viz.errors import NptVizError
 from npt_viz.results.runs import Run
+from npt_viz.training.log import RUNS
 from npt_viz.ui.guarded import problem
 from npt_viz.ui.opened import located
 from npt_viz.ui.uploads import session_folder
 
 FOLDER = Path("runs")
-"""Where Experiments and `train --out` save, seen from where the app was started."""
+"""Where the Experiments page saves, seen from where the app was started."""
 
 UPLOAD = "upload: "
 """What stands before the name of an uploaded log."""

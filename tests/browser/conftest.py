@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -33,12 +34,17 @@ QUIET = [
 
 @contextmanager
 def served() -> Iterator[str]:
-    """A fresh server on a free port of this machine."""
+    """A fresh server on a free port of this machine, with a folder of runs that goes when it goes."""
+    with tempfile.TemporaryDirectory() as runs:
+        yield from _served(runs)
+
+
+def _served(runs: str) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NPT_VIZ_RUNS": runs}
     server = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -1,0 +1,126 @@
+"""experiment.toml: what is written is read back; what nothing reads is refused."""
+
+import tomllib
+
+import pytest
+
+from npt_viz.adapter import VARIANTS
+from npt_viz.errors import NptVizError
+from npt_viz.experiments.plan import ARM_PRESETS, Arm, Experiment, arms_of
+from npt_viz.experiments.spec_file import experiment_from, experiment_toml, read_experiment_spec
+from npt_viz.training.losses import TERMS, Curriculum, Objective
+from npt_viz.training.spec import AdapterSpec, Recipe
+
+ARMS = (
+    Arm(name="direct", losses=Objective(weights={"direct": 1.0})),
+    Arm(
+        name="everything else",
+        losses=Objective(
+            weights={"direct": 0.3, "guidance": 2.0},
+            as_written=frozenset({"guidance"}),
+            stage_steps=7,
+            adaptive="gradient_norms",
+            curriculum=Curriculum(steps=(3, 5), quantiles=(0.2, 0.9)),
+            gradient_scale=3.5,
+        ),
+        changes={"learning_rate": 0.02, "schedule": "constant"},
+    ),
+)
+SPEC = AdapterSpec(layers=(3, 1), targets=("gate", "down"), rank=5, semantics=VARIANTS["N2"].semantics)
+WHOLE = Experiment(
+    name="a name",
+    arms=ARMS,
+    start=SPEC,
+    recipe=Recipe(steps=11, batch_tokens=17, clip=0.5, positions="trained"),
+    seeds=(4, 2),
+    reference="everything else",
+    model="some/model",
+    dtype="bfloat16",
+    device="cuda:1",
+    text="texts.jsonl",
+    tokens=1234,
+    window=99,
+    prompt='a "prompt"\nof two lines',
+)
+CONTINUED = Experiment(
+    name="b", arms=ARMS, start="folder", layers=(5,), semantics="N4", recipe=Recipe(steps=1), seeds=(0,)
+)
+
+
+@pytest.mark.parametrize("experiment", [WHOLE, CONTINUED], ids=["fresh", "checkpoint"])
+def test_what_is_written_is_read_back(experiment, tmp_path):
+    (tmp_path / "x.toml").write_text(experiment_toml(experiment), encoding="utf-8")
+    assert read_experiment_spec(tmp_path / "x.toml") == experiment
+
+
+@pytest.mark.parametrize("preset", ARM_PRESETS)
+def test_every_preset_is_written_and_read_back(preset):
+    experiment = Experiment(name="p", arms=arms_of(preset), start=SPEC, recipe=Recipe(steps=1))
+    assert experiment_from(tomllib.loads(experiment_toml(experiment))) == experiment
+
+
+def test_presets_have_the_arms_that_their_names_promise():
+    assert [arm.name for arm in arms_of("each loss alone")] == list(TERMS)
+    assert all(len(arm.losses.active) == 1 for arm in arms_of("each loss alone"))
+    whole, *without = arms_of("leave one out")
+    assert len(without) == len(whole.losses.active)
+    for arm in without:
+        assert len(arm.losses.active) == len(whole.losses.active) - 1
+    both = arms_of("as written vs corrected")
+    assert {frozenset(arm.losses.as_written) for arm in both[:2]} == {frozenset(), frozenset({"direct"})}
+    assert len(arms_of("published phases 1-4")) == 5, "the direct loss alone is what the phases add to"
+    assert [arm.name for arm in arms_of("each loss alone", only=["kl", "direct"])] == ["direct", "kl"]
+
+
+START = "[start]\nlayers = [1]\n"
+TWO = 'preset = "each loss alone"\n'
+BAD = {
+    "no arms": ("steps = 1\n" + START, "has 0 arms"),
+    "no start": ("steps = 1\n" + TWO, "one of the two"),
+    "both starts": ('steps = 1\ncheckpoint = "c"\n' + TWO + START, "one of the two"),
+    "no steps": (TWO + START, "steps is missing"),
+    "unknown key": ("steps = 1\nstep = 2\n" + TWO + START, "'step', which nothing reads"),
+    "unknown recipe": ("steps = 1\n" + TWO + START + "[recipe]\nlr = 1\n", "'lr', which nothing reads"),
+    "unknown in start": ("steps = 1\n" + TWO + START + "layer = 3\n", "'layer', which nothing reads"),
+    "unknown preset": ('steps = 1\npreset = "all"\n' + START, "preset 'all' does not exist"),
+    "unknown arm": ("steps = 1\n" + TWO + 'only = ["x"]\n' + START, "no arm 'x'"),
+    "unknown loss": ("steps = 1\n" + TWO + START + '[[arms]]\nname = "a"\nlosses = "magic=1"\n', "'magic'"),
+    "negative weight": (
+        "steps = 1\n" + TWO + START + '[[arms]]\nname = "a"\nlosses = "kl=-1"\n',
+        "0 or more",
+    ),
+    "no losses": ("steps = 1\n" + TWO + START + '[[arms]]\nname = "a"\n', "needs a name and losses"),
+    "same arm": ("steps = 1\n" + TWO + START + '[[arms]]\nname = "KL"\nlosses = "kl=1"\n', "there twice"),
+    "same seed": ("steps = 1\nseeds = [1, 1]\n" + TWO + START, "seed 1 is there twice"),
+    "no seed": ("steps = 1\nseeds = []\n" + TWO + START, "has no seed"),
+    "reference": ('steps = 1\nreference = "x"\n' + TWO + START, "has no arm 'x'"),
+    "no change": (
+        "steps = 1\n" + TWO + START + '[[arms]]\nname = "a"\nlosses = "kl=1"\nchanges = {batch_tokens = 9}\n',
+        "batch_tokens cannot differ",
+    ),
+    "type": ("steps = 1\nseeds = 3\n" + TWO + START, "wrong type"),
+    "no TOML": ("steps = = 1", "is no TOML file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_spec_that_cannot_be_run_is_refused_in_a_sentence_that_names_the_file(case, tmp_path):
+    text, message = BAD[case]
+    (tmp_path / "bad.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(NptVizError, match=r"bad\.toml") as caught:
+        read_experiment_spec(tmp_path / "bad.toml")
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_missing_spec_is_named(tmp_path):
+    with pytest.raises(NptVizError, match="does not exist"):
+        read_experiment_spec(tmp_path / "none.toml")
+
+
+def test_where_one_arm_needs_whole_sequences_all_of_them_get_them():
+    def whole(*names):
+        arms = tuple(Arm(name=name, losses=Objective(weights={name: 1})) for name in names)
+        experiment = Experiment(name="w", arms=arms, start=SPEC, recipe=Recipe(steps=1))
+        return {experiment.recipe_of(arm, 0).whole_sequences for arm in arms}
+
+    assert whole("direct", "kl") == {True} and whole("direct", "guidance") == {False}
