@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from npt_viz.adapter import LayerAdapter, mlp_trace
-from npt_viz.capture.running import LayerRecord, Positions, forward_pass
+from npt_viz.capture.running import LayerRecord, Pass, Positions, forward_pass
 from npt_viz.model.base import BaseModel
 from npt_viz.shapes import Float, Tensor
 
@@ -56,11 +56,15 @@ def activations(
     token_ids: Sequence[int],
     *,
     positions: Positions = "deployed",
+    seen: Pass | None = None,
 ) -> Activations:
-    """One pass of the base model and of the NPT model beside it; layers above the last NPT layer do not run."""
+    """One pass of the base model and of the NPT model beside it; layers above the last NPT layer do not run.
+
+    seen: such a pass that is at hand, as `inspect` keeps it; then none is run.
+    """
     ids = torch.tensor([list(token_ids)])
     with model.lock:
-        seen = forward_pass(
+        seen = seen or forward_pass(
             model,
             ids,
             [{}, dict(adapters)],
@@ -68,12 +72,17 @@ def activations(
             positions=positions,
             stop_after=max(adapters),
         )
-        both = [
-            {layer: _of_lane(model, adapters[layer], seen.layers[layer], lane) for layer in sorted(adapters)}
-            for lane in (BASE, NPT)
-        ]
+        both = [lane_activations(model, adapters, seen, lane) for lane in (BASE, NPT)]
     sinks = [sinks_of(layer.hidden) for layer in both[BASE].values()]
     return Activations(*both, is_sink=torch.stack([s.cpu() for s in sinks]).any(0))
+
+
+@torch.no_grad()
+def lane_activations(
+    model: BaseModel, adapters: Mapping[int, LayerAdapter], seen: Pass, lane: int
+) -> dict[int, LayerActivations]:
+    """One lane of a pass that recorded these layers; the caller holds the lock."""
+    return {layer: _of_lane(model, adapters[layer], seen.layers[layer], lane) for layer in sorted(adapters)}
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from npt_viz.analysis.directions import compared_tokens
 from npt_viz.analysis.layer_view import layer_views
 from npt_viz.analysis.pca import effective_rank, participation_ratio, principal_axes, singular_values
 from npt_viz.analysis.updates import Factored, Updates, factors, redrawn, updates_of
+from npt_viz.capture.running import Pass
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.results.directions import QUANTITIES, Baseline, DirectionMap, Spread, SpreadReference
@@ -28,14 +29,16 @@ def direction_map(
     component: int | None = None,
     keep_sinks: bool = False,
     seed: int = 0,
+    seen: Pass | None = None,
 ) -> DirectionMap:
     """PCA of one of QUANTITIES over the tokens, with two references drawn from `seed`.
 
     component: None is the sum over components, which only s·v_b has; for v_b and v_a it means component 0.
+    seen: what `inspect` kept of the run; without it the prompt runs again.
     Raises NptVizError where there is no such set, where all its vectors are equal, and as `directions` does.
     """
     tokens, _ = compared_tokens(run, keep_sinks=keep_sinks)
-    view = layer_views(model, checkpoint, run, [layer])[layer].rows(tokens)
+    view = layer_views(model, checkpoint, run, [layer], seen=seen)[layer].rows(tokens)
     target, modulation = view.weight_change(target)
     updates = updates_of(view, target)
     vectors, component = chosen_vectors(updates, quantity, component)

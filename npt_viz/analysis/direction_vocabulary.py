@@ -3,12 +3,13 @@
 import torch
 import torch.nn.functional as F
 
+from npt_viz.analysis.activations import BASE
 from npt_viz.analysis.direction_map import chosen_vectors
 from npt_viz.analysis.directions import compared_tokens
 from npt_viz.analysis.layer_view import LayerView, layer_views
 from npt_viz.analysis.pca import principal_axes
 from npt_viz.analysis.updates import Factored, updates_of
-from npt_viz.capture.running import forward_pass
+from npt_viz.capture.running import Pass, forward_pass
 from npt_viz.capture.token_card import logit_change, strongest
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
@@ -40,19 +41,21 @@ def direction_vocabulary(
     keep_sinks: bool = False,
     top: int = 10,
     seed: int = 0,
+    seen: Pass | None = None,
 ) -> DirectionVocabulary:
     """Through W_d, the final norm and the unembedding; layers between are skipped.
 
     direction: one of DIRECTIONS. 'this token' is its own s·v_b, 'mean' that of all tokens that count; 'axis 1' and
     'axis 2' are one standard deviation along the principal axes of s·v_b, with the sign of the map.
     token: where gate, up and the base model's final residual stream are taken for the linearisation.
+    seen: what `inspect` kept of the run; without it the prompt runs again.
     Raises NptVizError for a direction or token that does not exist and where the direction is zero.
     """
     if direction not in DIRECTIONS:
         raise NptVizError(f"there is no direction {direction!r}; choose {', '.join(DIRECTIONS)}")
     if not 0 <= token < len(run.pieces):
         raise NptVizError(f"token {token} does not exist: the prompt has {len(run.pieces)}, counted from 0")
-    view = layer_views(model, checkpoint, run, [layer])[layer]
+    view = layer_views(model, checkpoint, run, [layer], seen=seen)[layer]
     target, _ = view.weight_change(target)
     counted = [token] if direction == "this token" else compared_tokens(run, keep_sinks=keep_sinks)[0]
     vectors, _ = chosen_vectors(updates_of(view.rows(counted), target), "s·v_b", component)
@@ -62,10 +65,11 @@ def direction_vocabulary(
         raise NptVizError(f"{direction}: s·v_b is zero, so it speaks for no token; train the adapter first")
     generator = torch.Generator().manual_seed(seed)
     with model.lock:
-        # Attention is causal: what comes after the token cannot change it.
-        stream = forward_pass(
-            model, torch.tensor([run.token_ids[: token + 1]]), positions=run.positions
-        ).stream[0, -1]
+        if seen is None:
+            # Attention is causal: what comes after the token cannot change it.
+            ids = torch.tensor([run.token_ids[: token + 1]])
+            seen = forward_pass(model, ids, positions=run.positions)
+        stream = seen.stream[BASE, token]
 
         def logits(change: Float[Tensor, "out"]) -> Float[Tensor, "vocab"]:
             return logit_change(model, _written(model, view, target, token, change), stream.float())

@@ -10,6 +10,7 @@ import torch
 from npt_viz.analysis.collapse import verdicts
 from npt_viz.analysis.layer_view import LayerView, layer_views
 from npt_viz.analysis.updates import Updates, updates_of
+from npt_viz.capture.running import Pass
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.results.directions import (
@@ -48,14 +49,16 @@ def directions(
     target: str | None = None,
     keep_sinks: bool = False,
     seed: int = 0,
+    seen: Pass | None = None,
 ) -> Directions:
     """Alignment, components, agreement with the exact patch, units and verdicts of one target of one layer.
 
     target: the layer's first one by default. keep_sinks: let attention sinks count.
+    seen: what `inspect` kept of the run; without it the prompt runs again.
     A part that this input does not have is an Unavailable with the reason.
     Raises NptVizError where there is no ΔW (additive rules), for fewer than MIN_TOKENS tokens, for NaN.
     """
-    view = layer_views(model, checkpoint, run, [layer])[layer]
+    view = layer_views(model, checkpoint, run, [layer], seen=seen)[layer]
     target, _ = view.weight_change(target)
     tokens, notes = compared_tokens(run, keep_sinks=keep_sinks)
     view = view.rows(tokens)

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from npt_viz.adapter import LayerAdapter, LowRankTanh, RankOneSum, mlp_trace
-from npt_viz.analysis.activations import LayerActivations, activations
+from npt_viz.analysis.activations import BASE, NPT, LayerActivations, activations, lane_activations
 from npt_viz.capture.inspection import Mode
-from npt_viz.capture.running import Positions
+from npt_viz.capture.running import Pass, Positions
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.results.inspection import Inspection
@@ -85,10 +85,16 @@ class LayerView:
 
 
 def layer_views(
-    model: BaseModel, checkpoint, run: Inspection, layers: Sequence[int] | None = None
+    model: BaseModel,
+    checkpoint,
+    run: Inspection,
+    layers: Sequence[int] | None = None,
+    *,
+    seen: Pass | None = None,
 ) -> dict[int, LayerView]:
-    """The layers of an inspection (all by default) at every token, in its mode; runs the prompt again, once.
+    """The layers of an inspection (all by default) at every token, in its mode.
 
+    seen: what `inspect` kept; without it the prompt runs again, once.
     Raises NptVizError for a layer that was not inspected and for activations that are not finite.
     """
     layers = sorted(run.layers if layers is None else layers)
@@ -96,6 +102,11 @@ def layer_views(
         raise NptVizError(
             f"layer {missing[0]} was not inspected; choose among {', '.join(map(str, sorted(run.layers)))}"
         )
+    if seen is not None:
+        adapters = {layer: checkpoint.adapter(layer) for layer in layers}
+        with model.lock:
+            of_mode = lane_activations(model, adapters, seen, BASE if run.mode == "local" else NPT)
+            return _viewed(model, adapters, of_mode)
     # Locally the layers do not influence each other; in the running model they all have to be there.
     adapters = {layer: checkpoint.adapter(layer) for layer in (layers if run.mode == "local" else run.layers)}
     views = views_of(model, adapters, run.token_ids, mode=run.mode, positions=run.positions)
@@ -115,7 +126,12 @@ def views_of(
     with model.lock:
         found = activations(model, adapters, token_ids, positions=positions)
         of_mode = found.local if mode == "local" else found.propagated
-        return {layer: view_of(model, adapters[layer], seen) for layer, seen in of_mode.items()}
+        return _viewed(model, adapters, of_mode)
+
+
+@torch.no_grad()
+def _viewed(model, adapters, of_mode: Mapping[int, LayerActivations]) -> dict[int, LayerView]:
+    return {layer: view_of(model, adapters[layer], each) for layer, each in of_mode.items()}
 
 
 def view_of(model: BaseModel, adapter: LayerAdapter, seen: LayerActivations) -> LayerView:

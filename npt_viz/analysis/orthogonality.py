@@ -16,7 +16,7 @@ from npt_viz.analysis.layer_view import LayerView, layer_views, views_of
 from npt_viz.analysis.pca import PrincipalAxes, principal_axes
 from npt_viz.analysis.updates import Updates, updates_of
 from npt_viz.capture.inspection import Mode, layers_of
-from npt_viz.capture.running import Positions
+from npt_viz.capture.running import Pass, Positions
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.results.directions import Baseline, Unavailable
@@ -56,12 +56,14 @@ def orthogonality(
     centred: bool = True,
     keep_sinks: bool = False,
     seed: int = 0,
+    seen: Pass | None = None,
 ) -> Orthogonality:
     """v_a of every token of the prompt against the top axes of h or of the projection's input.
 
     layers: of the inspection, all by default. target: each layer's first one by default.
     reference: layer -> the vectors whose axes count (`reference_vectors`); the prompt's own by default.
     keep_sinks: let attention sinks count, in the axes and in the means.
+    seen: what `inspect` kept of the run; without it the prompt runs again.
     A layer that has no answer is an Unavailable with the reason.
     Raises NptVizError for q below 1, a layer that was not inspected, NaN.
     """
@@ -71,12 +73,12 @@ def orthogonality(
 
     def result(layer: int, view: LayerView) -> LayerOrthogonality:
         own = _seen(view, target, of)
-        seen = own[kept] if reference is None else reference[layer].to(own)
+        axes_of = own[kept] if reference is None else reference[layer].to(own)
         return layer_orthogonality(
-            view, seen, kept, target=target, of=of, top=top, centred=centred, seed=seed
+            view, axes_of, kept, target=target, of=of, top=top, centred=centred, seed=seed
         )
 
-    views = layer_views(model, checkpoint, run, layers)
+    views = layer_views(model, checkpoint, run, layers, seen=seen)
     return Orthogonality(
         layers={layer: Unavailable.unless(partial(result, layer, view)) for layer, view in views.items()},
         from_prompt=reference is None,

@@ -9,7 +9,7 @@ from npt_viz.adapter import LayerAdapter
 from npt_viz.analysis.activations import Activations, LayerActivations, activations
 from npt_viz.analysis.references import exact_patch
 from npt_viz.capture.inspection import fit_columns, layers_of
-from npt_viz.capture.running import Positions
+from npt_viz.capture.running import Pass, Positions
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import encode
 from npt_viz.results.reconstruction import LayerFit, Reconstruction
@@ -25,18 +25,19 @@ def reconstruction(
     positions: Positions = "deployed",
     chat: bool = False,
     bos: bool | str = "auto",
+    seen: Pass | None = None,
 ) -> Reconstruction:
     """Every NPT layer on every token of the prompt, whatever its length: one pass of base and NPT model.
 
+    seen: what `inspect` kept of the same prompt and layers; then no pass is run.
     Raises NptVizError as `inspect` does.
     """
     encoded = encode(model, prompt, chat=chat, bos=bos)
     adapters = {layer: checkpoint.adapter(layer) for layer in layers_of(checkpoint, layers)}
     with model.lock:
-        seen = activations(model, adapters, encoded.ids, positions=positions)
-        return reconstructed(
-            model, adapters, seen, [piece.glyph for piece in encoded.pieces], positions, encoded.notes
-        )
+        found = activations(model, adapters, encoded.ids, positions=positions, seen=seen)
+        glyphs = [piece.glyph for piece in encoded.pieces]
+        return reconstructed(model, adapters, found, glyphs, positions, encoded.notes)
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """One prompt through the base model and the NPT model, in one pass."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Literal
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from npt_viz.adapter import Additive, LayerAdapter, mlp_trace
-from npt_viz.capture.predictions import Predictions, predictions
+from npt_viz.capture.predictions import Predictions, chunk_length, predictions
 from npt_viz.capture.running import Pass, forward_pass
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
@@ -37,6 +38,8 @@ def inspect(
     logits: bool = True,
     chat: bool = False,
     bos: bool | Literal["auto"] = "auto",
+    keep: Callable[[Pass], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Inspection:
     """What the modulation does at every token of one prompt.
 
@@ -44,6 +47,9 @@ def inspect(
     mode: local feeds every NPT layer the base model's own h and a; propagated takes what the running NPT
         model sees and writes. The prediction (kl, nll, top-k) is that of the running NPT model in both.
     logits: False leaves the prediction out and saves the unembedding.
+    keep: gets the pass that everything is read from, lanes BASE and NPT with every layer of `layers` recorded: what
+        asks more about the same prompt takes it as `seen` and need not run the prompt again.
+    progress: called with (steps done, steps in all); what it raises ends the pass and leaves no hook behind.
 
     Raises NptVizError for an empty or too long prompt, a layer the checkpoint does not have, NaN weights.
     """
@@ -54,10 +60,18 @@ def inspect(
     encoded = encode(model, prompt, chat=chat, bos=bos)
     adapters = {layer: checkpoint.adapter(layer) for layer in layers_of(checkpoint, layers)}
     token_ids = torch.tensor([encoded.ids])
+    chunks = -(-len(encoded.ids) // chunk_length(model, n_lanes=2)) if logits else 0
+    step = _counted(progress, model.n_layers + chunks)
     with model.lock, torch.no_grad():
-        seen = forward_pass(model, token_ids, [{}, adapters], record=sorted(adapters), positions=positions)
+        seen = forward_pass(
+            model, token_ids, [{}, adapters], record=sorted(adapters), positions=positions, each_layer=step
+        )
         found = {layer: _layer(model, adapters[layer], seen, mode) for layer in sorted(adapters)}
-        predicted = predictions(model, seen.final, token_ids[0], top_k=top_k) if logits else None
+        predicted = (
+            predictions(model, seen.final, token_ids[0], top_k=top_k, each_chunk=step) if logits else None
+        )
+    if keep is not None:
+        keep(seen)
     return Inspection(
         prompt=prompt if isinstance(prompt, str) else "".join(piece.glyph for piece in encoded.pieces),
         model=model.name,
@@ -70,6 +84,11 @@ def inspect(
         notes=tuple(encoded.notes),
         **_prediction_columns(model, predicted),
     )
+
+
+def _counted(progress: Callable[[int, int], None] | None, in_all: int) -> Callable[[], None]:
+    steps = count(1)
+    return (lambda: progress(next(steps), in_all)) if progress else (lambda: None)
 
 
 def layers_of(checkpoint, layers: Sequence[int] | None) -> list[int]:

@@ -1,5 +1,6 @@
 """Next-token predictions of several lanes without ever keeping the logits of a whole prompt."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -34,16 +35,16 @@ def predictions(
     token_ids: Int[Tensor, "token"],
     *,
     top_k: int = 10,
+    each_chunk: Callable[[], None] = lambda: None,
 ) -> Predictions:
     """Unembed chunks of tokens, in float32; keep only numbers per token.
 
-    final: after the final norm, as forward_pass returns it.
+    final: after the final norm, as forward_pass returns it. each_chunk: called after every chunk (`chunk_length`).
     """
     n_lanes, n_tokens, _ = final.shape
     following = torch.cat([token_ids[1:], token_ids[:1]]).to(final.device)
-    vocab = int(model.config.vocab_size)
-    top_k = min(top_k, vocab)
-    step = max(1, CHUNK_ELEMENTS // (n_lanes * vocab))
+    top_k = min(top_k, int(model.config.vocab_size))
+    step = chunk_length(model, n_lanes)
     chunks = []
     for start in range(0, n_tokens, step):
         span = slice(start, start + step)
@@ -56,6 +57,7 @@ def predictions(
         nll = -log_p.gather(-1, target)[..., 0]
         top = log_p.topk(top_k, dim=-1)
         chunks.append([t.cpu().numpy() for t in (kl, nll, top.indices, top.values.exp())])
+        each_chunk()
     kl, nll, ids, probabilities = (np.concatenate(parts, axis=1) for parts in zip(*chunks, strict=True))
     nll[:, -1] = np.nan
     return Predictions(
@@ -65,6 +67,11 @@ def predictions(
         top_probabilities=probabilities,
         agrees=ids[..., 0] == ids[:1, :, 0],
     )
+
+
+def chunk_length(model: BaseModel, n_lanes: int) -> int:
+    """Tokens that are unembedded at a time."""
+    return max(1, CHUNK_ELEMENTS // (n_lanes * int(model.config.vocab_size)))
 
 
 def _kl(

@@ -4,7 +4,7 @@ A lane is one version of the prompt: which layers are changed and how. Lanes sha
 changed layer, which runs once; from there on they are rows of one batch.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
@@ -70,6 +70,12 @@ class Pass:
     """(lane, token, model): the residual stream before the final norm."""
     layers: dict[int, LayerRecord] = field(default_factory=dict)
 
+    @property
+    def kept_bytes(self) -> int:
+        """What it takes to keep; a row that counts for several lanes counts once."""
+        tensors = [t for record in self.layers.values() for t in vars(record).values() if t is not None]
+        return sum(tensor.untyped_storage().nbytes() for tensor in [self.final, self.stream, *tensors])
+
 
 @contextmanager
 def changed(model: BaseModel, lanes: Sequence[Lane], *, positions: Positions = "deployed") -> Iterator[None]:
@@ -101,12 +107,14 @@ def forward_pass(
     positions: Positions = "deployed",
     stop_after: int | None = None,
     gradients: bool = False,
+    each_layer: Callable[[], None] | None = None,
 ) -> Pass:
     """Run one prompt in every lane; keep what the layers in `record` saw.
 
     token_ids: (1, token), or (batch, token) with a single lane.
     stop_after: run no layer above this one; `final` is then empty.
     gradients: keep the graph where autograd is on, for attribution.
+    each_layer: called after every layer; what it raises ends the pass.
     Returns float tensors in the model's dtype, on the model's devices.
     """
     records = {layer: LayerRecord() for layer in record}
@@ -122,6 +130,10 @@ def forward_pass(
             split = first if first is not None else 0
             stack.callback(_split_at(model, split, len(lanes)).remove)
         stack.enter_context(changed(model, lanes, positions=positions))
+        if each_layer is not None:
+            for layer in range(model.n_layers):
+                hook = model.parts(layer).layer.register_forward_hook(lambda *_: each_layer())
+                stack.callback(hook.remove)
         if stop_after is not None and stop_after + 1 < model.n_layers:
             stack.callback(model.parts(stop_after + 1).layer.register_forward_pre_hook(_stop).remove)
         stack.callback(

@@ -4,7 +4,7 @@ import torch
 
 from npt_viz.adapter import mlp_trace
 from npt_viz.capture.inspection import BASE, NPT
-from npt_viz.capture.running import forward_pass
+from npt_viz.capture.running import Pass, forward_pass
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import display_token
@@ -15,9 +15,19 @@ from npt_viz.shapes import Float, Tensor
 
 @torch.no_grad()
 def token_card(
-    model: BaseModel, checkpoint, run: Inspection, layer: int, token: int, *, top: int = 10
+    model: BaseModel,
+    checkpoint,
+    run: Inspection,
+    layer: int,
+    token: int,
+    *,
+    top: int = 10,
+    seen: Pass | None = None,
 ) -> TokenCard:
-    """One token of an inspected prompt in one of its NPT layers; runs the prompt up to that token again."""
+    """One token of an inspected prompt in one of its NPT layers.
+
+    seen: what `inspect` kept; without it the prompt runs again, up to that token.
+    """
     if layer not in run.layers:
         raise NptVizError(f"layer {layer} was not inspected; choose among {', '.join(map(str, run.layers))}")
     if not -len(run.pieces) <= token < len(run.pieces):
@@ -25,19 +35,21 @@ def token_card(
             f"token {token} does not exist: the prompt has {len(run.pieces)} tokens, counted from 0"
         )
     token %= len(run.pieces)
+    lane, this = (BASE if run.mode == "local" else NPT), slice(token, token + 1)
     adapters = {each: checkpoint.adapter(each) for each in run.layers}
-    # Attention is causal: what comes after the token cannot change it.
-    ids = torch.tensor([run.token_ids[: token + 1]])
-    lane = BASE if run.mode == "local" else NPT
     with model.lock:
-        seen = forward_pass(model, ids, [{}, adapters], record=[layer], positions=run.positions)
+        if seen is None:
+            # Attention is causal: what comes after the token cannot change it.
+            ids = torch.tensor([run.token_ids[: token + 1]])
+            lanes = [{}] if lane == BASE else [{}, adapters]
+            seen = forward_pass(model, ids, lanes, record=[layer], positions=run.positions)
         record, adapter, parts = seen.layers[layer], adapters[layer], model.parts(layer)
-        hidden, attention = record.hidden[lane, -1:], record.attention[lane, -1:]
+        hidden, attention = record.hidden[lane, this], record.attention[lane, this]
         mlp_input = parts.mlp_norm(hidden + attention if adapter.attention == "standard" else hidden)
         plain = mlp_trace(parts.mlp, mlp_input)
         trace = adapter.mlp(parts.mlp, attention, mlp_input, plain)
         added = (trace.output - plain.output)[0].float()
-        logits = logit_change(model, added, seen.stream[BASE, -1].float())
+        logits = logit_change(model, added, seen.stream[BASE, token].float())
     found = run.layers[layer]
     before, after = plain.gate[0].float(), trace.gate[0].float()
     delta = after - before

@@ -27,7 +27,9 @@ def directions_of(asked: Asked, layer: int, target: str, keep_sinks: bool) -> Di
     model, checkpoint = opened.opened(asked.source)
     run = opened.inspection(asked)
     return Unavailable.unless(
-        lambda: directions(model, checkpoint, run, layer, target=target, keep_sinks=keep_sinks)
+        lambda: directions(
+            model, checkpoint, run, layer, target=target, keep_sinks=keep_sinks, seen=opened.seen(asked)
+        )
     )
 
 
@@ -49,6 +51,7 @@ def map_of(
             quantity=quantity,
             component=component,
             keep_sinks=keep_sinks,
+            seen=opened.seen(asked),
         )
     )
 
@@ -63,7 +66,15 @@ def vocabulary_of(
     run = opened.inspection(asked)
     return Unavailable.unless(
         lambda: direction_vocabulary(
-            model, checkpoint, run, layer, token, target=target, direction=direction, keep_sinks=keep_sinks
+            model,
+            checkpoint,
+            run,
+            layer,
+            token,
+            target=target,
+            direction=direction,
+            keep_sinks=keep_sinks,
+            seen=opened.seen(asked),
         )
     )
 

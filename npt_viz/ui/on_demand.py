@@ -1,24 +1,19 @@
 """Results that take long: computed at the push of a button or at once where it is quick, kept for all sessions."""
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 import streamlit as st
 
 from npt_viz.ui import opened
+from npt_viz.ui.kept import Progress, bar, duration, results
 from npt_viz.ui.opened import Source
 
 AT_ONCE = 4.0
 """Seconds below which nobody is asked."""
 
-_KEPT = 64
-
 Result = TypeVar("Result")
-
-Progress = Callable[[int, int], None]
-"""progress(done, in all)"""
 
 
 def on_demand(
@@ -28,8 +23,7 @@ def on_demand(
 
     compute: gets a function to report progress to; any click on the page stops it there.
     """
-    kept = _kept()
-    if (found := kept.get(asked)) is not None:
+    if (found := computed(asked)) is not None:
         return found
     place = st.empty()
     if seconds > AT_ONCE and not st.session_state.pop(f"_{key}_wanted", False):
@@ -38,18 +32,10 @@ def on_demand(
             st.button(label, key=f"{key}_run", icon=":material/play_arrow:", on_click=_want, args=(key,))
             st.caption(f"takes about {duration(seconds)}; a click anywhere stops it")
         return None
-    started = time.monotonic()
-
-    def progress(done: int, in_all: int) -> None:
-        left = (time.monotonic() - started) * (in_all - done) / max(done, 1)
-        place.progress(done / in_all, text=f"{label}: {done:,} of {in_all:,}, {duration(left)} left")
-
     with place, st.spinner(f"{label} …"):
-        result = compute(progress)
+        result = compute(bar(place, label))
     place.empty()
-    kept[asked] = result
-    while len(kept) > _KEPT:
-        kept.popitem(last=False)
+    results().put(asked, result)
     return result
 
 
@@ -59,12 +45,7 @@ def _want(key: str) -> None:
 
 def computed(asked: Hashable) -> Any | None:
     """The result, if it is there; computes nothing."""
-    return _kept().get(asked)
-
-
-def duration(seconds: float) -> str:
-    """2 s, 3 min"""
-    return f"{max(seconds, 1):.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+    return results().get(asked)
 
 
 @st.cache_data(max_entries=8, show_spinner="Timing the base model")
@@ -81,8 +62,3 @@ def seconds_per_token(source: Source) -> float:
             model.hf(input_ids=ids, use_cache=False).logits[0, -1, 0].item()
             times.append(time.monotonic() - started)
     return min(times) / ids.shape[1]
-
-
-@st.cache_resource(show_spinner=False)
-def _kept() -> OrderedDict:
-    return OrderedDict()

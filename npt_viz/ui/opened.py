@@ -5,7 +5,7 @@ all sessions share one model. Torch is imported inside the functions, so that a 
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import streamlit as st
 
@@ -14,7 +14,14 @@ from npt_viz.results.inspection import Inspection
 from npt_viz.results.load_report import LoadReport
 from npt_viz.results.parity import Parity
 from npt_viz.results.token_card import TokenCard
+from npt_viz.ui.kept import bar, passes, results
 from npt_viz.ui.nav import ROOT
+
+if TYPE_CHECKING:
+    from npt_viz.capture.running import Pass
+
+KEPT_BYTES = 2**27
+"""The most that the activations of one prompt may take and still be kept."""
 
 
 class Source(NamedTuple):
@@ -103,6 +110,7 @@ def opened(source: Source) -> tuple:
 
 def release(source: Source) -> None:
     """Give the memory of the model and its checkpoints back."""
+    passes().clear()
     _opened_checkpoint.clear()
     opened_model.clear(*source.base)
 
@@ -112,20 +120,45 @@ def load_report(source: Source) -> LoadReport:
     return opened(source)[1].report
 
 
-@st.cache_data(max_entries=64, show_spinner="Inspecting the prompt")
 def inspection(asked: Asked) -> Inspection:
+    """Shows how far it is, so that a long prompt is not a still page; a click stops it."""
     from npt_viz.capture.inspection import inspect
 
+    key = ("inspection", asked)
+    if (found := results().get(key)) is not None:
+        return found
     model, checkpoint = opened(asked.source)
-    return inspect(
-        model,
-        checkpoint,
-        asked.prompt,
-        layers=asked.layers,
-        mode=asked.mode,
-        positions=asked.positions,
-        **asked.encoding,
-    )
+    place, label = st.empty(), "Inspecting the prompt"
+    with place, st.spinner(label):
+        found = inspect(
+            model,
+            checkpoint,
+            asked.prompt,
+            layers=asked.layers,
+            mode=asked.mode,
+            positions=asked.positions,
+            **asked.encoding,
+            keep=lambda seen: _keep(asked, seen),
+            progress=bar(place, label),
+        )
+    place.empty()
+    results().put(key, found)
+    return found
+
+
+def seen(asked: Asked) -> "Pass | None":
+    """The activations behind an inspection, while they are kept: what asks more of the prompt need not run it again."""
+    return passes().get(_any_mode(asked))
+
+
+def _keep(asked: Asked, seen: "Pass") -> None:
+    if seen.kept_bytes <= KEPT_BYTES:
+        passes().put(_any_mode(asked), seen)
+
+
+def _any_mode(asked: Asked) -> Asked:
+    """Both modes are read from one pass."""
+    return asked._replace(mode="local")
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
@@ -133,7 +166,7 @@ def token_card(asked: Asked, layer: int, token: int) -> TokenCard:
     from npt_viz.capture.token_card import token_card
 
     model, checkpoint = opened(asked.source)
-    return token_card(model, checkpoint, inspection(asked), layer, token)
+    return token_card(model, checkpoint, inspection(asked), layer, token, seen=seen(asked))
 
 
 @st.cache_data(max_entries=16, show_spinner="Checking parity")

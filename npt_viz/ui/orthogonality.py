@@ -79,6 +79,7 @@ def _orthogonality(
             top=axes.top,
             centred=axes.centred,
             keep_sinks=keep_sinks,
+            seen=opened.seen(asked),
         )
 
     return Unavailable.unless(result)

@@ -34,8 +34,9 @@ def _reconstruction(asked: Asked) -> Reconstruction:
 
     model, checkpoint = opened.opened(asked.source)
     return reconstruction(
-        model, checkpoint, asked.prompt, layers=asked.layers, positions=asked.positions, **asked.encoding
-    )
+        model, checkpoint, asked.prompt, layers=asked.layers, positions=asked.positions, **asked.encoding,
+        seen=opened.seen(asked),
+    )  # fmt: skip
 
 
 @st.cache_data(max_entries=32, show_spinner="Ablating the modulation")

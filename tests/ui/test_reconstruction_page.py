@@ -8,14 +8,14 @@ from onpage import opener, written
 
 from npt_viz.checkpoint import save_checkpoint
 from npt_viz.model.opening import open_model
-from npt_viz.ui import on_demand
+from npt_viz.ui import kept, on_demand
 
 SECTIONS = ("Tokens", "Limits", "Ablations", "Downstream", "Continuations")
 
 
 @pytest.fixture(autouse=True)
 def nothing_kept():
-    on_demand._kept().clear()
+    kept.results().clear()
 
 
 def answer(page) -> str:
