@@ -12,7 +12,7 @@ from npt_viz.ui.guarded import problem
 from npt_viz.ui.opened import located
 from npt_viz.ui.uploads import session_folder
 
-FOLDER = Path("runs")
+FOLDER = RUNS
 """Where the Experiments page saves, seen from where the app was started."""
 
 UPLOAD = "upload: "
