@@ -1,6 +1,8 @@
 """experiment.toml: what is written is read back; what nothing reads is refused."""
 
+import re
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -124,3 +126,17 @@ def test_where_one_arm_needs_whole_sequences_all_of_them_get_them():
         return {experiment.recipe_of(arm, 0).whole_sequences for arm in arms}
 
     assert whole("direct", "kl") == {True} and whole("direct", "guidance") == {False}
+
+
+def test_the_spec_in_the_how_to_is_one():
+    document = Path(__file__).parents[2] / "docs" / "how-to" / "run-an-experiment.md"
+    (spec,) = re.findall(r"```toml\n(.*?)```", document.read_text(encoding="utf-8"), re.S)
+    experiment = experiment_from(tomllib.loads(spec))
+    assert [arm.name for arm in experiment.arms] == ["direct", "kl", "both"]
+    assert experiment.arm("both").changes == {"learning_rate": 0.001} and experiment.seeds == (0, 1, 2)
+
+
+@pytest.mark.parametrize("name", ["losses-gate", "losses-gate-up"])
+def test_the_specs_of_the_studies_can_be_run(name):
+    experiment = read_experiment_spec(Path(__file__).parents[2] / "docs" / "experiments" / f"{name}.toml")
+    assert {arm.name for arm in experiment.arms} >= set(TERMS) and len(experiment.seeds) >= 3
