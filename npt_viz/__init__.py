@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from npt_viz.editing.recipe import updates_from_recipe
     from npt_viz.editing.rules import UpdateRule
     from npt_viz.editing.transplant import transplant
+    from npt_viz.experiments.reading import read_experiment
+    from npt_viz.experiments.running import run_experiment
+    from npt_viz.experiments.spec_file import read_experiment_spec
     from npt_viz.model.opening import open_model
     from npt_viz.model.packaged import fetch_packaged
     from npt_viz.training.spec import AdapterSpec
@@ -35,6 +38,9 @@ _HOMES = {
     "attribution": "npt_viz.analysis.attribution",
     "health": "npt_viz.analysis.health",
     "train": "npt_viz.training.trainer",
+    "read_experiment_spec": "npt_viz.experiments.spec_file",
+    "run_experiment": "npt_viz.experiments.running",
+    "read_experiment": "npt_viz.experiments.reading",
     "preview_update": "npt_viz.editing.preview",
     "update_from": "npt_viz.editing.making",
     "UpdateRule": "npt_viz.editing.rules",
@@ -58,6 +64,9 @@ __all__ = [
     "open_checkpoint",
     "open_model",
     "preview_update",
+    "read_experiment",
+    "read_experiment_spec",
+    "run_experiment",
     "save_checkpoint",
     "train",
     "transplant",
