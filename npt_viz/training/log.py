@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -32,8 +32,12 @@ class StepLog:
             raise self._unwritable(error) from None
 
     def add(self, step: Step) -> None:
+        self.add_rows(step.rows())
+
+    def add_rows(self, rows: Iterable[Mapping]) -> None:
+        """As Step.rows gives them."""
         try:
-            for row in step.rows():
+            for row in rows:
                 self._write(row)
             self._file.flush()
         except OSError as error:
@@ -58,6 +62,13 @@ class StepLog:
             f"{self.path}: cannot be written ({error.strerror or error}); the steps before it are in the file: check "
             "the space and the permissions"
         )
+
+
+def save_log(path: str | Path, rows: Iterable[Mapping], *, name: str, settings: Mapping) -> Path:
+    """Write the record of a training that has already run; rows as Step.rows gives them."""
+    with StepLog(path, name=name, settings=settings) as log:
+        log.add_rows(rows)
+    return log.path
 
 
 def logged_rows(path: str | Path) -> Iterator[dict]:

@@ -232,7 +232,7 @@ def _report(result: ExperimentResult) -> str:
 
 
 def _open(folder: str) -> None:
-    st.session_state["checkpoint"] = folder
+    st.session_state.update(checkpoint=folder, semantics="", on=[], layer=None)
     st.toast("Opened; the Inspect pages show it now.", icon=":material/check:")
 
 

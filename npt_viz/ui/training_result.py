@@ -8,6 +8,7 @@ import streamlit as st
 
 from npt_viz.errors import NptVizError
 from npt_viz.figures.theme import number
+from npt_viz.training.log import FILE, save_log
 from npt_viz.ui.guarded import problem
 from npt_viz.ui.jobs import Job, Slot
 from npt_viz.ui.nav import ROOT
@@ -160,6 +161,7 @@ def _save(job: Job) -> None:
     try:
         path = Path(st.session_state["training_folder"].strip()).expanduser()
         folder = saved(job, path if path.is_absolute() else ROOT / path)
+        save_log(folder / FILE, list(job.history.rows), name=folder.name, settings=job.training.described())
         st.session_state["training_said"] = (True, plain(f"Saved in {folder}"))
     except NptVizError as error:
         st.session_state["training_said"] = (False, str(error))

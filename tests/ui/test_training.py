@@ -6,6 +6,7 @@ import time
 import pytest
 
 from npt_viz.checkpoint import open_checkpoint
+from npt_viz.runs import read_run
 from npt_viz.ui import training_result
 from npt_viz.ui.jobs import Slot
 
@@ -161,6 +162,8 @@ def test_the_result_is_saved_and_opens_again(page, tmp_path):
     opened = open_checkpoint(tmp_path / "mine")
     assert opened.layers == (2,) and opened.config["recipe"]["steps_taken"] == 30
     assert opened.config["figures"]["heldout"]["2"]["n_tokens"] > 0
+    run = read_run(tmp_path / "mine")
+    assert list(run.layers) == [2] and len(run.layers[2].steps) == 30, "the Runs page reads its record"
 
 
 def test_a_full_disk_is_a_sentence_and_the_training_stays(page, tmp_path, monkeypatch):
