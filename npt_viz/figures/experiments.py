@@ -92,6 +92,7 @@ def final_numbers(result: ExperimentResult, measure: str, *, theme: Theme = "lig
     The dashed line is the reference arm's mean.
     """
     rows = [found for found in result.comparisons(measure) if found.values][::-1]
+    low, high = _range(result, measure)
     figure = go.Figure()
     for row, found in enumerate(rows):
         colour = arm_style(result, found.arm)["color"]
@@ -103,14 +104,19 @@ def final_numbers(result: ExperimentResult, measure: str, *, theme: Theme = "lig
             hovertemplate=f"{plain(found.arm)} %{{x:.4g}}<extra></extra>",
             showlegend=False,
         )
-        figure.add_shape(
-            type="line",
-            x0=found.mean,
-            x1=found.mean,
-            y0=row - 0.32,
-            y1=row + 0.32,
-            line=dict(color=colour, width=3),
-        )
+        if low <= found.mean <= high:
+            ends = dict(x0=found.mean, x1=found.mean, y0=row - 0.32, y1=row + 0.32)
+            figure.add_shape(type="line", line=dict(color=colour, width=3), **ends)
+        else:
+            beyond = found.mean > high
+            figure.add_annotation(
+                x=high if beyond else low,
+                y=row,
+                xanchor="right" if beyond else "left",
+                text=f"{number(found.mean)} →" if beyond else f"← {number(found.mean)}",
+                showarrow=False,
+                font=dict(size=11, color=colour),
+            )
     reference = next((found for found in rows if found.verdict == "reference"), None)
     styled(figure, height=len(rows) * 28 + 70, theme=theme)
     if reference is not None:
@@ -126,9 +132,29 @@ def final_numbers(result: ExperimentResult, measure: str, *, theme: Theme = "lig
         fixedrange=True,
     )
     figure.update_xaxes(
-        title=dict(text=MEASURES[measure].label, font_size=11), showgrid=True, gridcolor=FAINT
+        title=dict(text=MEASURES[measure].label, font_size=11),
+        showgrid=True,
+        gridcolor=FAINT,
+        range=[low, high],
     )
     return figure
+
+
+def _range(result: ExperimentResult, measure: str) -> tuple[float, float]:
+    """What the axis shows: the reference arm and the reference values, and arms up to as far again on either side.
+
+    One arm that went wild must not press the others into a line.
+    """
+    means = [found.mean for found in result.comparisons(measure) if np.isfinite(found.mean)]
+    known = [value for value, _ in _anchors(result, measure) if np.isfinite(value)]
+    known += list(result.numbers(result.reference, measure).values())
+    known = known or means or [0.0, 1.0]
+    first, last = min(known), max(known)
+    span = (last - first) or abs(first) or 1.0
+    low = min([first, *(mean for mean in means if mean >= first - span)])
+    high = max([last, *(mean for mean in means if mean <= last + span)])
+    margin = 0.06 * ((high - low) or 1.0)
+    return low - margin, high + margin
 
 
 def arm_strips(
@@ -144,7 +170,10 @@ def arm_strips(
     tokens = runs[0].strip.tokens
     values = np.stack([run.strip.columns[column] for run in runs])
     name = column.split(" ")[-1]
-    scale = colour_scale((METRICS | TOKEN_METRICS)[name], values, theme)
+    # Beyond −1 a share is no better or worse told than "far worse than nothing".
+    scale = colour_scale(
+        (METRICS | TOKEN_METRICS)[name], np.clip(values, -1, 1) if name == "recovered" else values, theme
+    )
     columns = np.arange(len(tokens)) if shown is None else np.arange(shown.start, shown.stop)
     labels = [
         [f"<b>{plain(tokens[i])}</b>  #{i}<br>{plain(run.arm)}<br>{number(values[row, i])}" for i in columns]

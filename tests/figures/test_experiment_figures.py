@@ -87,3 +87,17 @@ def test_colours_repeat_with_another_dash(result):
         name="m", arms={str(i): "" for i in range(15)}, seeds=(0,), reference="0", steps=1, runs=(), base={}
     )
     assert len({tuple(arm_style(many, arm).values()) for arm in many.arms}) == 15
+
+
+def test_an_arm_far_off_is_told_at_the_edge_and_leaves_the_others_room(result):
+    def run(arm, value):
+        return ArmRun(arm=arm, seed=0, state="finished", done=1, curves={}, final={"recovered": value})
+
+    wild = ExperimentResult(
+        name="w", arms=dict.fromkeys("abc", ""), seeds=(0,), reference="a", steps=1, base={},
+        runs=(run("a", 0.3), run("b", 0.5), run("c", -72.3)),
+    )  # fmt: skip
+    figure = final_numbers(wild, "recovered")
+    low, high = figure.layout.xaxis.range
+    assert -1 < low < 0 and 1 < high < 1.2
+    assert "← −72.3" in {note.text for note in figure.layout.annotations}
