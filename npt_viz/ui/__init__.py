@@ -9,7 +9,7 @@ from npt_viz.ui.card import pinned_token
 from npt_viz.ui.charts import chart, layer_token_map, profile, window_note
 from npt_viz.ui.export import downloads
 from npt_viz.ui.guarded import guarded, problem
-from npt_viz.ui.head import inspect_page, inspected, page_title, strip, theme, view_of
+from npt_viz.ui.head import inspect_page, inspected, loaded, page_title, running_layers, strip, theme
 from npt_viz.ui.nav import pages, require_app
 from npt_viz.ui.sidebar import asked, source
 from npt_viz.ui.text import code, plain
@@ -26,6 +26,7 @@ __all__ = [
     "inspect_page",
     "inspected",
     "layer_token_map",
+    "loaded",
     "opened",
     "page_title",
     "pages",
@@ -34,11 +35,11 @@ __all__ = [
     "problem",
     "profile",
     "require_app",
+    "running_layers",
     "source",
     "state",
     "strip",
     "theme",
     "trust",
-    "view_of",
     "window_note",
 ]

@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import streamlit as st
 
+from npt_viz.errors import NptVizError
 from npt_viz.figures.theme import Theme
 from npt_viz.results.inspection import METRICS, TOKEN_METRICS, Inspection
+from npt_viz.results.load_report import LoadReport
 from npt_viz.ui import answers, opened, state
 from npt_viz.ui.loading import ready
 from npt_viz.ui.opened import Asked
-from npt_viz.ui.sidebar import asked
-from npt_viz.ui.state import SHARED
+from npt_viz.ui.sidebar import asked, source
 from npt_viz.ui.strip import token_strip
 from npt_viz.ui.text import plain
 from npt_viz.ui.view import ALL_METRICS, View
@@ -23,13 +24,12 @@ def inspect_page(title: str, question: str, answer: Callable[[View], str]) -> Vi
     answer: one sentence about what is seen, as safe Markdown.
     """
     page_title(title, question)
-    controls = st.container()
-    wanted, run, layers = inspected()
-    with controls:
-        _controls(run, layers)
-    view = view_of(wanted, run)
+    report = loaded()
+    running = running_layers(report)
+    _controls(report, running)
+    view = inspected(report, running)
     st.markdown(answer(view))
-    for note in run.notes:
+    for note in view.run.notes:
         st.caption(plain(note))
     strip(view)
     return view
@@ -40,40 +40,60 @@ def page_title(title: str, question: str) -> None:
     st.html(f'<div class="npt-title"><h1>{title}</h1><span>{question}</span></div>')
 
 
-def inspected() -> tuple[Asked, Inspection, list[int]]:
-    """(the question, its result, all layers of the checkpoint); shows what it waits for."""
+def loaded() -> LoadReport:
+    """What the checkpoint holds; shows what it waits for until model and checkpoint are open."""
     place = st.empty()
     with place.container():
-        wanted = asked()
-        ready(wanted.source)
-        layers = [each.layer for each in opened.load_report(wanted.source).layers]
-        unknown = {*(wanted.layers or ()), st.session_state["layer"]} - {None, *layers}
-        wanted = _with_known_layers(wanted, layers)
-        run = opened.inspection(wanted)
+        ready(source())
+        report = opened.load_report(source())
     place.empty()
+    return report
+
+
+def running_layers(report: LoadReport) -> list[int]:
+    """The layers that are switched on; what the shared state says beyond them is said and replaced."""
+    here, layers = st.session_state, sorted(each.layer for each in report.layers)
+    unknown = {*here["on"], here["layer"]} - {None, *layers}
     for layer in sorted(unknown):
         st.warning(
             f"Layer {layer} is no NPT layer of this checkpoint, which has {', '.join(map(str, layers))}."
         )
+    chosen = sorted({*here["on"]} & {*layers})
+    if chosen != here["on"]:
+        here["on"] = chosen
+    running = chosen or layers
+    if here["layer"] not in running:
+        if here["layer"] in layers:
+            st.info(
+                f"Layer {here['layer']} is switched off: it runs as in the base model and there is nothing of it to "
+                f"see. Shown: layer {max(running)}."
+            )
+        here["layer"] = max(running)
+    return running
+
+
+def inspected(report: LoadReport, running: list[int]) -> View:
+    """The prompt in the running layers, as the shared state wants to see it."""
+    every = len(running) == len(report.layers)
+    # Every layer switched on is the same question as no choice.
+    wanted = asked()._replace(layers=None if every else tuple(running))
+    if wanted.prompt and not wanted.prompt.strip():
+        # The library takes it; in a form it is a slip.
+        raise NptVizError(
+            "the prompt is only white space; write at least one other character and press Inspect"
+        )
+    run = opened.inspection(wanted)
     st.session_state["_pass_size"] = len(run.pieces), len(run.layers)
-    return wanted, run, layers
+    return view_of(wanted, run)
 
 
 def view_of(wanted: Asked, run: Inspection) -> View:
     """The shared state as a view of this run; what does not fit the run is replaced by a choice of ours."""
     here = st.session_state
-    if here["layer"] not in run.layers:
-        here["layer"] = max(run.layers)
     if here["tok"] is not None and not 0 <= here["tok"] < len(run.pieces):
         here["tok"] = None
-    metric = here["metric"] if here["metric"] in metrics_of(run) else SHARED["metric"].default
-    view = View(wanted, run, here["layer"], 0, metric, here["sinks"], theme())
+    view = View(wanted, run, here["layer"], 0, here["metric"], here["sinks"], theme())
     return replace(view, token=most_moved(view) if here["tok"] is None else here["tok"])
-
-
-def metrics_of(run: Inspection) -> list[str]:
-    """The columns that this run can be coloured by."""
-    return [name for name in ALL_METRICS if name in METRICS or run.kl is not None]
 
 
 def most_moved(view: View) -> int:
@@ -111,31 +131,19 @@ def _first(top) -> list[str]:
     return [f"{row[0]} {p:.2f}" for row, p in zip(top.glyphs, top.probabilities[:, 0], strict=True)]
 
 
-def _with_known_layers(wanted: Asked, layers: list[int]) -> Asked:
-    """Every layer switched on is the same question as no choice."""
-    chosen = sorted(set(wanted.layers or ()) & set(layers))
-    if chosen != st.session_state["on"]:
-        st.session_state["on"] = chosen
-    return wanted._replace(layers=None if len(chosen) in (0, len(layers)) else tuple(chosen))
-
-
-def _controls(run: Inspection, layers: list[int]) -> None:
-    here = st.session_state
-    if here["layer"] not in run.layers:
-        here["layer"] = max(run.layers)
-    if here["metric"] not in metrics_of(run):
-        here["metric"] = SHARED["metric"].default
+def _controls(report: LoadReport, running: list[int]) -> None:
+    variants = {each.layer: each.variant for each in report.layers}
     place = st.columns([1.2, 2, 4, 1.4], vertical_alignment="bottom")
     place[0].selectbox(
         "Layer",
-        sorted(run.layers),
+        running,
         key="layer",
-        format_func=lambda layer: f"{layer} · {run.layers[layer].variant}",
+        format_func=lambda layer: f"{layer} · {variants[layer]}",
         persist_state="session",
     )
     place[1].selectbox(
         "Colour",
-        metrics_of(run),
+        list(ALL_METRICS),
         key="metric",
         format_func=lambda name: ALL_METRICS[name].label,
         persist_state="session",
@@ -143,7 +151,7 @@ def _controls(run: Inspection, layers: list[int]) -> None:
     )
     place[2].pills(
         "Layers that run as NPT",
-        layers,
+        list(variants),
         selection_mode="multi",
         key="on",
         persist_state="session",

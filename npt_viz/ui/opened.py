@@ -176,12 +176,6 @@ def parity(source: Source) -> Parity:
     return parity(*opened(source))
 
 
-def stated_fault(source: Source) -> str | None:
-    """What the checkpoint's own config says is wrong with it."""
-    fault = opened(source)[1].config.get("fault")
-    return str(fault) if fault else None
-
-
 def model_facts(source: Source) -> dict[str, str]:
     """The open base model in words."""
     found = opened_model(*source.base)

@@ -12,6 +12,10 @@ from npt_viz.ui.uploads import uploaded_checkpoint
 
 MODELS = ("smollm2-135m",)
 
+_edited = st.components.v2.component(
+    "npt_edited", html="<span></span>", js=(Path(__file__).parent / "edited.js").read_text(encoding="utf-8")
+)
+
 DTYPE_HELP = "Of the base model. auto: its own on a GPU, float32 on the CPU. Adapters are float32 always."
 MODE_HELP = (
     "**local**: every NPT layer is fed the base model's own h and a, as in training; layers do not influence each "
@@ -138,17 +142,21 @@ def _prompt_form() -> None:
     )
     with st.form("prompt_form", border=False):
         st.text_area("Text of the prompt", key="prompt", height=132, label_visibility="collapsed")
-        left, right = st.columns([3, 2], vertical_alignment="bottom")
-        left.selectbox(
-            "BOS token",
-            ["auto", "yes", "no"],
-            key="bos",
-            format_func={"auto": "BOS: auto", "yes": "BOS: yes", "no": "BOS: no"}.get,
-            label_visibility="collapsed",
-            help="auto: as the model's tokenizer does it by itself.",
-        )
-        right.checkbox("Chat", key="chat", help="Wrap the prompt in the model's chat template.")
         st.form_submit_button("Inspect", type="primary", width="stretch", key="prompt_submit")
+    with st.container(key="prompt_edited"):  # app.css shows it while there is something to say
+        st.markdown(":orange[Edited: press Inspect. The pages still show the prompt before.]")
+        _edited(data={"prompt": st.session_state["prompt"]}, key="prompt_edited_watch")
+    # Outside the form: they hold at once, for the prompt that is shown.
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    left.selectbox(
+        "BOS token",
+        ["auto", "yes", "no"],
+        key="bos",
+        format_func={"auto": "BOS: auto", "yes": "BOS: yes", "no": "BOS: no"}.get,
+        label_visibility="collapsed",
+        help="auto: as the model's tokenizer does it by itself.",
+    )
+    right.checkbox("Chat", key="chat", help="Wrap the prompt in the model's chat template.")
 
 
 def _use_example() -> None:

@@ -3,6 +3,7 @@
 import pandas as pd
 import streamlit as st
 
+from npt_viz.errors import NptVizError
 from npt_viz.figures.theme import number
 from npt_viz.results.load_report import LoadReport
 from npt_viz.results.parity import Parity
@@ -71,13 +72,12 @@ def load_table(report: LoadReport) -> None:
     st.dataframe(pd.DataFrame(rows), hide_index=True, height="content" if len(rows) <= 12 else 460)
 
 
-def load_details(source: Source, report: LoadReport) -> None:
+def load_details(report: LoadReport) -> None:
     """Warnings in sentences; claims, left-over tensors and past edits where there are any."""
-    if fault := opened.stated_fault(source):
-        st.warning(f"**A fault stated by its maker:** {plain(fault)}", icon=":material/sick:")
     if report.warnings:
         shown, more = report.warnings[:SHOWN_WARNINGS], report.warnings[SHOWN_WARNINGS:]
-        st.warning("\n".join(f"- {plain(warning)}" for warning in shown), icon=":material/warning:")
+        bullet = "- " if len(shown) > 1 else ""
+        st.warning("\n".join(bullet + plain(warning) for warning in shown), icon=":material/warning:")
         if more:
             with st.expander(f"{len(more)} more warnings"):
                 st.code("\n".join(more), language=None)
@@ -138,11 +138,17 @@ def semantics_choice(report: LoadReport) -> None:
     known = (
         report.provenance if len(report.provenance) < 60 else "known in different ways for different layers"
     )
-    right.markdown(f"**{plain(report.semantics)}**, {plain(known)}. In layer {first.layer} {path}.")
+    alike = len({str(each.semantics["attention"]) for each in report.layers}) == 1
+    where = "every layer" if alike and len(report.layers) > 1 else f"layer {first.layer}"
+    right.markdown(f"**{plain(report.semantics)}**, {plain(known)}. In {where} {path}.")
 
 
 def _parity(place, source: Source) -> None:
-    found = _parity_of(source)
+    try:
+        found = _parity_of(source)
+    except NptVizError as error:
+        _tile(place, "Parity", "cannot be checked", str(error), good=False)
+        return
     if found is None:
         _tile(place, "Parity", "not checked", "a large model: the check runs it a few times")
         place.button("Check now", key="home_parity", on_click=_ask_parity, args=[source])
@@ -164,7 +170,10 @@ def _ask_parity(source: Source) -> None:
 
 def parity_table(source: Source) -> None:
     """Every check with what was measured and what rounding allows; nothing before the checks ran."""
-    found = _parity_of(source)
+    try:
+        found = _parity_of(source)
+    except NptVizError:  # said above
+        return
     if found is None:
         return
     st.markdown("#### Parity", help=f"Checked on the prompt {code(found.prompt)}.")
@@ -179,7 +188,7 @@ def parity_table(source: Source) -> None:
         }
         for check in found.checks
     ]
-    st.dataframe(pd.DataFrame(rows), hide_index=True, height="content")
+    st.table(pd.DataFrame(rows).set_index("check"))
 
 
 def _tile(place, label: str, value: str, detail: str, good: bool | None = None) -> None:

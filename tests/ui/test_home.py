@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from onpage import LAYERS
+from onpage import LAYERS, save_variant
+from safetensors.torch import load_file, save_file
 
 
 def texts(app) -> str:
@@ -19,8 +20,8 @@ def test_home_opens_alone_and_reports_what_it_opened(app):
 
 
 def test_the_parity_checks_hold_and_are_listed(app):
-    checks = app().dataframe[-1].value
-    assert "NPT off = base" in set(checks["check"])
+    checks = app().table[0].value
+    assert "NPT off = base" in checks.index
     assert set(checks["holds"]) == {"yes"}
 
 
@@ -57,6 +58,20 @@ def test_a_layer_that_does_not_exist_is_said_and_replaced(app):
     home = app(layer="4")
     assert "Layer 4 is no NPT layer" in home.warning[0].value
     assert home.session_state["layer"] == max(LAYERS)
+
+
+def test_a_checkpoint_with_nan_is_reported_although_it_cannot_run(app, tiny_llama, tmp_path):
+    folder = Path(save_variant(tmp_path / "nan", tiny_llama, "N5"))
+    weights = load_file(folder / "npt_weights.safetensors")
+    next(tensor for key, tensor in weights.items() if "layer_3" in key)[0, 0] = float("nan")
+    save_file(weights, folder / "npt_weights.safetensors")
+    home = app(checkpoint=str(folder))
+    assert not home.exception
+    assert "cannot run layer 3" in home.error[0].value.replace("\\", "")
+    assert list(home.dataframe[0].value["NaN"]) == [0, 1]
+    tokens = app("tokens", checkpoint=str(folder))
+    tokens.button_group(key="on").set_value([1]).run()
+    assert not tokens.error and any(each.value.startswith("Layer 1 ") for each in tokens.markdown)
 
 
 def test_releasing_frees_the_model_until_it_is_opened_again(app):

@@ -58,12 +58,26 @@ def test_the_reference_in_the_address_brings_a_private_prompt_back(app):
     assert again.text_area(key="prompt").value == PROMPT
 
 
-def test_an_empty_prompt_is_a_sentence(app):
+@pytest.mark.parametrize(("prompt", "said"), [("", "is empty"), (" \n\t", "only white space")])
+def test_a_prompt_that_says_nothing_is_a_sentence(app, prompt, said):
     page = app("tokens")
-    page.text_area(key="prompt").set_value("")
+    page.text_area(key="prompt").set_value(prompt)
     page.button(key="prompt_submit").click().run()
     assert not page.exception
-    assert "the prompt is empty" in page.error[0].value
+    assert said in page.error[0].value
+
+
+def test_the_beginning_token_holds_at_once_and_not_only_for_the_next_prompt(app):
+    page = app("tokens")
+    before = len(strip_of(page)["glyphs"])
+    page.selectbox(key="bos").set_value("yes").run()
+    assert not page.error and len(strip_of(page)["glyphs"]) == before + 1
+
+
+def test_a_pinned_layer_that_is_switched_off_is_said(app):
+    home = app(on="1", layer="3")
+    assert any("Layer 3 is switched off" in each.value for each in home.info)
+    assert home.session_state["layer"] == 1
 
 
 def test_a_prompt_longer_than_the_context_is_a_sentence(app):
