@@ -139,7 +139,11 @@ def _save_from_memory(model: BaseModel, weights: Mapping[str, Tensor], folder: P
         )
     with quiet_transformers():
         model.hf.save_pretrained(folder, state_dict=state | dict(weights))
-        model.tokenizer.save_pretrained(folder)
+        try:
+            model.tokenizer.save_pretrained(folder)
+        except Exception as error:
+            # The Rust tokenizers say that a disk is full with an exception that is of no kind.
+            raise OSError(f"the tokenizer cannot be saved: {error}") from None
 
 
 @torch.no_grad()

@@ -262,6 +262,19 @@ def test_a_disk_that_fills_up_half_way_leaves_nothing(base_folder, tmp_path, kin
     assert len(ledger) == 2
 
 
+def test_a_disk_that_fills_up_at_the_tokenizer_leaves_nothing(tmp_path, monkeypatch):
+    """On a full disk the Rust tokenizers raise a bare Exception (seen on a tmpfs of 400 kB)."""
+    ledger = edited(tiny_model(), "N1")
+
+    def full(folder):
+        raise Exception("No space left on device (os error 28)")
+
+    monkeypatch.setattr(ledger.model.tokenizer, "save_pretrained", full)
+    with pytest.raises(NptVizError, match=r"out cannot be written .*No space left .*nothing is left"):
+        ledger.export(tmp_path / "out", "merged")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_disk_without_room_for_the_merged_model_is_refused_before_writing(
     tiny_llama, tmp_path, monkeypatch
 ):
