@@ -1,6 +1,6 @@
 """NPT adapters: what they are (semantics), what they do (modulation), one layer's worth of them (layer)."""
 
-from npt_viz.adapter.layer import LayerAdapter, MlpTrace, mlp_trace, random_adapter
+from npt_viz.adapter.layer import LayerAdapter, MlpTrace, Projected, mlp_trace, random_adapter
 from npt_viz.adapter.modulation import Additive, LowRankTanh, Modulation, RankOneSum
 from npt_viz.adapter.semantics import TARGETS, VARIANTS, Semantics, Target, Variant, variant_name
 
@@ -11,6 +11,7 @@ __all__ = [
     "LayerAdapter",
     "LowRankTanh",
     "MlpTrace",
+    "Projected",
     "Modulation",
     "RankOneSum",
     "Semantics",

@@ -12,6 +12,13 @@ from npt_viz.adapter.semantics import TARGETS, Semantics, Target, variant_name
 from npt_viz.shapes import Float
 
 
+class Projected(NamedTuple):
+    """What the frozen gate and up projections make of one input, each (…, d_ffn)."""
+
+    gate: Tensor
+    up: Tensor
+
+
 class MlpTrace(NamedTuple):
     """What happens inside one SwiGLU MLP; each tensor is (…, d_ffn) but the output (…, d_model)."""
 
@@ -66,13 +73,13 @@ class LayerAdapter(nn.Module):
         mlp: nn.Module,
         attention: Float[Tensor, "*batch model"],
         mlp_input: Float[Tensor, "*batch model"],
-        plain: MlpTrace | None = None,
+        plain: MlpTrace | Projected | None = None,
     ) -> MlpTrace:
         """The modulated MLP.
 
         mlp: the base layer's SwiGLU module, only called.
         mlp_input: z, or z_C where the attention path is standard.
-        plain: the MLP of the same input without modulation, if it is known: saves two products.
+        plain: gate and up of the same input without modulation, where they are known: saves two products.
         """
         gate = mlp.gate_proj(mlp_input) if plain is None else plain.gate
         up = mlp.up_proj(mlp_input) if plain is None else plain.up

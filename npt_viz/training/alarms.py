@@ -1,5 +1,7 @@
 """Watching a training: rules that turn steps into alarms. NaN is not here: the trainer stops at once (Diverged)."""
 
+import math
+import statistics
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
@@ -109,7 +111,7 @@ def _remember(watch: LayerWatch, seen: LayerStep, number: int) -> None:
     watch.n += 1
     watch.totals = [*watch.totals[1 - SETTLED :], seen.total]
     if watch.n == SETTLED:
-        watch.first_total = float(np.median(watch.totals))
+        watch.first_total = statistics.median(watch.totals)
     pulls = {name: seen.weights[name] * norm for name, norm in seen.grad_norms.items()}
     whole = sum(pulls.values())
     if whole > 0:
@@ -119,10 +121,10 @@ def _remember(watch: LayerWatch, seen: LayerStep, number: int) -> None:
         names = list(seen.terms)
         for i, j in zip(*np.triu_indices(len(names), 1), strict=True):
             pair, cosine = f"{names[i]} and {names[j]}", float(seen.cosines[i, j])
-            if np.isfinite(cosine):
+            if math.isfinite(cosine):
                 watch.cosines[pair] = 0.5 * (watch.cosines.get(pair, cosine) + cosine)
     for target, measured in seen.targets.items():
-        if np.isfinite(measured.scalar_variance):
+        if math.isfinite(measured.scalar_variance):
             watch.variances.setdefault(target, measured.scalar_variance)
 
 
@@ -174,9 +176,9 @@ def _collapse(watch: LayerWatch, seen: LayerStep) -> Iterator[_Found]:
 
 
 def _total(watch: LayerWatch, number: int) -> Iterator[_Found]:
-    total, size = float(np.median(watch.totals)), abs(watch.best_total)
+    total, size = statistics.median(watch.totals), abs(watch.best_total)
     risen = total - watch.best_total > (EXPLODED - 1) * size and total > watch.first_total
-    if np.isfinite(size) and risen:
+    if math.isfinite(size) and risen:
         yield _Found(
             "explosion",
             "",
@@ -184,7 +186,7 @@ def _total(watch: LayerWatch, number: int) -> Iterator[_Found]:
             f"the loss rose to {total:.3g}, from {watch.best_total:.3g} at its best: lower the learning rate, "
             "or use direct_robust where a few tokens drown the others",
         )
-    if watch.best_total - total > 1e-3 * size or not np.isfinite(size):
+    if watch.best_total - total > 1e-3 * size or not math.isfinite(size):
         watch.best_total, watch.best_step = total, number
     elif number - watch.best_step >= PATIENCE:
         yield _Found(

@@ -3,16 +3,18 @@
 They stay in memory up to a budget; beyond it they go to a memory-mapped file that vanishes with the process.
 """
 
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 
 import torch
 
+from npt_viz.adapter import MlpTrace, mlp_trace
 from npt_viz.capture.running import Lane, Positions, forward_pass
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
@@ -44,6 +46,10 @@ class LayerTokens:
     """(token,) bool: residual norm above ten times the median"""
     unmodulated: Float[Tensor, "token model"] | None = None
     """MLP(z) with z from h alone, where it is known: saves every step a third of the frozen products."""
+    gate: Float[Tensor, "token ffn"] | None = None
+    """W_g z, where memory has room for it: saves every step two thirds of the frozen products, with `up`."""
+    up: Float[Tensor, "token ffn"] | None = None
+    """W_u z"""
 
     def __len__(self) -> int:
         return self.hidden.shape[0]
@@ -54,9 +60,8 @@ class LayerTokens:
                 column[index] if isinstance(index, slice) else column.index_select(0, index.to(column.device))
             )
 
-        columns = (self.hidden, self.attention, self.mlp_with_attention, self.is_sink)
-        known = None if self.unmodulated is None else taken(self.unmodulated)
-        return LayerTokens(*map(taken, columns), known)
+        columns = {each.name: getattr(self, each.name) for each in fields(self)}
+        return LayerTokens(**{name: None if c is None else taken(c) for name, c in columns.items()})
 
     @cached_property
     def principal(self) -> Float[Tensor, "model q"]:
@@ -96,6 +101,7 @@ def captured(
     changed: Lane | None = None,
     base: Capture | None = None,
     to_the_top: bool = False,
+    projections: bool = False,
     budget: int | None = None,
     progress: Progress = silent,
 ) -> Capture:
@@ -104,6 +110,7 @@ def captured(
     changed: NPT layers that run below the captured ones. Then `base` is the capture of the same text without them,
         and mlp_with_attention is what makes the stream the base's again: h_base + … − h − a.
     to_the_top: also keep the final states and what LayersAbove needs to run the layers above with gradients.
+    projections: also keep W_g z and W_u z, where all of it stays in memory; they are the larger part of it.
     budget: bytes of memory for the activations; half of what is free by default.
     progress: told the share of the tokens done; may raise to stop.
 
@@ -114,6 +121,7 @@ def captured(
     for length in lengths:
         starts.append(starts[-1] + length)
     room = _Room(model, starts[-1], 4 * len(layers) + to_the_top, budget)
+    projections = projections and room.has_room_for(2 * len(layers), model.d_ffn)
     kept = {
         layer: LayerTokens(
             hidden=room.tensor(),
@@ -121,6 +129,8 @@ def captured(
             mlp_with_attention=room.tensor(),
             is_sink=torch.zeros(starts[-1], dtype=torch.bool),
             unmodulated=room.tensor(),
+            gate=room.tensor(model.d_ffn) if projections else None,
+            up=room.tensor(model.d_ffn) if projections else None,
         )
         for layer in layers
     }
@@ -147,7 +157,12 @@ def captured(
             span = slice(starts[i], starts[i + 1])
             for layer, record in seen.layers.items():
                 _keep(kept[layer], span, record, row, None if base is None else base.layers[layer])
-                kept[layer].unmodulated[span] = unmodulated[layer][row]
+                kept[layer].unmodulated[span] = unmodulated[layer].output[row]
+                if projections:
+                    kept[layer].gate[span], kept[layer].up[span] = (
+                        unmodulated[layer].gate[row],
+                        unmodulated[layer].up[row],
+                    )
             if final is not None:
                 final[span] = seen.final[row]
         done += length * len(group)
@@ -165,9 +180,9 @@ def _keep(tokens: LayerTokens, span: slice, record, row: int, base: LayerTokens 
 
 
 @torch.no_grad()
-def _unmodulated(model: BaseModel, layer: int, hidden: Hidden) -> Hidden:
+def _unmodulated(model: BaseModel, layer: int, hidden: Hidden) -> MlpTrace:
     parts = model.parts(layer)
-    return parts.mlp(parts.mlp_norm(hidden))
+    return mlp_trace(parts.mlp, parts.mlp_norm(hidden))
 
 
 def corrected(
@@ -214,24 +229,29 @@ class _Room:
     """Where activations go: the model's GPU if they fit well, memory within the budget, else a file."""
 
     def __init__(self, model: BaseModel, n_tokens: int, n_tensors: int, budget: int | None) -> None:
-        self.shape, self.dtype = (n_tokens, model.d_model), model.dtype
-        self.bytes = n_tokens * model.d_model * model.dtype.itemsize
-        needed = n_tensors * self.bytes
+        self.n_tokens, self.width, self.dtype = n_tokens, model.d_model, model.dtype
+        needed = n_tensors * n_tokens * model.d_model * model.dtype.itemsize
         cpu = torch.device("cpu")
         fits_gpu = budget is None and model.device.type == "cuda" and needed < free_bytes(model.device) // 2
         self.device = model.device if fits_gpu else cpu
-        self.in_file = not fits_gpu and needed > (free_bytes(cpu) // 2 if budget is None else budget)
+        self.budget = free_bytes(self.device) // 2 if budget is None else budget
+        self.in_file = needed > self.budget
         self.needed = needed
 
-    def tensor(self) -> Float[Tensor, "token model"]:
+    def has_room_for(self, n_tensors: int, width: int) -> bool:
+        """Whether these would stay in memory too."""
+        return self.needed + n_tensors * self.n_tokens * width * self.dtype.itemsize <= self.budget
+
+    def tensor(self, width: int | None = None) -> Float[Tensor, "token width"]:
+        """A column for all tokens, as wide as the stream unless told otherwise."""
+        shape = (self.n_tokens, width or self.width)
         if not self.in_file:
-            return torch.empty(self.shape, dtype=self.dtype, device=self.device)
+            return torch.empty(shape, dtype=self.dtype, device=self.device)
         descriptor, name = tempfile.mkstemp(prefix="npt_viz-activations-")
         try:
             # Room is taken now: a map of a file that cannot grow would kill the process later.
-            os.posix_fallocate(descriptor, 0, self.bytes)
-            size = self.shape[0] * self.shape[1]
-            return torch.from_file(name, shared=True, size=size, dtype=self.dtype).view(self.shape)
+            os.posix_fallocate(descriptor, 0, math.prod(shape) * self.dtype.itemsize)
+            return torch.from_file(name, shared=True, size=math.prod(shape), dtype=self.dtype).view(shape)
         except OSError as error:
             raise NptVizError(
                 f"the captured activations need {gigabytes(self.needed)}, more than memory allows, and "

@@ -1,6 +1,7 @@
 """One layer's adapter and all that its updates remember; and the gradients that an update is made of."""
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -87,12 +88,13 @@ class Learner:
         norms = {name: _norm(gradient) for name, gradient in gradients.items()}
         self._refuse_non_finite(terms, norms)
         if objective.adaptive == "gradient_norms":
-            factors = self._adaptive.updated(norms)
-            weights = {name: weight * factors[name] for name, weight in weights.items()}
-        for i, parameter in enumerate(self._parameters):
-            parameter.grad = torch.zeros_like(parameter)
-            for name, weight in weights.items():
-                parameter.grad.add_(gradients[name][i], alpha=objective.gradient_scale * weight)
+            adaptive = self._adaptive.updated(norms)
+            weights = {name: weight * adaptive[name] for name, weight in weights.items()}
+        factors = [objective.gradient_scale * weight for weight in weights.values()]
+        for parameter, *parts in zip(self._parameters, *(gradients[name] for name in weights), strict=True):
+            parameter.grad = parts[0] * factors[0]
+            for part, factor in zip(parts[1:], factors[1:], strict=True):
+                parameter.grad.add_(part, alpha=factor)
         grad_norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._recipe.clip).item()
         self._keep()
         for group in self._optimiser.param_groups:
@@ -110,7 +112,7 @@ class Learner:
     def _refuse_non_finite(self, terms: Mapping[str, float], norms: Mapping[str, float]) -> None:
         for what, numbers in (("", terms), ("the gradient of ", norms)):
             for name, number in numbers.items():
-                if torch.tensor(number).isfinite():
+                if math.isfinite(number):
                     continue
                 self._undo()
                 raise Diverged(

@@ -33,7 +33,7 @@ def _measured(seen: Student, target: str) -> TargetStep:
     modulation = seen.adapter.modulations[target]
     if isinstance(modulation, Additive):
         return NOTHING
-    v_a, v_b = vectors_of(modulation, seen.attention)
+    v_a, v_b = seen.vectors[target]
     scalar = v_a.dot(seen.input_of(target))
     # With one component the product of the norms is exact and cheap.
     norm_a, norm_b = (v.squared_norm().clamp_min(0).sqrt() for v in (v_a, v_b))

@@ -56,10 +56,14 @@ class CapturedStream:
                 progress(stage, start + share * (fraction or 0))
 
             settings = {"positions": positions, "budget": budget, "progress": told}
-            base = captured(model, sequences, layers, to_the_top=to_the_top, **settings)
+            # Held-out text is read rarely; the training text at every step.
+            kept = {"projections": sequences is corpus.train}
+            base = captured(
+                model, sequences, layers, to_the_top=to_the_top, **settings, **({} if below else kept)
+            )
             if not below:
                 return base, base
-            return captured(model, sequences, layers, changed=below, base=base, **settings), base
+            return captured(model, sequences, layers, changed=below, base=base, **settings, **kept), base
 
         share = corpus.n_heldout / (corpus.n_train + corpus.n_heldout)
         self.train, self.base = seen(corpus.train, to_the_top, 1 - share, 0.0)

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from npt_viz.adapter import Additive, LayerAdapter, MlpTrace, Target, mlp_trace
+from npt_viz.adapter import Additive, LayerAdapter, MlpTrace, Projected, Target, mlp_trace
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.shapes import Float, Tensor
@@ -143,6 +143,8 @@ def student(
             unmodulated = plain.output
         else:
             plain, unmodulated = None, tokens.unmodulated.to(device, dtype)
+            if tokens.gate is not None:
+                plain = Projected(tokens.gate.to(device, dtype), tokens.up.to(device, dtype))
     trace = adapter.mlp(parts.mlp, attention, mlp_input, plain)
     wide = torch.promote_types(dtype, torch.float32)
     hidden, attention, taught = (t.to(wide) for t in (hidden, attention, taught))

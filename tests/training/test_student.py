@@ -61,6 +61,19 @@ def test_where_keeps_the_tokens_of_a_mask(tiny_llama):
     torch.testing.assert_close(some.trace.gate, whole.trace.gate)
 
 
+@pytest.mark.parametrize("variant", ["N1", "N5", "S0", "T1"])
+def test_a_student_is_the_same_from_captured_projections(tiny_llama, variant):
+    adapter, ids = specimen(tiny_llama, variant, LAYER), [torch.randint(2, 258, (13,))]
+    kept = captured(tiny_llama, ids, [LAYER], projections=True).layers[LAYER]
+    assert kept.gate is not None
+    known, computed = (
+        student(tiny_llama, adapter, tokens)
+        for tokens in (kept, captured(tiny_llama, ids, [LAYER]).layers[LAYER])
+    )
+    torch.testing.assert_close(known.trace, computed.trace)
+    assert known.output.abs().max() > 0.1
+
+
 def test_a_student_runs_nothing_but_its_layers_norm_and_mlp():
     model = tiny_model()
     adapter = specimen(model, "N5", LAYER)
