@@ -37,21 +37,30 @@ def run(
     import npt_viz
     from npt_viz.editing.cases import BUILT_IN, cases_from_file
     from npt_viz.editing.rules import rule_of
-    from npt_viz.editing.study import trials
+    from npt_viz.editing.study import references, trials
 
     facts = cases_from_file(cases) if cases else list(BUILT_IN)
     settings = [rule_of(name) for name in words(rules)]
     base = npt_viz.open_model(model, dtype=dtype, device=device, progress=progress)
     opened = npt_viz.open_checkpoint(checkpoint, base, semantics)
+    known = list(references(base, facts))
     found, total = [], len(facts) * len(settings) * len(strengths)
     for trial in trials(base, opened, facts, layer=layers, token=token, rules=settings, alphas=strengths):
         found.append(trial)
         progress(f"{trial.rule}, α {trial.alpha:g}: {trial.case.prompt}", len(found) / total)
     rows = summaries(found)
     if as_json:
-        print_json({"summary": rows, "trials": [trial_json(trial) for trial in found]})
+        print_json(
+            {
+                "summary": rows,
+                "references": [each._asdict() | {"case": each.case.prompt} for each in known],
+                "trials": [trial_json(trial) for trial in found],
+            }
+        )
     else:
         print(table(list(rows[0]), [list(row.values()) for row in rows]))
+        for told, name in ((False, "the base"), (True, "the base with the context in front")):
+            print(in_words(name, [each for each in known if each.told is told]))
         say(
             f"{len(facts)} facts; shares of prompts, ± standard deviation over facts of log p(new) − log p(old)"
         )
@@ -81,6 +90,15 @@ def summaries(found: Sequence) -> list[dict]:
         row["norm"] = float(np.mean([t.update_norm for t in group]))
         rows.append(row)
     return rows
+
+
+def in_words(name: str, known: Sequence) -> str:
+    """A reference for the rows above."""
+    import numpy as np
+
+    margins = [each.margin for each in known]
+    hits = sum(each.hit for each in known)
+    return f"{name}: {hits} of {len(known)} right, margin {np.mean(margins):.3g} ± {np.std(margins):.3g} nats"
 
 
 def trial_json(trial) -> dict:

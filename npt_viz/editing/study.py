@@ -8,7 +8,8 @@ from npt_viz.editing.making import Tokens, update_from
 from npt_viz.editing.preview import preview
 from npt_viz.editing.readings import reference_inputs
 from npt_viz.editing.rules import UpdateRule
-from npt_viz.editing.scorecard import scorecards
+from npt_viz.editing.scorecard import answers, scorecards
+from npt_viz.editing.sweep import continuation_ids
 from npt_viz.editing.updates import Place
 from npt_viz.model.base import BaseModel
 from npt_viz.results.editing import Scorecard
@@ -66,3 +67,28 @@ def trials(
                     each.norm(),
                     recovery.recovered if recovery else float("nan"),
                 )
+
+
+class Reference(NamedTuple):
+    """How the base answers a fact's prompt, with its context in front or without: what no edit and the best edit give."""
+
+    case: Case
+    told: bool
+    """Whether the context stands before the prompt."""
+    hit: bool
+    """The new continuation is the most probable one."""
+    margin: float
+    """log p(new) − log p(old), nats; old is by default what the base says without the context"""
+
+
+def references(model: BaseModel, cases: Sequence[Case]) -> Iterator[Reference]:
+    """Both references of every case."""
+    for case in cases:
+        new = continuation_ids(model, case.new)
+        if case.old:
+            old = continuation_ids(model, case.old)
+        else:
+            old = [int(answers(model, [{}], case.prompt, [new])[0].top[0])]
+        for told, prompt in ((False, case.prompt), (True, case.source)):
+            found, stale = answers(model, [{}], prompt, [new, old])
+            yield Reference(case, told, bool(found.is_top[0]), float(found.log_p[0] - stale.log_p[0]))

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 import npt_viz
 from npt_viz.__main__ import main
 from npt_viz.editing.cases import BUILT_IN
+from npt_viz.model.tokens import encode
 
 SOURCE, PROMPT = "The cat is blue. The cat is", "The cat is"
 
@@ -205,6 +206,16 @@ def test_score_judges_every_fact_rule_and_strength(call, opened, tmp_path, monke
         ("whitened", -2, 2),
     ]
     assert len(found["trials"]) == 8
+    model = opened[0]
+    for told, prompt in ((False, "C is"), (True, "C is d. C is")):
+        ids = torch.tensor([encode(model, prompt).ids])
+        log_p = model.hf(ids).logits[0, -1].double().log_softmax(-1)
+        old = model.hf(torch.tensor([encode(model, "C is").ids])).logits[0, -1].argmax()
+        (row,) = [r for r in found["references"] if (r["case"], r["told"]) == ("C is", told)]
+        space, d = model.tokenizer(" d")["input_ids"]
+        after = model.hf(torch.cat([ids, torch.tensor([[space]])], 1)).logits[0, -1].double().log_softmax(-1)
+        assert row["margin"] == pytest.approx(float(log_p[space] + after[d] - log_p[old]), abs=1e-4)
+        assert row["hit"] == (log_p.argmax() == space and after.argmax() == d)
     first = next(t for t in found["trials"] if (t["prompt"], t["rule"], t["alpha"]) == ("C is", "npt", -2.0))
     preview = npt_viz.preview_update(*opened, "C is d. C is", 3, alpha=-2, prompt="C is")
     assert first["recovered"] == pytest.approx(preview.recovery.recovered, rel=1e-3)
@@ -223,6 +234,7 @@ def test_score_judges_every_fact_rule_and_strength(call, opened, tmp_path, monke
     assert row["generalisation"] in (0, 1) and row["portability"] in (0, 1)
     status, out, err = call("score", *options)
     assert status == 0 and "recovered" in out and "2 facts" in err
+    assert "the base: " in out and "the base with the context in front: " in out
 
 
 def test_the_built_in_facts_are_the_default(call, monkeypatch):
