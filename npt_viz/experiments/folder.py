@@ -86,8 +86,14 @@ def free_folder(folder: Path, experiment: Experiment, texts: Sequence[str] | Non
 
 
 def _kept(folder: Path, experiment: Experiment, texts: Sequence[str] | None) -> Experiment:
-    """The experiment with its text in the folder, where it brings one."""
-    return experiment if texts is None else replace(experiment, text=str((folder / TEXT).absolute()))
+    """The experiment with its text in the folder, where it brings one; paths are whole, to be read from anywhere."""
+    if texts is not None:
+        experiment = replace(experiment, text=str(folder / TEXT))
+    if experiment.text is not None:
+        experiment = replace(experiment, text=str(Path(experiment.text).absolute()))
+    if isinstance(experiment.start, str):
+        experiment = replace(experiment, start=str(Path(experiment.start).absolute()))
+    return experiment
 
 
 def _is_of(folder: Path, kept: Experiment, texts: Sequence[str] | None) -> bool:

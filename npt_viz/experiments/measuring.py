@@ -1,6 +1,7 @@
 """What is measured of a finished arm, and what shows that arms were alike before they were trained."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict
 
 from npt_viz.analysis.downstream import downstream
@@ -27,14 +28,34 @@ def fingerprints(training: Training) -> dict[str, str]:
     return {"initial": digest.hexdigest()[:16], "batches": training.batches_digest}
 
 
-def measured(model: BaseModel, experiment: Experiment, training: Training, corpus: Corpus) -> dict:
-    """Predictions on held-out text, findings of health, and the experiment's prompt token by token: JSON values."""
+def measured(
+    model: BaseModel,
+    experiment: Experiment,
+    training: Training,
+    corpus: Corpus,
+    progress: Callable[[float], None],
+) -> dict:
+    """Predictions on held-out text, findings of health, and the experiment's prompt token by token: JSON values.
+
+    progress: told the share done; may raise to stop.
+    """
     checkpoint = training.checkpoint(experiment.name)
     held = [ids.tolist() for ids in corpus.heldout[:SEQUENCES]]
-    truth = downstream(model, checkpoint, held, each_layer=False, positions=experiment.recipe.positions)
+    truth = downstream(
+        model,
+        checkpoint,
+        held,
+        each_layer=False,
+        positions=experiment.recipe.positions,
+        progress=lambda done, of: progress(0.5 * done / of),
+    )
     whole, notes, findings = truth.arms[0], [], ()
     try:
-        findings = health(model, checkpoint, [model.tokenizer.decode(ids) for ids in held]).findings
+        texts = [model.tokenizer.decode(ids) for ids in held]
+        report = health(
+            model, checkpoint, texts, progress=lambda _, done=None: progress(0.5 + 0.5 * (done or 0))
+        )
+        findings = report.findings
     except NptVizError as error:
         notes.append(f"health has no verdict: {error}")
     return {

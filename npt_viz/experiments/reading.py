@@ -9,6 +9,7 @@ import numpy as np
 
 from npt_viz.errors import NptVizError
 from npt_viz.experiments.folder import SPEC, Task, read_json, tasks
+from npt_viz.experiments.plan import Experiment
 from npt_viz.experiments.spec_file import read_experiment_spec
 from npt_viz.results.experiments import MEASURES, ArmRun, ExperimentResult, Strip
 from npt_viz.results.health import Finding
@@ -31,9 +32,19 @@ def read_experiment(folder: str | Path) -> ExperimentResult:
         )
     experiment = read_experiment_spec(folder / SPEC)
     found = [(task, read_json(task.result_file)) for task in tasks(experiment, folder)]
-    notes = [
-        f"{task.arm}, seed {task.seed}: {note}" for task, said in found for note in said.get("notes", ())
-    ]
+    try:
+        return _result(experiment, found, str(folder))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise NptVizError(
+            f"{folder}: a result.json was changed by hand and cannot be read ({error}); delete that run's folder and "
+            "run the experiment again"
+        ) from None
+
+
+def _result(experiment: Experiment, found: list[tuple[Task, dict]], folder: str) -> ExperimentResult:
+    notes = [f"{_name(task)}: {note}" for task, said in found for note in said.get("notes", ())]
+    unread = {task: _log(task)[2] for task, _ in found}
+    notes += [f"{_name(task)}: {n:,} lines of {FILE} could not be read" for task, n in unread.items() if n]
     bases = [said["base"] for _, said in found if said.get("base")]
     return ExperimentResult(
         name=experiment.name,
@@ -43,15 +54,17 @@ def read_experiment(folder: str | Path) -> ExperimentResult:
         steps=experiment.recipe.steps,
         runs=tuple(_run(task, said) for task, said in found),
         base=_numbers(bases[0]) if bases else {},
-        folder=str(folder),
+        folder=folder,
         notes=tuple(notes),
     )
 
 
+def _name(task: Task) -> str:
+    return f"{task.arm}, seed {task.seed}"
+
+
 def _run(task: Task, said: Mapping) -> ArmRun:
-    log = task.folder / FILE
-    there = log.stat() if log.is_file() else None
-    done, curves = (0, {}) if there is None else _curves(log, there.st_mtime_ns, there.st_size)
+    done, curves, _ = _log(task)
     strip = said.get("strip")
     return ArmRun(
         arm=task.arm,
@@ -89,10 +102,19 @@ def _arrays(columns: Mapping) -> dict[str, np.ndarray]:
     }
 
 
+def _log(task: Task) -> tuple[int, Mapping[int, Curves], int]:
+    """(last step, layer -> curves, lines that could not be read)"""
+    log = task.folder / FILE
+    if not log.is_file():
+        return 0, {}, 0
+    now = log.stat()
+    return _curves(log, now.st_mtime_ns, now.st_size)
+
+
 @lru_cache(maxsize=256)
-def _curves(log: Path, changed: int, size: int) -> tuple[int, dict[int, Curves]]:
-    """(last step, layer -> curves) of a log as it was then: a file that has not changed is not read again."""
+def _curves(log: Path, changed: int, size: int) -> tuple[int, dict[int, Curves], int]:
+    """Of a log as it was then: a file that has not changed is not read again."""
     steps = History()
-    steps.rows = list(logged_rows(log))
+    steps.rows, skipped = logged_rows(log)
     done = max((row["step"] for row in steps.rows), default=0)
-    return done, {layer: steps.curves(layer, points=POINTS) for layer in steps.layers}
+    return done, {layer: steps.curves(layer, points=POINTS) for layer in steps.layers}, skipped

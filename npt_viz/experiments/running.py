@@ -3,8 +3,11 @@
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+
+from filelock import FileLock, Timeout
 
 from npt_viz.capture.inspection import layers_of
 from npt_viz.capture.probe import open_checkpoint
@@ -47,7 +50,8 @@ def run_experiment(
     """Train every arm with every seed that the folder does not have finished yet; close the iterator to stop.
 
     texts: in place of the experiment's text; kept in the folder.
-    share: (i, n) takes the i-th of n parts of the runs: for several processes or machines on one folder.
+    share: (i, n) takes the i-th of n parts of the runs: for several processes or machines on one folder. A run that
+    another process is training is left to it.
     A run that diverges or cannot begin is recorded as failed, with its sentence, and the others go on.
 
     Raises NptVizError for a folder of another experiment, a text or a checkpoint that cannot be read, a full disk.
@@ -67,8 +71,13 @@ def run_experiment(
     )
     start, captures = start_of(model, experiment), Captures()
     for number, task in enumerate(mine, 1):
-        for event in _run_task(model, experiment, task, start, corpus, captures, progress):
-            yield event._replace(number=number, total=len(mine))
+        task.folder.mkdir(parents=True, exist_ok=True)
+        # Another process may have it: then it is theirs.
+        with suppress(Timeout), FileLock(task.folder / ".lock", timeout=0):
+            if task.is_finished:
+                continue
+            for event in _run_task(model, experiment, task, start, corpus, captures, progress):
+                yield event._replace(number=number, total=len(mine))
 
 
 def _run_task(
@@ -92,9 +101,9 @@ def _run_task(
                 log.add(step)
                 steps.append(step)
                 yield Event(task, "step", step)
-        progress(f"measuring {name}", None)
         about["fingerprints"] = fingerprints(training)
-        about |= measured(model, experiment, training, corpus)
+        told = partial(progress, f"measuring {name}")
+        about |= measured(model, experiment, training, corpus, told)
         about |= {"layers": {str(n): asdict(found) for n, found in steps[-1].heldout.items()}}
         about |= {"seconds": steps[-1].seconds}
         _save(model, experiment, task, training, steps)

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import tomli_w
@@ -31,13 +31,26 @@ def read_experiment_spec(path: str | Path) -> Experiment:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise NptVizError(f"{path} is no TOML file ({error}); see docs/how-to/run-an-experiment.md") from None
     try:
-        return experiment_from(said, path.stem)
+        return _located(experiment_from(said, path.stem), path.parent)
     except NptVizError as error:
         raise NptVizError(f"{path}: {error}") from None
     except (TypeError, ValueError, AttributeError) as error:
         raise NptVizError(
             f"{path}: a value has the wrong type ({error}); see docs/how-to/run-an-experiment.md"
         ) from None
+
+
+def _located(experiment: Experiment, folder: Path) -> Experiment:
+    """With paths that lie beside the file found there; others are seen from where one is, as everywhere."""
+
+    def found(path: str) -> str:
+        return str((folder / path).absolute()) if (folder / path).exists() else path
+
+    if experiment.text is not None:
+        experiment = replace(experiment, text=found(experiment.text))
+    if isinstance(experiment.start, str):
+        experiment = replace(experiment, start=found(experiment.start))
+    return experiment
 
 
 def experiment_from(said: Mapping, name: str = "experiment") -> Experiment:

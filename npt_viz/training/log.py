@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -71,14 +71,33 @@ def save_log(path: str | Path, rows: Iterable[Mapping], *, name: str, settings: 
     return log.path
 
 
-def logged_rows(path: str | Path) -> Iterator[dict]:
-    """The rows of Step.rows that a StepLog wrote; a last line that is not finished yet is left out."""
-    with Path(path).open(encoding="utf-8") as file:
+def logged_rows(path: str | Path) -> tuple[list[dict], int]:
+    """(the rows of Step.rows that a StepLog wrote, lines that could not be read).
+
+    A last line that is not finished yet is neither.
+    """
+    rows, skipped = [], 0
+    with Path(path).open(encoding="utf-8", errors="replace") as file:
         next(file, None)
         for line in file:
-            if line.endswith("\n"):
-                row = json.loads(line)
-                yield {key: math.nan if value is None else value for key, value in row.items()}
+            if not line.endswith("\n"):
+                break
+            row = _row(line)
+            if row is None:
+                skipped += 1
+            else:
+                rows.append(row)
+    return rows, skipped
+
+
+def _row(line: str) -> dict | None:
+    try:
+        row = json.loads(line)
+        return {key: math.nan if value is None else float(value) for key, value in row.items()} | {
+            key: int(row[key]) for key in ("step", "layer")
+        }
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return None
 
 
 def steps_logged(path: str | Path) -> int:

@@ -17,6 +17,7 @@ from npt_viz.experiments.plan import Arm, Experiment
 from npt_viz.experiments.processes import run_in_processes, share_done
 from npt_viz.experiments.reading import read_experiment
 from npt_viz.experiments.running import run_experiment
+from npt_viz.experiments.spec_file import experiment_toml, read_experiment_spec
 from npt_viz.training import log
 from npt_viz.training.batches import Batches
 from npt_viz.training.data import corpus_of
@@ -306,3 +307,49 @@ def test_a_name_that_is_taken_by_another_experiment_gets_a_number(tiny_llama, te
     assert free_folder(tmp_path / "x", replace(plan, seeds=(3,)), texts) == tmp_path / "x-2"
     with pytest.raises(NptVizError, match="holds another experiment"):
         next(run_experiment(tiny_llama, plan, tmp_path / "x", texts=texts[:-1]))
+
+
+def test_a_run_that_another_process_has_is_left_to_it(tiny_llama, texts, tmp_path):
+    plan = experiment(arm("a", "direct=1"), arm("b", "direct=2"))
+    theirs = run_experiment(tiny_llama, plan, tmp_path / "x", texts=texts)
+    next(theirs)
+    mine = [
+        event.task.arm
+        for event in run_experiment(tiny_llama, plan, tmp_path / "x", texts=texts)
+        if not event.step
+    ]
+    assert mine == ["b"]
+    assert [event.task.arm for event in theirs if not event.step] == ["a"]
+    assert read_experiment(tmp_path / "x").n_finished == 2
+
+
+def test_lines_that_cannot_be_read_are_counted_and_a_result_changed_by_hand_is_named(
+    tiny_llama, texts, tmp_path
+):
+    plan = experiment(arm("a", "direct=1"), arm("b", "direct=2"))
+    finished(tiny_llama, plan, tmp_path / "x", texts)
+    file = tmp_path / "x" / "a" / "seed-0" / log.FILE
+    lines = file.read_text(encoding="utf-8").splitlines()
+    lines[2] = "{]"
+    lines[3] = '{"step": "x", "layer": 1}'
+    lines[4] = '{"step": 2, "layer": 3, "total": {"a": 1}}'
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found = read_experiment(tmp_path / "x")
+    assert "a, seed 0: 3 lines of steps.jsonl could not be read" in found.notes
+    assert sum(len(curves.steps) for curves in found.run("a", 0).curves.values()) == 5
+    (tmp_path / "x" / "b" / "seed-0" / "result.json").write_text(
+        '{"findings": [{"rule": "?"}]}', encoding="utf-8"
+    )
+    with pytest.raises(NptVizError, match=r"result\.json was changed by hand"):
+        read_experiment(tmp_path / "x")
+
+
+def test_paths_in_a_spec_are_seen_from_beside_it(tmp_path, texts):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "words.txt").write_text("words", encoding="utf-8")
+    plan = experiment(arm("a", "direct=1"), arm("b", "direct=2"), text="words.txt")
+    (tmp_path / "deep" / "spec.toml").write_text(experiment_toml(plan), encoding="utf-8")
+    assert read_experiment_spec(tmp_path / "deep" / "spec.toml").text == str(tmp_path / "deep" / "words.txt")
+    other = replace(plan, text="elsewhere.txt")
+    (tmp_path / "deep" / "spec.toml").write_text(experiment_toml(other), encoding="utf-8")
+    assert read_experiment_spec(tmp_path / "deep" / "spec.toml").text == "elsewhere.txt"

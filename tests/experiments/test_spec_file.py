@@ -101,6 +101,9 @@ BAD = {
         "batch_tokens cannot differ",
     ),
     "type": ("steps = 1\nseeds = 3\n" + TWO + START, "wrong type"),
+    "seeds": ('steps = 1\nseeds = ["a"]\n' + TWO + START, "must be a whole number"),
+    "half a step": ("steps = 1.5\n" + TWO + START, "must be a whole number"),
+    "few tokens": ("steps = 1\ntokens = 3\n" + TWO + START, "tokens must be at least"),
     "no TOML": ("steps = = 1", "is no TOML file"),
 }
 
