@@ -120,8 +120,6 @@ class Experiment:
         for seed in self.seeds:
             if not isinstance(seed, int) or seed < 0:
                 raise NptVizError(f"experiment {self.name!r}: seed {seed!r} must be a whole number from 0 on")
-        if not isinstance(self.recipe.steps, int):
-            raise NptVizError(f"steps must be a whole number, got {self.recipe.steps!r}")
         if self.tokens is not None and self.tokens < MIN_TOKENS:
             raise NptVizError(f"tokens must be at least {MIN_TOKENS}, got {self.tokens}")
         if self.window < MIN_TOKENS:

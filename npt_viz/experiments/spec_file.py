@@ -63,6 +63,8 @@ def experiment_from(said: Mapping, name: str = "experiment") -> Experiment:
         )
     if "steps" not in said:
         raise NptVizError("steps is missing; say how many steps every arm takes, for example steps = 600")
+    if not isinstance(said["steps"], int):
+        raise NptVizError(f"steps must be a whole number, got {said['steps']!r}")
     recipe = dict(said.get("recipe", {}))
     _only(recipe, set(RECIPE_FIELDS), "[recipe]")
     arms = arms_of(said["preset"], only=said.get("only")) if "preset" in said else ()
