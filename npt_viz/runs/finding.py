@@ -4,7 +4,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-LOGS = ("steps.jsonl", "training_log.jsonl")
+from npt_viz.training.log import FILE
+
+LOGS = (FILE, "training_log.jsonl")
 """What logs are called: ours, and that of the public code."""
 
 MOST = 200

@@ -18,8 +18,7 @@ from npt_viz.runs.lines import Lines
 from npt_viz.runs.published import Columns, is_evaluation
 from npt_viz.runs.table import Table, number, step_of
 from npt_viz.runs.weighted import weighted
-
-FORMAT = "npt_viz steps, version 1"
+from npt_viz.training.log import FORMAT
 
 Source = str | Path | tuple[str, bytes]
 

@@ -34,10 +34,10 @@ def weighted(layers: Layers, settings: Published, *, logs_stages: bool) -> Weigh
     """
     from npt_viz.training.losses.weighting import COMPOSITE, STAGE_STEPS
 
-    terms = {term for curves in layers.values() for term in curves.parts("loss")}
+    terms = dict.fromkeys(term for curves in layers.values() for term in curves.parts("loss"))
     weights = {term: settings.weights.get(term, COMPOSITE.get(term)) for term in terms}
     weights = {term: weight for term, weight in weights.items() if weight is not None}
-    if len(weights) < 1 or not terms & set(COMPOSITE):
+    if len(weights) < 1 or not terms.keys() & COMPOSITE.keys():
         return None
     stage_steps = settings.stage_steps or (STAGE_STEPS if logs_stages or not settings.weights else None)
     readings = [(_constant(weights), False)]

@@ -10,10 +10,8 @@ from npt_viz.results.runs import Run
 from npt_viz.training.log import RUNS
 from npt_viz.ui.guarded import problem
 from npt_viz.ui.opened import located
+from npt_viz.ui.text import code
 from npt_viz.ui.uploads import session_folder
-
-FOLDER = RUNS
-"""Where the Experiments page saves, seen from where the app was started."""
 
 UPLOAD = "upload: "
 """What stands before the name of an uploaded log."""
@@ -22,7 +20,7 @@ CHOSEN = "runs"
 _UPLOADS = "_runs_uploads"
 
 PATHS_HELP = (
-    "Every `steps.jsonl` and `training_log.jsonl` below `runs/` is offered. Or type a path on the machine that the app "
+    f"Every `steps.jsonl` and `training_log.jsonl` below `{RUNS}` is offered. Or type a path on the machine that the app "
     "runs on, of a log or of its folder, and press Enter; a `config.json` beside a published log tells its weights and "
     "stages."
 )
@@ -33,7 +31,7 @@ def chosen() -> list[Run]:
     from npt_viz.runs import found_runs
 
     uploads = st.session_state.setdefault(_UPLOADS, {})
-    offered = [str(path.parent if path.name == "steps.jsonl" else path) for path in found_runs(FOLDER)]
+    offered = [str(path.parent if path.name == "steps.jsonl" else path) for path in found_runs(RUNS)]
     said = st.session_state.get(CHOSEN) or st.query_params.get_all(CHOSEN)
     left, right = st.columns([6, 1], vertical_alignment="bottom")
     with right.popover("Upload", icon=":material/upload_file:", width="stretch"):
@@ -57,7 +55,8 @@ def chosen() -> list[Run]:
     if not paths:
         st.info(
             "Choose runs above to see and compare their curves: a `training_log.jsonl` of the public code, or what "
-            "the Experiments page saved." + ("" if offered else " Nothing lies below `runs/` yet."),
+            "the Experiments page saved."
+            + ("" if offered else f" Nothing lies below {code(str(RUNS))} yet."),
             icon=":material/info:",
         )
     return _with_own_names([run for path in paths if (run := _read(path)) is not None])

@@ -10,10 +10,11 @@ from npt_viz.figures.runs import AXES, overlay, share_areas
 from npt_viz.figures.theme import number
 from npt_viz.results.runs import HELDOUT, Axis, Run
 from npt_viz.runs import curves
+from npt_viz.training.log import RUNS
 from npt_viz.ui.charts import chart
 from npt_viz.ui.guarded import guarded
 from npt_viz.ui.head import theme
-from npt_viz.ui.run_files import FOLDER, chosen
+from npt_viz.ui.run_files import chosen
 from npt_viz.ui.text import code, plain
 
 __all__ = ["answer", "chart", "charts", "chosen", "notes", "shares", "table", "take_away", "view_of"]
@@ -186,7 +187,7 @@ def take_away(view: RunsView) -> None:
         width="stretch",
     )
     with board.popover("TensorBoard", icon=":material/monitoring:", width="stretch"):
-        folder = st.text_input("Write event files to", str(FOLDER / "tensorboard"), key="runs_board_folder")
+        folder = st.text_input("Write event files to", str(RUNS / "tensorboard"), key="runs_board_folder")
         if st.button("Write", key="runs_board"):
             _write_events(view.runs, folder)
     with snippet.expander("The same in Python"):
