@@ -33,6 +33,9 @@ MAX_ROWS = 16
 PASS_BYTES = 2**29
 """Activations of prompts that run side by side, roughly."""
 
+SURELY_WARM = 3.0
+"""Seconds above which a run is timed once: the first one of a process takes longer by less than that."""
+
 GRADIENT_COST = 2
 """A forward pass with its gradient, in forward passes."""
 
@@ -122,16 +125,22 @@ def estimate(
     chat: bool = False,
     bos: bool | str = "auto",
 ) -> Estimate:
-    """What `attribution` by these methods would cost, from one run of the prompt that is timed here."""
+    """What `attribution` by these methods would cost, from runs of the prompt that are timed here."""
     asked = _asked(model, checkpoint, prompt, quantity, layers, mode, positions, "eos", chat=chat, bos=bos)
     for method in methods:
         _checked(method, steps)
+    one = _seconds(asked)
+    if one < SURELY_WARM:
+        one = min(one, _seconds(asked))
+    total = sum(forwards(method, asked.ids.shape[1], steps) for method in methods)
+    return Estimate(forwards=total, seconds=total * one)
+
+
+def _seconds(asked: "_Asked") -> float:
     started = time.monotonic()
     with torch.no_grad():
         asked.function(asked.ids)
-    one = time.monotonic() - started
-    total = sum(forwards(method, asked.ids.shape[1], steps) for method in methods)
-    return Estimate(forwards=total, seconds=total * one)
+    return time.monotonic() - started
 
 
 def forwards(method: str, n_tokens: int, steps: int = STEPS) -> int:

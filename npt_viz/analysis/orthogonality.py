@@ -186,7 +186,8 @@ def _axes(reference: Float[Tensor, "token inp"], centred: bool, top: int) -> Pri
     # A centred set of n vectors has n − 1 axes; the uncentred axes are needed too, for the published number.
     if n_tokens - 1 < top:
         raise NptVizError(
-            f"{n_tokens} tokens have at most {max(n_tokens - 1, 0)} principal axes and {top} are asked for; "
+            f"{n_tokens} token{'s have' if n_tokens != 1 else ' has'} at most {max(n_tokens - 1, 0)} principal axes and "
+            f"{top} are asked for; "
             "choose fewer axes, a longer prompt or a reference text"
         )
     found = principal_axes(reference, centred=centred)

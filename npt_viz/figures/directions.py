@@ -96,6 +96,9 @@ def direction_map(
             zeroline=True,
             zerolinecolor=FAINT,
         )
+        if result.far.any():
+            # A single token far out would press all others into one point; a double click shows it.
+            update(range=[-result.radius, result.radius])
     # One unit is as long upwards as to the right: distances on the map are distances between vectors.
     figure.update_yaxes(scaleanchor="x")
     figure.update_layout(hovermode="closest", clickmode="event+select")
@@ -219,6 +222,9 @@ def agreement(
     low, high = np.nanmin([*values, 0]), np.nanmax([*values, result.shuffled.mean, 0])
     margin = 0.08 * ((high - low) or 1)
     figure.update_yaxes(range=[low - margin, high + margin])
+    # The label of the median stands there, too.
+    apart = result.shuffled.mean - float(np.nanmedian(values))
+    shift = 0 if abs(apart) > margin else 12 if apart > 0 else -12
     figure.add_hrect(
         -2 * result.random_sd, 2 * result.random_sd, fillcolor=ROLES["random"], opacity=0.25, line_width=0
     )
@@ -226,7 +232,13 @@ def agreement(
         result.shuffled.mean,
         line=dict(color=ROLES["random"], width=1.5, dash="dash"),
         annotation=dict(
-            text="shuffled", font_size=11, xanchor="left", x=1, yanchor="middle", showarrow=False
+            text="shuffled",
+            font_size=11,
+            xanchor="left",
+            x=1,
+            yanchor="middle",
+            showarrow=False,
+            yshift=shift,
         ),
     )
     return figure.update_layout(height=300)

@@ -105,6 +105,17 @@ class DirectionMap:
         if self.coordinates.shape != (len(self.tokens), 2):
             raise ValueError(f"coordinates {self.coordinates.shape} do not fit {len(self.tokens)} tokens")
 
+    @property
+    def radius(self) -> float:
+        """How far the map has to reach to be readable: three times as far as 95 % of the tokens lie along an axis."""
+        most = 3 * float(np.quantile(np.abs(self.coordinates), 0.95, axis=0).max())
+        return max(most, 2 * float(self.random_sds.max())) if most > 0 else np.inf
+
+    @property
+    def far(self) -> np.ndarray:
+        """(n,) bool: tokens that lie beyond the radius."""
+        return np.any(np.abs(self.coordinates) > self.radius, axis=1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Alignment:

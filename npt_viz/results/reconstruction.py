@@ -324,7 +324,8 @@ class Answer:
             if share >= 0
             else f"Layer {self.layer} recovers nothing: it is further from its target than no modulation ({percent(share)})"
         )
-        said += f" (median of {self.reconstruction.n_counted} tokens, {self.mode})."
+        n = self.reconstruction.n_counted
+        said += f" (median of {n:,} token{'s' * (n != 1)}, {self.mode})."
         if not self.floors:
             return said
         own, *larger = self.floors

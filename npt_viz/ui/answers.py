@@ -3,6 +3,7 @@
 import numpy as np
 
 from npt_viz.figures.theme import number
+from npt_viz.results.reconstruction import percent
 from npt_viz.ui.text import code
 from npt_viz.ui.view import View
 
@@ -27,14 +28,14 @@ def _achieved(view: View) -> str:
         change, n = typical(found.gate_change, view.left_out)
         return (
             f"Layer {layer} keeps the base model's attention; its modulation moves the gate by "
-            f"**{change:.0%}** of its size ({_median_of(n, view)})."
+            f"**{percent(change)}** of its size ({_median_of(n, view)})."
         )
     if recovered < -0.005:
         return (
             f"Layer {layer} is **worse than no modulation**: its squared error is {1 - recovered:.2f} times that of "
             f"leaving attention out ({_median_of(n, view)})."
         )
-    return f"Layer {layer} recovers **{max(recovered, 0):.0%}** of what attention does on this prompt ({_median_of(n, view)})."
+    return f"Layer {layer} recovers **{percent(max(recovered, 0))}** of what attention does on this prompt ({_median_of(n, view)})."
 
 
 def _among_layers(view: View) -> str:
@@ -44,8 +45,8 @@ def _among_layers(view: View) -> str:
         return ""
     best, worst = max(medians, key=medians.get), min(medians, key=medians.get)
     return (
-        f"Of the {len(medians)} NPT layers, {best} recovers most ({medians[best]:.0%}) and {worst} least "
-        f"({medians[worst]:.0%})."
+        f"Of the {len(medians)} NPT layers, {best} recovers most ({percent(medians[best])}) and {worst} least "
+        f"({percent(medians[worst])})."
     )
 
 
@@ -76,4 +77,4 @@ def _moved(view: View) -> str:
 def _median_of(n: int, view: View) -> str:
     sinks = int(view.left_out.sum())
     left_out = ["", ", sink left out"][sinks] if sinks < 2 else f", {sinks} sinks left out"
-    return f"{view.asked.mode}, median over {n} token{'s' * (n != 1)}{left_out}"
+    return f"{view.asked.mode}, median over {n:,} token{'s' * (n != 1)}{left_out}"

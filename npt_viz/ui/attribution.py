@@ -53,7 +53,7 @@ def answer(view: View) -> str:
 def choices(view: View) -> None:
     """Which number, against which baseline, by which methods."""
     quantity = _settled(view)
-    place = st.columns([2.2, 1.2, 1.6, 1.6, 3], vertical_alignment="bottom")
+    place = st.columns([2.4, 1.2, 1.6, 1.6], vertical_alignment="bottom")
     place[0].segmented_control(
         "Attribute", list(KINDS), key="attribution_kind", format_func=KINDS.get, required=True,
         persist_state="session", width="stretch",
@@ -70,7 +70,8 @@ def choices(view: View) -> None:
                 key="attribution_component",
                 persist_state="session",
             )
-    place[4].pills(
+    left, right = st.columns([5, 1.3], vertical_alignment="bottom")
+    left.pills(
         "Methods",
         list(METHODS),
         key="attribution_methods",
@@ -80,7 +81,7 @@ def choices(view: View) -> None:
         help="\n\n".join(f"**{info.label}**: {info.meaning}." for info in METHODS.values())
         + "\n\nMethods disagree; only an ablation is a run that really happened.",
     )
-    _settings(place[3])
+    _settings(right)
 
 
 def results(view: View) -> list[Attribution]:
@@ -264,7 +265,7 @@ def _logit_choices(view: View, place) -> None:
 
 
 def _settings(place) -> None:
-    with (place if st.session_state["attribution_kind"] != "logit" else st).popover("Settings"):
+    with place.popover("Settings", width="stretch"):
         st.segmented_control(
             "Stand-in",
             ["eos", "pad"],

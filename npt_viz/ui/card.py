@@ -21,7 +21,7 @@ def pinned_token(view: View) -> None:
         card = opened.token_card(view.asked, view.layer, view.token)
     with st.container(border=True, key="pinned_card"):
         st.markdown(
-            f"##### {code(piece.glyph)} &nbsp; token {view.token} of {len(run.pieces)}, layer {view.layer}\n"
+            f"##### {code(piece.glyph)} &nbsp; token {view.token} of {len(run.pieces):,}, layer {view.layer}\n"
             f":gray[id {piece.id} · {code(piece.raw)} · {piece.kind}"
             f"{' · attention sink' if run.is_sink[view.token] else ''}]"
         )

@@ -69,6 +69,6 @@ def window_note(view: View) -> None:
     n_tokens, drawn = len(view.run.pieces), shown(view)
     if n_tokens > WINDOW:
         st.caption(
-            f"Drawn: tokens {drawn.start} to {drawn.stop - 1} of {n_tokens}, the block around the pinned token; "
+            f"Drawn: tokens {drawn.start} to {drawn.stop - 1} of {n_tokens:,}, the block around the pinned token; "
             "pin another token in the strip to move there."
         )

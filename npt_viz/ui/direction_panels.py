@@ -7,7 +7,7 @@ from npt_viz.figures import directions as figures
 from npt_viz.figures import parts
 from npt_viz.figures.card import vocabulary_changes
 from npt_viz.figures.theme import ROLES, number
-from npt_viz.results.directions import DIRECTIONS, QUANTITIES, Directions, Unavailable
+from npt_viz.results.directions import DIRECTIONS, QUANTITIES, DirectionMap, Directions, Unavailable
 from npt_viz.ui import state
 from npt_viz.ui.charts import chart, shown
 from npt_viz.ui.directions import TARGET, map_of, target_choice, target_of, valid, vocabulary_of
@@ -83,7 +83,7 @@ def map_and_spread(view: View, quantity: str, component: int | None) -> None:
         apart = float(np.sqrt(np.mean(result.norms**2) - result.mean_norm**2))
         st.caption(
             f"The vectors' mean, the centre of the map, is {number(result.mean_norm)} long; they lie "
-            f"{number(apart)} from it (rms)."
+            f"{number(apart)} from it (rms)." + _far(view, result)
         )
     with right:
         st.markdown(
@@ -92,6 +92,22 @@ def map_and_spread(view: View, quantity: str, component: int | None) -> None:
             "(Σσ²)² / Σσ⁴; small directions count less. Of the vectors as they are, not centred.",
         )
         chart(figures.spreads(result, view.theme), key="directions_spread")
+
+
+def _far(view: View, result: DirectionMap) -> str:
+    """Which tokens lie beyond the drawn part of the map, as another sentence; empty where none does."""
+    far = result.tokens[result.far]
+    if not len(far):
+        return ""
+    named = ", ".join(f"{code(view.run.tokens[i])} #{i}" for i in far[:3]) + (" …" if len(far) > 3 else "")
+    share = float(
+        np.square(result.coordinates[result.far, 0]).sum() / np.square(result.coordinates[:, 0]).sum()
+    )
+    lie = "lies" if len(far) == 1 else "lie"
+    return (
+        f" {named} {lie} beyond what is drawn and make{'s' * (len(far) == 1)} {share:.0%} of the variance along axis 1; "
+        "a double click shows all."
+    )
 
 
 def alignment_and_agreement(view: View, result: Directions) -> None:

@@ -12,15 +12,16 @@ from npt_viz.results.directions import (
     Unavailable,
 )
 from npt_viz.ui import opened
+from npt_viz.ui.on_demand import waiting
 from npt_viz.ui.opened import Asked
-from npt_viz.ui.text import plain
+from npt_viz.ui.text import as_sentence, plain
 from npt_viz.ui.view import View
 
 TARGET = "directions_target"
 """Key of the widget that chooses the target."""
 
 
-@st.cache_data(max_entries=64, show_spinner="Comparing the directions of all tokens")
+@st.cache_data(max_entries=64, show_spinner=False)
 def directions_of(asked: Asked, layer: int, target: str, keep_sinks: bool) -> Directions | Unavailable:
     from npt_viz.analysis.directions import directions
 
@@ -105,14 +106,16 @@ def target_choice(view: View, key: str) -> None:
 
 def found(view: View) -> Directions | Unavailable:
     """Everything but the map, for the chosen target."""
-    return directions_of(view.asked, view.layer, target_of(view, TARGET), view.with_sinks)
+    asked, n_tokens = view.asked, len(view.run.pieces)
+    with waiting(asked.source, "Comparing the directions of all tokens", 1, n_tokens):
+        return directions_of(asked, view.layer, target_of(view, TARGET), view.with_sinks)
 
 
 def answer(view: View) -> str:
     """Whether the directions differ from token to token, and whether they are the right ones."""
     result = found(view)
     if isinstance(result, Unavailable):
-        return plain(result.sentence)
+        return as_sentence(result.sentence)
     what = f"Layer {result.layer}'s {result.target} modulation"
     fallen = [verdict for verdict in result.verdicts if verdict.collapsed]
     if fallen:

@@ -1,7 +1,8 @@
 """Results that take long: computed at the push of a button or at once where it is quick, kept for all sessions."""
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import streamlit as st
@@ -12,6 +13,9 @@ from npt_viz.ui.opened import Source
 
 AT_ONCE = 4.0
 """Seconds below which nobody is asked."""
+
+LONG = 1500
+"""Tokens run through the base model above which a wait says how long it is."""
 
 Result = TypeVar("Result")
 
@@ -41,6 +45,19 @@ def on_demand(
 
 def _want(key: str) -> None:
     st.session_state[f"_{key}_wanted"] = True
+
+
+@contextmanager
+def waiting(source: Source, what: str, passes: float, n_tokens: int) -> Iterator[None]:
+    """A spinner; for a long prompt it says how long this takes, and counts.
+
+    passes: the cost, in forward passes of the base model over the prompt.
+    """
+    work = passes * n_tokens
+    seconds = work * seconds_per_token(source) if work > LONG else 0.0
+    takes = f": {n_tokens:,} tokens take about {duration(seconds)}" if seconds else ""
+    with st.spinner(what + takes, show_time=bool(takes)):
+        yield
 
 
 def computed(asked: Hashable) -> Any | None:

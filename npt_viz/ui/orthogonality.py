@@ -13,8 +13,9 @@ from npt_viz.results.orthogonality import LayerOrthogonality, Orthogonality
 from npt_viz.ui import opened, state
 from npt_viz.ui.charts import chart, shown
 from npt_viz.ui.directions import sinks_left_out, target_choice, target_of, valid
+from npt_viz.ui.on_demand import waiting
 from npt_viz.ui.opened import Asked
-from npt_viz.ui.text import plain
+from npt_viz.ui.text import as_sentence, plain
 from npt_viz.ui.view import View
 
 TARGET = "orthogonality_target"
@@ -53,7 +54,7 @@ def _reference(
     )
 
 
-@st.cache_data(max_entries=64, show_spinner="Finding the common directions")
+@st.cache_data(max_entries=64, show_spinner=False)
 def _orthogonality(
     asked: Asked, layers: tuple[int, ...], target: str, axes: Axes, keep_sinks: bool
 ) -> Orthogonality | Unavailable:
@@ -109,7 +110,8 @@ def found(view: View, layers: tuple[int, ...] = ()) -> Orthogonality | Unavailab
         axes = chosen(view)
     except NptVizError as error:
         return Unavailable(str(error))
-    return _orthogonality(view.asked, layers or (view.layer,), target, axes, view.with_sinks)
+    with waiting(view.asked.source, "Finding the common directions", 1, len(view.run.pieces)):
+        return _orthogonality(view.asked, layers or (view.layer,), target, axes, view.with_sinks)
 
 
 def layer_found(view: View) -> LayerOrthogonality | Unavailable:
@@ -122,7 +124,7 @@ def answer(view: View) -> str:
     """How much of v_a lies in the common directions, against a random vector."""
     result = layer_found(view)
     if isinstance(result, Unavailable):
-        return plain(result.sentence)
+        return as_sentence(result.sentence)
     mean, sd, _ = result.random
     centred = "centred" if result.centred else "not centred"
     if abs(result.share - mean) <= 2 * sd:
@@ -139,7 +141,9 @@ def answer(view: View) -> str:
 
 def choices(view: View) -> None:
     """Which axes count as common."""
-    chosen_target, of, where, top, centred = st.columns([1, 1, 2, 2, 1], vertical_alignment="bottom")
+    chosen_target, of, where, top, centred = st.columns(
+        [1.7, 1.1, 2.8, 1.6, 1.2], vertical_alignment="bottom"
+    )
     with chosen_target:
         target_choice(view, TARGET)
     down = target_of(view, TARGET) == "down"

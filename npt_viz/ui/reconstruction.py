@@ -16,7 +16,7 @@ from npt_viz.results.reconstruction import (
     Reconstruction,
 )
 from npt_viz.ui import opened
-from npt_viz.ui.on_demand import computed, on_demand, seconds_per_token
+from npt_viz.ui.on_demand import computed, on_demand, seconds_per_token, waiting
 from npt_viz.ui.opened import Asked
 from npt_viz.ui.text import plain
 from npt_viz.ui.view import View
@@ -28,7 +28,7 @@ REFERENCE_TEXTS = 8
 """Texts of the same that the downstream truth is told on."""
 
 
-@st.cache_data(max_entries=32, show_spinner="Comparing with the references")
+@st.cache_data(max_entries=32, show_spinner=False)
 def _reconstruction(asked: Asked) -> Reconstruction:
     from npt_viz.analysis.reconstruction import reconstruction
 
@@ -39,7 +39,7 @@ def _reconstruction(asked: Asked) -> Reconstruction:
     )  # fmt: skip
 
 
-@st.cache_data(max_entries=32, show_spinner="Ablating the modulation")
+@st.cache_data(max_entries=32, show_spinner=False)
 def _ablations(asked: Asked, layer: int) -> AblationTable:
     from npt_viz.analysis.ablation import ablation_table
 
@@ -61,7 +61,8 @@ def _continuations(asked: Asked, n_tokens: int) -> Continuations:
 
 def reconstruction_of(view: View, positions: str | None = None) -> Reconstruction:
     """Both modes at once; sinks count where the head says so."""
-    found = _reconstruction(_any_mode(view, positions))
+    with waiting(view.asked.source, "Comparing with the references", 2, len(view.run.pieces)):
+        found = _reconstruction(_any_mode(view, positions))
     return replace(found, is_sink=view.left_out)
 
 
@@ -72,7 +73,11 @@ def positions_compared(view: View) -> PositionsCompared:
 
 
 def ablations_of(view: View) -> AblationTable:
-    return _ablations(_any_mode(view), view.layer)
+    from npt_viz.analysis.ablation import MAX_TOKENS
+
+    n_tokens = min(MAX_TOKENS, len(view.run.pieces))
+    with waiting(view.asked.source, "Ablating the modulation", 10, n_tokens):
+        return _ablations(_any_mode(view), view.layer)
 
 
 def continuations_of(view: View, n_tokens: int) -> Continuations:

@@ -26,7 +26,7 @@ def shares(view: View) -> None:
     chart(figure, key="reconstruction_shares", on_click=lambda point: state.pin(view.token, int(point[0])))
     exact = np.nanmax([0.0, *(fit.exact_error.max() for fit in result.local.values())])
     st.caption(
-        f"Median over {result.n_counted} tokens; the exact patch (closed form on gate, up and down) leaves a relative "
+        f"Median over {result.n_counted:,} token{'s' * (result.n_counted != 1)}; the exact patch (closed form on gate, up and down) leaves a relative "
         f"error of {exact:.0e}, which is rounding. Floors are estimated under Limits."
     )
 

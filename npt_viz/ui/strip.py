@@ -64,7 +64,7 @@ def strip_data(
     colours = scale.colours(values)
     hidden = [False] * len(pieces) if left_out is None else [bool(x) for x in left_out]
     metric = scale.metric
-    count = f"{len(pieces)} token{'s' * (len(pieces) != 1)}"
+    count = f"{len(pieces):,} token{'s' * (len(pieces) != 1)}"
     if any(hidden):
         count += f", {sum(hidden)} sink{'s' * (sum(hidden) != 1)} left out"
     return {

@@ -17,6 +17,11 @@ def plain(text: str) -> str:
     return _PUNCTUATION.sub(r"\\\1", text)
 
 
+def as_sentence(text: str) -> str:
+    """An error's words as a sentence of their own: `plain`, with a capital and a full stop."""
+    return plain(text[:1].upper() + text[1:].rstrip(".") + ".")
+
+
 def code(text: str) -> str:
     """Markdown that shows this text in the code font, whatever backticks it has and every space of it."""
     text = re.sub(r"\s", "\u00a0", text) or "\u00a0"

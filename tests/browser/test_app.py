@@ -171,12 +171,12 @@ def test_long_prompts_stay_usable(visit, server, tmp_path):
     tab = visit(server, prompt="0123456789" * 200, tok=300)
     settled(tab)
     assert tab.locator("button.token").count() == 2000
-    assert tab.get_by_text("tokens 256 to 511 of 2000").count() == 1
+    assert tab.get_by_text("tokens 256 to 511 of 2,000").count() == 1
     box = tab.locator(".tokens").bounding_box()
     assert box["height"] < 450
     start = time.perf_counter()
     tab.locator("button.token").nth(320).click()
-    tab.get_by_text("token 320 of 2000").wait_for()
+    tab.get_by_text("token 320 of 2,000").wait_for()
     print(f"click to card, 2,000 tokens: {time.perf_counter() - start:.2f} s")
     tab.screenshot(path=tmp_path / "long.png")
 

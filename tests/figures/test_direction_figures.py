@@ -75,6 +75,25 @@ def test_a_map_of_many_tokens_leaves_their_text_to_the_tooltip(drawn_map):
     assert points.mode == "markers" and len(points.hovertext) == n
 
 
+def test_a_token_far_out_does_not_press_the_others_into_a_point(drawn_map):
+    n = 60
+    coordinates = np.random.default_rng(0).normal(size=(n, 2))
+    scale = colour_scale(METRICS["recovered"], np.ones(n))
+
+    def drawn(farthest: float):
+        coordinates[7, 0] = farthest
+        fields = {"tokens": np.arange(n), "coordinates": coordinates.copy(), "norms": np.ones(n)}
+        result = DirectionMap(**{**drawn_map.__dict__, **fields})
+        figure = direction_map(result, tokens=["x"] * n, values=np.ones(n), scale=scale)
+        return result, figure.layout.xaxis.range
+
+    result, axis = drawn(900.0)
+    assert result.far.tolist() == [i == 7 for i in range(n)]
+    assert axis[1] == result.radius < 30
+    result, axis = drawn(1.0)
+    assert not result.far.any() and axis is None
+
+
 def test_spreads_put_the_measured_set_above_its_references(drawn_map):
     rank, ratio = spreads(drawn_map).data
     assert (list(rank.x), list(ratio.x)) == ([2.5, 2.9], [1.75, 2.8])

@@ -50,9 +50,9 @@ def view(*layers: LayerInspection, chosen: int = 7, left_out: bool = True, glyph
 
 def test_the_share_is_the_median_of_the_tokens_that_count():
     said = answers.tokens(view(layer(7, [-90, 0.2, 0.4, 0.6, 0.5])))
-    assert "Layer 7 recovers **45%**" in said and "median over 4 tokens, sink left out" in said
+    assert "Layer 7 recovers **45\N{NO-BREAK SPACE}%**" in said and "median over 4 tokens, sink left out" in said
     counted = answers.tokens(view(layer(7, [-90, 0.2, 0.4, 0.6, 0.5]), left_out=False))
-    assert "**40%**" in counted and "median over 5 tokens)" in counted
+    assert "**40\N{NO-BREAK SPACE}%**" in counted and "median over 5 tokens)" in counted
 
 
 def test_the_token_named_is_the_one_with_the_largest_kl_as_text():
@@ -71,18 +71,18 @@ def test_worse_than_nothing_is_said_so():
 
 @pytest.mark.parametrize("recovered", [-0.001, 0.0, 0.001])
 def test_nothing_is_zero_percent_without_a_sign(recovered):
-    assert "recovers **0%**" in answers.tokens(view(layer(7, [recovered] * 5)))
+    assert "recovers **0\N{NO-BREAK SPACE}%**" in answers.tokens(view(layer(7, [recovered] * 5)))
 
 
 def test_several_layers_are_ranked_by_their_medians():
     said = answers.tokens(view(layer(3, [0.9] * 5), layer(7, [0.5] * 5), layer(11, [0.1] * 5)))
-    assert "Of the 3 NPT layers, 3 recovers most (90%) and 11 least (10%)" in said
+    assert "Of the 3 NPT layers, 3 recovers most (90\N{NO-BREAK SPACE}%) and 11 least (10\N{NO-BREAK SPACE}%)" in said
     assert "layers 3, 7, 11 together" in said
 
 
 def test_where_attention_stays_there_is_no_share():
     said = answers.tokens(view(layer(7, [np.nan] * 5)))
-    assert "keeps the base model's attention" in said and "**35%**" in said
+    assert "keeps the base model's attention" in said and "**35\N{NO-BREAK SPACE}%**" in said
 
 
 def test_only_a_positive_number_of_tokens_has_a_median():

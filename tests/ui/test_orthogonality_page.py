@@ -56,7 +56,7 @@ def test_more_axes_than_tokens_is_a_sentence_in_place_of_the_figures(app):
 def test_a_text_of_ones_own_gives_the_axes(app):
     page = app("orthogonality", prompt="abcdef")
     page.segmented_control(key="orthogonality_from").set_value("my text").run()
-    assert "the reference text has no tokens" in said(page) and not page.error
+    assert "The reference text has no tokens" in said(page) and not page.error
     page.text_area(key="orthogonality_text").set_value("Monday, Tuesday, Wednesday. " * 3).run()
     assert not page.exception and not page.error
     assert "Axes of 84 tokens in 24 dimensions" in said(page)
