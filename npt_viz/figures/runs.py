@@ -67,7 +67,7 @@ def overlay(
     # A value of 0 or below has no logarithm: it is left out of the line, and the axis stays linear without any other.
     if log and any((each.y > 0).any() for each in lines):
         figure.update_yaxes(type="log", exponentformat="power", nticks=6)
-    figure.update_xaxes(title=dict(text=AXES[x], font_size=11))
+    figure.update_xaxes(title=dict(text=AXES[x], font_size=11), rangemode="tozero")
     figure.update_yaxes(title=dict(text=plain(columns[0]) if len(columns) == 1 else "", font_size=11))
     figure.update_layout(hovermode="x unified", showlegend=True, legend=dict(font_size=11))
     return figure
@@ -116,7 +116,7 @@ def _add_line(figure: go.Figure, each: Line, name: str, style: dict) -> None:
         legendgroup=name,
         mode="lines+markers" if sparse else "lines",
         line=dict(width=1.8, **style),
-        marker=dict(size=4),
+        marker=dict(size=4 if len(each.x) > 3 else 8),
         hovertemplate="%{y:.4g}",
     )
 
@@ -126,6 +126,7 @@ def _add_marks(
 ) -> None:
     """Vertical lines in the colour of their run; where all runs share them, in that of a reference."""
     same = len({tuple(found) for found in marks.values()}) == 1
+    marks = {name: found for name, found in marks.items() if found}
     for row, (name, found) in enumerate(list(marks.items())[: 1 if same else None]):
         colour = REFERENCE if same or not series else _colour(series, name)
         for step, label in found:
