@@ -12,11 +12,15 @@ from npt_viz.checkpoint.native import tensor_hash
 from npt_viz.errors import NptVizError
 from npt_viz.experiments.plan import Experiment
 from npt_viz.model.base import BaseModel
+from npt_viz.model.tokens import encode
 from npt_viz.training.data import Corpus
 from npt_viz.training.trainer import Training
 
 SEQUENCES = 8
 """Held-out sequences on which predictions are measured."""
+
+STRIP = 256
+"""Tokens of the prompt; more are not seen side by side."""
 
 
 def fingerprints(training: Training) -> dict[str, str]:
@@ -71,15 +75,21 @@ def measured(
             "off_perplexity": whole.off.perplexity,
         },
         "findings": [asdict(finding) for finding in findings],
-        "strip": _strip(model, checkpoint, experiment),
+        "strip": _strip(model, checkpoint, experiment, notes),
         "notes": notes,
     }
 
 
-def _strip(model: BaseModel, checkpoint, experiment: Experiment) -> dict:
-    run = inspect(model, checkpoint, experiment.prompt, positions=experiment.recipe.positions)
+def _strip(model: BaseModel, checkpoint, experiment: Experiment, notes: list[str]) -> dict:
+    ids = encode(model, experiment.prompt).ids
+    if len(ids) > STRIP:
+        notes.append(f"the prompt was run up to token {STRIP} of {len(ids):,}")
+    run = inspect(model, checkpoint, ids[:STRIP], positions=experiment.recipe.positions)
     columns = {"kl": run.kl}
     for layer, found in run.layers.items():
         for metric in ("recovered", "scalar", "update_norm"):
             columns[f"{layer} {metric}"] = found.values(metric)
-    return {"tokens": list(run.tokens), "columns": {name: array.tolist() for name, array in columns.items()}}
+    return {
+        "tokens": list(run.tokens),
+        "columns": {name: array.tolist() for name, array in columns.items()},
+    }

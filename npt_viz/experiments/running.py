@@ -18,6 +18,7 @@ from npt_viz.experiments.measuring import fingerprints, measured
 from npt_viz.experiments.plan import Experiment
 from npt_viz.model.base import BaseModel
 from npt_viz.model.progress import Progress, silent
+from npt_viz.model.tokens import encode
 from npt_viz.results.training import Step, history
 from npt_viz.training.data import Corpus, corpus_of
 from npt_viz.training.log import FILE, StepLog
@@ -69,6 +70,7 @@ def run_experiment(
         most=experiment.tokens,
         window=experiment.window,
     )
+    encode(model, experiment.prompt)  # Now, and not after an hour of training.
     start, captures = start_of(model, experiment), Captures()
     for number, task in enumerate(mine, 1):
         task.folder.mkdir(parents=True, exist_ok=True)

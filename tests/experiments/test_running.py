@@ -11,7 +11,7 @@ import torch
 
 import npt_viz
 from npt_viz.errors import NptVizError
-from npt_viz.experiments import running
+from npt_viz.experiments import measuring, running
 from npt_viz.experiments.folder import free_folder, read_json, tasks
 from npt_viz.experiments.plan import Arm, Experiment
 from npt_viz.experiments.processes import run_in_processes, share_done
@@ -353,3 +353,15 @@ def test_paths_in_a_spec_are_seen_from_beside_it(tmp_path, texts):
     other = replace(plan, text="elsewhere.txt")
     (tmp_path / "deep" / "spec.toml").write_text(experiment_toml(other), encoding="utf-8")
     assert read_experiment_spec(tmp_path / "deep" / "spec.toml").text == "elsewhere.txt"
+
+
+def test_a_long_prompt_is_shown_from_its_beginning_and_an_empty_one_is_refused_at_once(
+    tiny_llama, texts, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(measuring, "STRIP", 5)
+    plan = experiment(arm("a", "direct=1"), arm("b", "direct=2"))
+    found = finished(tiny_llama, plan, tmp_path / "x", texts)
+    assert len(found.run("a", 0).strip.tokens) == 5
+    assert "a, seed 0: the prompt was run up to token 5 of 7" in found.notes
+    with pytest.raises(NptVizError, match="prompt is empty"):
+        next(run_experiment(tiny_llama, replace(plan, prompt=""), tmp_path / "y", texts=texts))
