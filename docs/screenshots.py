@@ -20,12 +20,20 @@ from playwright.sync_api import Page, sync_playwright
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_MS = 300_000
 
+GATE = "checkpoints/smollm2-135m-gate-15"
+GATE_UP = "checkpoints/smollm2-135m-gate+up-15"
+FOUR_LAYERS = "checkpoints/smollm2-135m-gate+up+down-10-15-20-25"
+FACT = "The company Veltrix makes shoes. The company Veltrix makes"
+
 SHOTS = {
     "home": ("", {}),
     "tokens": ("tokens", {"example": "code"}),
-} | {
-    page: (page, {"checkpoint": "checkpoints/smollm2-135m-gate-15"})
-    for page in ("reconstruction", "directions", "orthogonality", "attribution")
+    "reconstruction": ("reconstruction", {"checkpoint": GATE}),
+    "directions": ("directions", {"checkpoint": GATE}),
+    "orthogonality": ("orthogonality", {"checkpoint": GATE}),
+    "attribution": ("attribution", {"checkpoint": GATE}),
+    "permanent-update": ("permanent_update", {"checkpoint": GATE_UP, "prompt": FACT, "tok": 13}),
+    "transplant": ("transplant", {"checkpoint": FOUR_LAYERS, "tok": 5}),
 }
 """File name -> (page, what its address says); the demo model and checkpoint are the app's defaults."""
 
