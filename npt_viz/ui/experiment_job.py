@@ -1,7 +1,5 @@
 """An experiment in a thread of its own, for one session. The page reads the experiment's folder; the thread fills it."""
 
-import logging
-import secrets
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -13,13 +11,12 @@ import streamlit as st
 
 from npt_viz.errors import NptVizError
 from npt_viz.model.progress import Progress
+from npt_viz.ui.guarded import unforeseen
 
 State = Literal["running", "stopped", "finished", "failed"]
 
 Begin = Callable[[Progress], Generator[float]]
 """Makes the work: a generator of the share done, which may be closed; its progress may raise."""
-
-_log = logging.getLogger("npt_viz.app")
 
 
 class _Stopped(Exception):
@@ -83,12 +80,7 @@ class ExperimentJob:
         except NptVizError as error:
             self._end("failed", str(error))
         except Exception:
-            number = secrets.token_hex(4)
-            _log.exception("experiment failed, %s", number)
-            self._end(
-                "failed",
-                f"something went wrong that npt_viz did not foresee; the server's log has it under {number}",
-            )
+            self._end("failed", unforeseen())
 
     def _progress(self, stage: str, fraction: float | None = None) -> None:
         with self._lock:

@@ -24,12 +24,16 @@ def guarded() -> Iterator[None]:
     except NptVizError as error:
         problem(str(error))
     except Exception:
-        number = secrets.token_hex(4)
-        _log.exception("unexpected error %s", number)
-        problem(
-            f"Something went wrong that npt_viz did not foresee; the server's log has the details under {number}. "
-            "Change an input or reload the page to go on."
-        )
+        problem(f"{unforeseen()}. Change an input or reload the page to go on.")
+
+
+def unforeseen() -> str:
+    """Log the exception that is being handled; a sentence with the number under which the log has it."""
+    number = secrets.token_hex(4)
+    _log.exception("unexpected error %s", number)
+    return (
+        f"Something went wrong that npt_viz did not foresee; the server's log has the details under {number}"
+    )
 
 
 def problem(sentence: str) -> None:

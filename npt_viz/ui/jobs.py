@@ -3,8 +3,6 @@
 A job belongs to one session: leaving the page keeps it, closing the tab ends it.
 """
 
-import logging
-import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from npt_viz.errors import NptVizError
 from npt_viz.model.fair_lock import FairLock
 from npt_viz.model.progress import Progress
 from npt_viz.results.training import History
+from npt_viz.ui.guarded import unforeseen
 
 if TYPE_CHECKING:
     from npt_viz.checkpoint import Checkpoint
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from npt_viz.training.trainer import Training
 
 State = Literal["preparing", "running", "paused", "stopped", "finished", "failed"]
-
-_log = logging.getLogger("npt_viz.app")
 
 
 class _Stopped(Exception):
@@ -142,15 +139,10 @@ class Job:
         except NptVizError as error:
             self._end("failed", str(error))
         except Exception:
-            number = secrets.token_hex(4)
-            _log.exception("training failed, %s", number)
             gone = self.training is not None and self.training.model.closed
-            self._end(
-                "failed",
-                "the base model was released while it was needed; open it and start again"
-                if gone
-                else f"something went wrong that npt_viz did not foresee; the server's log has it under {number}",
-            )
+            said = unforeseen()
+            released = "the base model was released while it was needed; open it and start again"
+            self._end("failed", released if gone else said)
 
     def _may_step(self) -> bool:
         """Wait while paused; False when stopped."""
