@@ -28,6 +28,9 @@ SINK_FACTOR = 10.0
 CHUNK_TOKENS = 2048
 """Tokens of one pass through the base model."""
 
+PROJECTIONS_BYTES = 2 * 2**30
+"""Of W_g z and W_u z that are kept at most: they only save time, and are larger than all the rest."""
+
 PRINCIPAL_DIRECTIONS = 10
 
 
@@ -47,7 +50,7 @@ class LayerTokens:
     unmodulated: Float[Tensor, "token model"] | None = None
     """MLP(z) with z from h alone, where it is known: saves every step a third of the frozen products."""
     gate: Float[Tensor, "token ffn"] | None = None
-    """W_g z, where memory has room for it: saves every step two thirds of the frozen products, with `up`."""
+    """W_g z, where it was kept: with `up` it saves every step two of the three frozen products."""
     up: Float[Tensor, "token ffn"] | None = None
     """W_u z"""
 
@@ -110,7 +113,7 @@ def captured(
     changed: NPT layers that run below the captured ones. Then `base` is the capture of the same text without them,
         and mlp_with_attention is what makes the stream the base's again: h_base + … − h − a.
     to_the_top: also keep the final states and what LayersAbove needs to run the layers above with gradients.
-    projections: also keep W_g z and W_u z, where all of it stays in memory; they are the larger part of it.
+    projections: also keep W_g z and W_u z, where they take no more than PROJECTIONS_BYTES.
     budget: bytes of memory for the activations; half of what is free by default.
     progress: told the share of the tokens done; may raise to stop.
 
@@ -120,8 +123,13 @@ def captured(
     starts = [0]
     for length in lengths:
         starts.append(starts[-1] + length)
-    room = _Room(model, starts[-1], 4 * len(layers) + to_the_top, budget)
-    projections = projections and room.has_room_for(2 * len(layers), model.d_ffn)
+    # Not by what is free now: kept or computed again, the last bits differ, and a seed has to give the same numbers.
+    frozen = 2 * len(layers) * starts[-1] * model.d_ffn * model.dtype.itemsize
+    projections = projections and frozen <= PROJECTIONS_BYTES
+    widths = [model.d_model] * (4 * len(layers) + to_the_top) + [model.d_ffn] * (
+        2 * len(layers) * projections
+    )
+    room = _Room(model, starts[-1], widths, budget)
     kept = {
         layer: LayerTokens(
             hidden=room.tensor(),
@@ -228,19 +236,15 @@ def _recorded_arguments(model: BaseModel, lowest: int, into: dict[str, dict]):
 class _Room:
     """Where activations go: the model's GPU if they fit well, memory within the budget, else a file."""
 
-    def __init__(self, model: BaseModel, n_tokens: int, n_tensors: int, budget: int | None) -> None:
+    def __init__(self, model: BaseModel, n_tokens: int, widths: Sequence[int], budget: int | None) -> None:
+        """widths: of the tensors that will be asked for."""
         self.n_tokens, self.width, self.dtype = n_tokens, model.d_model, model.dtype
-        needed = n_tensors * n_tokens * model.d_model * model.dtype.itemsize
+        needed = n_tokens * sum(widths) * model.dtype.itemsize
         cpu = torch.device("cpu")
         fits_gpu = budget is None and model.device.type == "cuda" and needed < free_bytes(model.device) // 2
         self.device = model.device if fits_gpu else cpu
-        self.budget = free_bytes(self.device) // 2 if budget is None else budget
-        self.in_file = needed > self.budget
+        self.in_file = not fits_gpu and needed > (free_bytes(cpu) // 2 if budget is None else budget)
         self.needed = needed
-
-    def has_room_for(self, n_tensors: int, width: int) -> bool:
-        """Whether these would stay in memory too."""
-        return self.needed + n_tensors * self.n_tokens * width * self.dtype.itemsize <= self.budget
 
     def tensor(self, width: int | None = None) -> Float[Tensor, "token width"]:
         """A column for all tokens, as wide as the stream unless told otherwise."""

@@ -83,19 +83,21 @@ def test_beyond_the_budget_activations_go_to_a_file_and_stay_the_same(
     assert list(tmp_path.iterdir()) == [], "the file has no name any more, so nothing is left behind"
 
 
-def test_what_gate_and_up_make_of_z_is_kept_where_memory_has_room(tiny_llama, sequences):
+@pytest.mark.parametrize("budget", [None, 1])
+def test_what_gate_and_up_make_of_z_is_kept_up_to_a_size(tiny_llama, sequences, monkeypatch, budget):
     parts = tiny_llama.parts(LAYERS[0])
-    basic = 80 * tiny_llama.d_model * 4 * 8
-    more = 80 * tiny_llama.d_ffn * 2 * 4 * len(LAYERS)
-    kept = captured(tiny_llama, sequences, LAYERS, projections=True, budget=basic + more).layers[LAYERS[0]]
+    settings = {"projections": True, "budget": budget}
+    capture = captured(tiny_llama, sequences, LAYERS, **settings)
+    assert capture.in_file == (budget == 1)
+    kept = capture.layers[LAYERS[0]]
     mlp_input = parts.mlp_norm(kept.hidden)
     torch.testing.assert_close(kept.gate, mlp_input @ parts.gate.weight.T)
     torch.testing.assert_close(kept.up, mlp_input @ parts.up.weight.T)
     some = torch.tensor([5, 2, 71])
     assert torch.equal(kept.rows(some).gate, kept.gate[some])
-    for settings in ({"projections": True, "budget": basic + more - 1}, {"budget": basic + more}):
-        without = captured(tiny_llama, sequences, LAYERS, **settings)
-        assert not without.in_file and without.layers[LAYERS[0]].gate is None
+    monkeypatch.setattr(capturing, "PROJECTIONS_BYTES", 80 * tiny_llama.d_ffn * 2 * 4 * len(LAYERS) - 1)
+    assert captured(tiny_llama, sequences, LAYERS, **settings).layers[LAYERS[0]].gate is None
+    assert captured(tiny_llama, sequences, LAYERS).layers[LAYERS[0]].gate is None, "not asked for"
 
 
 def test_a_full_disk_is_one_sentence(tiny_llama, sequences, tmp_path, monkeypatch):
