@@ -139,7 +139,7 @@ def test_the_spec_in_the_how_to_is_one():
     assert experiment.arm("both").changes == {"learning_rate": 0.001} and experiment.seeds == (0, 1, 2)
 
 
-@pytest.mark.parametrize("name", ["losses-gate", "losses-gate-up"])
+@pytest.mark.parametrize("name", ["losses-gate", "losses-gate-up", "phases-gate", "phases-gate-up"])
 def test_the_specs_of_the_studies_can_be_run(name):
     experiment = read_experiment_spec(Path(__file__).parents[2] / "docs" / "experiments" / f"{name}.toml")
-    assert {arm.name for arm in experiment.arms} >= set(TERMS) and len(experiment.seeds) >= 3
+    assert len(experiment.seeds) >= 3 and len(experiment.arms) >= 7
