@@ -1,14 +1,14 @@
 """What would writing this into the weights do?"""
 
 from npt_viz import ui
-from npt_viz.ui import edit_ledger, edit_panels, permanent_update
+from npt_viz.ui import edit_controls, edit_ledger, edit_panels, permanent_update
 
 ui.require_app()
 
 view = ui.inspect_page(
     "Permanent update", "What would writing this into the weights do?", permanent_update.answer
 )
-permanent_update.controls(view)
+edit_controls.controls(view)
 # Bad input in one part leaves the other usable.
 for part in (edit_panels.judge, edit_ledger.ledger):
     with ui.guarded():
