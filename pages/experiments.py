@@ -42,14 +42,15 @@ stop.button(
 folders = [str(path) for path in saved_experiments()]
 if slot.job is not None and st.session_state.get("_experiment_job") is not slot.job:
     # A new experiment shows itself; afterwards the choice is the user's.
-    st.session_state["_experiment_job"], st.session_state["experiment_shown"] = slot.job, str(slot.job.folder)
+    st.session_state["_experiment_job"], st.session_state["experiment"] = slot.job, str(slot.job.folder)
     folders = list(dict.fromkeys([str(slot.job.folder), *folders]))
 shown = saved.selectbox(
     "Saved experiments",
     folders,
     index=None,
-    key="experiment_shown",
+    key="experiment",
     placeholder="None is open",
+    bind="query-params",
     persist_state="session",
 )
 results(slot, Path(shown) if shown else None)

@@ -85,6 +85,7 @@ def _draw(result: ExperimentResult) -> None:
         list(MEASURES),
         default="recovered",
         key="experiment_measure",
+        bind="query-params",
         format_func=lambda name: MEASURES[name].label,
         label_visibility="collapsed",
         required=True,

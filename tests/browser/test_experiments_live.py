@@ -47,6 +47,11 @@ def test_arms_are_compared_while_they_train_and_the_report_is_one_file(tab, tmp_
     expect(tab.locator(".st-key-experiment_strips .js-plotly-plot .heatmaplayer")).not_to_have_count(
         0, timeout=PATIENCE
     )
+    assert "experiment=" in tab.url, "the address says what is shown"
+    again = tab.context.new_page()
+    again.set_default_timeout(PATIENCE)
+    again.goto(tab.url)
+    again.get_by_text("Share recovered: the reference").wait_for()
     with tab.expect_download() as download:
         button(tab, "html").click()
     page = tmp_path / "report.html"

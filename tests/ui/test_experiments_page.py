@@ -70,7 +70,7 @@ def test_arms_are_trained_shown_and_reopened(page, tmp_path, app):
     assert (folder / "direct-alone" / "seed-1" / "checkpoint" / "npt_config.json").is_file()
 
     page.slot.job = None
-    again = page(experiment_shown=str(folder))
+    again = page(experiment=str(folder))
     said = " ".join(each.value for each in again.markdown).replace("\\", "")
     assert "Share recovered: the reference 'direct alone' has" in said and not again.exception
 
