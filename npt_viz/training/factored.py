@@ -67,7 +67,8 @@ def vectors_of(modulation: Modulation, attention: Float[Tensor, "token model"]) 
     match modulation:
         case RankOneSum():
             p = modulation.bottleneck(attention)
-            return Vectors(p, modulation.W_a_up), Vectors(p, modulation.scale * modulation.W_b_up)
+            W_b_up = modulation.W_b_up if modulation.scale == 1.0 else modulation.scale * modulation.W_b_up
+            return Vectors(p, modulation.W_a_up), Vectors(p, W_b_up)
         case LowRankTanh():
             strength = modulation.strength(attention)[..., None]
             return (
