@@ -5,6 +5,7 @@ import json
 import pytest
 
 import npt_viz
+from npt_viz.editing.preview import continuations
 from npt_viz.figures.theme import number
 from npt_viz.ui.permanent_update import last_sentence
 
@@ -61,6 +62,19 @@ def test_double_counting_is_named_beside_npt_on(page):
     table = next(each.value for each in page.dataframe if "says" in each.value)
     assert list(table[""]) == ["NPT off, before", "NPT off, after", "NPT on, before", "NPT on, after"]
     assert any("counts twice" in (each.help or "") for each in page.markdown)
+
+
+def test_what_both_sides_write_is_that_of_the_library(page, opened):
+    page.session_state["edit_written"] = True
+    page.run()
+    if [each for each in page.button if each.key == "edit_continuations_run"]:
+        key(page, "button", "edit_continuations_run").click().run()
+    clean(page)
+    update = npt_viz.preview_update(*opened, FACT, 3, 26).update
+    expected = continuations(opened[0], [], [update], "The cat is", tokens=32, seed=0)
+    shown = [each.value for each in page.main.code]
+    assert [each.text for each in expected] == shown
+    assert len(set(shown)) > 2
 
 
 def test_applied_updates_are_listed_on_every_page_and_undone_in_any_order(page, opened):
