@@ -33,7 +33,7 @@ def chosen() -> list[Run]:
     uploads = st.session_state.setdefault(_UPLOADS, {})
     offered = [str(path.parent if path.name == "steps.jsonl" else path) for path in found_runs(RUNS)]
     said = st.session_state.get(CHOSEN) or st.query_params.get_all(CHOSEN)
-    left, right = st.columns([6, 1], vertical_alignment="bottom")
+    left, right = st.columns([5, 1.2], vertical_alignment="bottom")
     with right.popover("Upload", icon=":material/upload_file:", width="stretch"):
         st.file_uploader(
             "Training logs (.jsonl)",

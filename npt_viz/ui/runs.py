@@ -60,7 +60,7 @@ def view_of(runs: list[Run]) -> RunsView:
         shown = _columns("In training", columns, FIRST_CHOICE, key="runs_columns")
     with right:
         shown_heldout = _columns("On held-out text", heldout, FIRST_HELDOUT, key="runs_heldout")
-    place = st.columns([2, 2, 1, 3], vertical_alignment="bottom")
+    place = st.columns([2.6, 2.4, 1.2, 2], vertical_alignment="bottom")
     x = place[0].segmented_control(
         "Along",
         list(AXES),
@@ -175,7 +175,7 @@ def table(view: RunsView) -> None:
 
 def take_away(view: RunsView) -> None:
     """All rows as CSV, event files for TensorBoard, and the command that says the same."""
-    csv, board, snippet = st.columns([1, 1.4, 5], vertical_alignment="top")
+    csv, board, snippet = st.columns([1, 1.8, 5], vertical_alignment="top")
     csv.download_button(
         "CSV",
         data=lambda: pd.concat([run.to_frame() for run in view.runs], ignore_index=True).to_csv(index=False),
