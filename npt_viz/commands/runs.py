@@ -1,5 +1,6 @@
 """How trainings went: the values of one or more logs, as a table, JSON, CSV or TensorBoard event files."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +14,7 @@ def run(
         list[str],
         typer.Argument(
             metavar="PATH…",
-            help="A steps.jsonl, a training_log.jsonl, or the folder of one.",
+            help="A steps.jsonl, a training_log.jsonl, or a folder of one or more.",
             show_default=False,
         ),
     ],
@@ -30,10 +31,10 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """First, last and best value of every loss and of what was measured on held-out text, and what to know of them."""
-    from npt_viz.runs import read_run
+    from npt_viz.runs import logs_of, read_run
     from npt_viz.runs.curves import better, summary
 
-    runs = [read_run(path) for path in paths]
+    runs = [read_run(log) for path in paths for log in logs_of(Path(path).expanduser())]
     found = {
         run.origin: [
             (layer, each)

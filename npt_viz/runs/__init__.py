@@ -2,6 +2,6 @@
 
 from npt_viz.runs.curves import line, shares, summary
 from npt_viz.runs.finding import found_runs
-from npt_viz.runs.reading import read_run
+from npt_viz.runs.reading import logs_of, read_run
 
-__all__ = ["found_runs", "line", "read_run", "shares", "summary"]
+__all__ = ["found_runs", "line", "logs_of", "read_run", "shares", "summary"]

@@ -32,7 +32,9 @@ def read_run(source: Source) -> Run:
     if isinstance(source, tuple):
         name, content = source
         return _read(io.BytesIO(content), origin=name, name=Path(name).stem, config={}, problem="")
-    path = log_of(Path(source).expanduser())
+    path, *others = logs_of(Path(source).expanduser())
+    if others:
+        raise NptVizError(f"{source} holds {len(others) + 1} runs; name one of them, for example {path}")
     config, problem = config_beside(path)
     try:
         with path.open("rb") as file:
@@ -43,21 +45,20 @@ def read_run(source: Source) -> Run:
         ) from error
 
 
-def log_of(path: Path) -> Path:
-    """The log file that a path means."""
+def logs_of(path: Path) -> list[Path]:
+    """The log files that a path means: itself, the one in a run's folder, or all below a folder of runs.
+
+    Raises NptVizError where there is none.
+    """
     if not path.exists():
         raise NptVizError(f"{path} does not exist; give a {' or '.join(LOGS)}, or the folder of one")
     if not path.is_dir():
-        return path
-    for name in LOGS:
-        if (path / name).is_file():
-            return path / name
-    below = found_runs(path, most=3)
-    if len(below) == 1:
-        return below[0]
-    if below:
-        raise NptVizError(f"{path} holds several runs; name one of them, for example {below[0]}")
-    raise NptVizError(f"{path} has no {' or '.join(LOGS)} in it; give the folder of a training run")
+        return [path]
+    direct = [path / name for name in LOGS if (path / name).is_file()]
+    found = direct[:1] or sorted(found_runs(path))
+    if not found:
+        raise NptVizError(f"{path} has no {' or '.join(LOGS)} in it; give the folder of a training run")
+    return found
 
 
 def _name_of(path: Path) -> str:

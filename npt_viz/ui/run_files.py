@@ -13,6 +13,9 @@ from npt_viz.ui.opened import located
 from npt_viz.ui.text import code
 from npt_viz.ui.uploads import session_folder
 
+MOST_OF_A_FOLDER = 12
+"""Runs that are shown of a folder of several, such as an experiment's."""
+
 UPLOAD = "upload: "
 """What stands before the name of an uploaded log."""
 
@@ -21,7 +24,7 @@ _UPLOADS = "_runs_uploads"
 
 PATHS_HELP = (
     f"Every `steps.jsonl` and `training_log.jsonl` below `{RUNS}` is offered. Or type a path on the machine that the app "
-    "runs on, of a log or of its folder, and press Enter; a `config.json` beside a published log tells its weights and "
+    "runs on, of a log, of its folder, or of a folder of several, and press Enter; a `config.json` beside a published log tells its weights and "
     "stages."
 )
 
@@ -59,12 +62,14 @@ def chosen() -> list[Run]:
             + ("" if offered else f" Nothing lies below {code(str(RUNS))} yet."),
             icon=":material/info:",
         )
-    return _with_own_names([run for path in paths if (run := _read(path)) is not None])
+    return _with_own_names([run for path in paths for run in _read(path)])
 
 
-def _read(path: str) -> Run | None:
-    from npt_viz.runs.reading import log_of
+def _read(path: str) -> list[Run]:
+    """The runs that a path means; says so where there are none."""
+    from npt_viz.runs import logs_of
 
+    found = []
     try:
         if path.startswith(UPLOAD):
             if path not in st.session_state[_UPLOADS]:
@@ -72,14 +77,17 @@ def _read(path: str) -> Run | None:
                     f"{path.removeprefix(UPLOAD)} was uploaded in another session; upload it again"
                 )
             path = st.session_state[_UPLOADS][path]
-        log = log_of(located(path.strip()))
-        marks = [(file.stat().st_mtime_ns, file.stat().st_size) for file in _files(log)]
-        return _run(str(log), tuple(marks))
+        logs = logs_of(located(path.strip()))
+        if len(logs) > MOST_OF_A_FOLDER:
+            st.caption(f"{code(path)} holds {len(logs)} runs; the first {MOST_OF_A_FOLDER} are shown.")
+        for log in logs[:MOST_OF_A_FOLDER]:
+            marks = [(file.stat().st_mtime_ns, file.stat().st_size) for file in _files(log)]
+            found.append(_run(str(log), tuple(marks)))
     except NptVizError as error:
         problem(str(error))
     except OSError as error:
         problem(f"{path} cannot be read ({error.strerror}); check the path and its permissions")
-    return None
+    return found
 
 
 def _files(log: Path) -> list[Path]:

@@ -44,3 +44,11 @@ def test_a_bad_path_is_one_sentence_and_status_1(tmp_path, capsys):
     assert main(["runs", str(tmp_path / "nowhere")]) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and "nowhere does not exist" in err
+
+
+def test_a_folder_of_several_runs_is_all_of_them(log, tmp_path, capsys):
+    for name in ("b", "a"):
+        (tmp_path / "all" / name).mkdir(parents=True)
+        (tmp_path / "all" / name / "training_log.jsonl").write_text('{"step": 1, "total_loss": 2}')
+    assert main(["runs", str(tmp_path / "all"), "--json"]) == 0
+    assert [each["name"] for each in json.loads(capsys.readouterr().out)] == ["a", "b"]

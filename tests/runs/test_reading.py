@@ -336,7 +336,7 @@ def test_a_path_that_is_no_run_is_a_sentence(tmp_path):
     written(tmp_path / "a", [row(1)])
     assert read_run(tmp_path).name == "a", "the only run below"
     written(tmp_path / "b", [row(1)])
-    with pytest.raises(NptVizError, match="holds several runs; name one of them"):
+    with pytest.raises(NptVizError, match="holds 2 runs; name one of them"):
         read_run(tmp_path)
 
 

@@ -198,6 +198,15 @@ def test_runs_of_one_name_are_told_apart(page, tmp_path):
     assert [line["name"] for line in charts(found)[1]["data"]] == ["a / seed-0", "b / seed-0"]
 
 
+def test_a_folder_of_several_shows_them_all(page, tmp_path):
+    for arm in ("one", "two"):
+        for seed in (0, 1):
+            own(tmp_path / "experiment" / arm / f"seed-{seed}", [3])
+    found = page(str(tmp_path / "experiment"))
+    names = [line["name"] for line in charts(found)[1]["data"]]
+    assert names == ["one / seed-0", "one / seed-1", "two / seed-0", "two / seed-1"]
+
+
 def test_a_log_that_grows_is_read_again(page, tmp_path):
     path = log(tmp_path / "live")
     found = page(path)
