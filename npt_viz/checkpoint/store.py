@@ -79,9 +79,10 @@ class SafetensorsStore(TensorStore):
         for file in files:
             try:
                 handle = safe_open(file, framework="pt", device="cpu")
-            except (SafetensorError, OSError, ValueError) as error:
+            except (SafetensorError, OSError, ValueError):
                 raise NptVizError(
-                    f"{file}: is no complete safetensors file ({error}); copy or download it again"
+                    f"{file}: is no complete safetensors file ({_bytes(file)}), so it may be truncated: copy or "
+                    "download it again"
                 ) from None
             for name in handle.keys():  # noqa: SIM118 - not a mapping
                 self._handles[name] = handle
@@ -144,9 +145,13 @@ def read_torch_file(file: Path, *, allowed: Sequence[type] = ()) -> object:
 
 def _unreadable(file: Path) -> NptVizError:
     return NptVizError(
-        f"{file}: is neither safetensors nor a complete torch file of tensors; it may be truncated: "
+        f"{file}: is neither safetensors nor a complete torch file of tensors ({_bytes(file)}); it may be truncated: "
         "copy or download it again"
     )
+
+
+def _bytes(file: Path) -> str:
+    return f"{file.stat().st_size:,} bytes" if file.is_file() else "no file"
 
 
 def _stamp(file: Path) -> tuple[int, int]:

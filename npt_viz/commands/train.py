@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from npt_viz.commands._options import AsJson, Device, Dtype, Model, Positions, numbers, weights, words
-from npt_viz.commands._output import plain, print_json, progress, say
+from npt_viz.commands._output import plain, print_json, progress, say, stages
 from npt_viz.errors import NptVizError
 
 
@@ -76,10 +76,11 @@ def run(
     else:
         begin = npt_viz.open_checkpoint(start, base)
     with out_of_memory_explained("this training", "use fewer --layers, less text, or fewer --batch-tokens"):
-        say("capturing activations of the base model")
         settings = {"learning_rate": learning_rate, "batch_tokens": batch_tokens, "positions": positions}
-        training = npt_viz.train(base, begin, texts, terms, steps=steps, seed=seed, **settings)
-        result, was_stopped = _trained(training)
+        training = npt_viz.train(
+            base, begin, texts, terms, steps=steps, seed=seed, progress=stages(), **settings
+        )
+        result, was_stopped = _trained(training, stored if out else "float32")
     if out is None:
         say("nothing was saved: there is no --out")
     else:
@@ -110,8 +111,11 @@ def run(
         raise typer.Exit(130)
 
 
-def _trained(training) -> tuple[dict, bool]:
-    """What `--json` prints, and whether Ctrl-C ended it; what was learned until then counts."""
+def _trained(training, stored: str) -> tuple[dict, bool]:
+    """What `--json` prints, and whether Ctrl-C ended it; what was learned until then counts.
+
+    The figures are those of the weights as they are saved, rounded to the dtype `stored`.
+    """
     seconds, was_stopped = 0.0, False
     try:
         for step in training:
@@ -123,6 +127,7 @@ def _trained(training) -> tuple[dict, bool]:
     except KeyboardInterrupt:
         was_stopped = True
         say(f"stopped at step {training.done}")
+    _round(training.adapters, stored)
     heldout = training.evaluation()
     result = {
         "heldout_recovered": fmean(found.recovered for found in heldout.values()),
@@ -133,15 +138,13 @@ def _trained(training) -> tuple[dict, bool]:
     return result, was_stopped
 
 
-def _rounded(training, stored: str):
-    """Round the weights as the file will, so that the figures are those of what is saved."""
+def _round(adapters, stored: str) -> None:
     import torch
 
     with torch.no_grad():
-        for adapter in training.adapters.values():
+        for adapter in adapters.values():
             for parameter in adapter.parameters():
                 parameter.copy_(parameter.to(getattr(torch, stored)))
-    return training.evaluation()
 
 
 def _spec(layers: list[int], targets: list[str], rank: int, components: int, variant: str | None):

@@ -109,7 +109,7 @@ class DirectionMap:
     def radius(self) -> float:
         """How far the map has to reach to be readable: three times as far as 95 % of the tokens lie along an axis."""
         most = 3 * float(np.quantile(np.abs(self.coordinates), 0.95, axis=0).max())
-        return max(most, 2 * float(self.random_sds.max())) if most > 0 else np.inf
+        return most if most > 0 else np.inf
 
     @property
     def far(self) -> np.ndarray:

@@ -37,11 +37,14 @@ class AdapterSpec:
         if not self.layers:
             raise NptVizError("no layer to train: name at least one, for example --layers 15")
         if len(set(self.layers)) != len(self.layers):
-            raise NptVizError(f"layers {self.layers} name one layer twice; name each once")
+            named = ",".join(map(str, self.layers))
+            raise NptVizError(f"layers {named} name one layer twice; name each once")
         if not self.targets or set(self.targets) - set(TARGETS):
-            raise NptVizError(f"targets {self.targets} must be some of {', '.join(TARGETS)}")
+            wrong = next(iter(t for t in self.targets if t not in TARGETS), None)
+            problem = "no target is named" if wrong is None else f"target {wrong!r} does not exist"
+            raise NptVizError(f"{problem}; choose one or more of {', '.join(TARGETS)}")
         if self.semantics.rule != "rank_one_sum" and self.targets != ("gate",):
-            raise NptVizError(f"rule {self.semantics.rule} modulates the gate alone; use targets=('gate',)")
+            raise NptVizError(f"rule {self.semantics.rule} modulates the gate alone; use the target gate")
         if self.initialisation not in INITIALISATIONS:
             raise NptVizError(
                 f"initialisation {self.initialisation!r} does not exist; choose among {', '.join(INITIALISATIONS)}"

@@ -12,6 +12,7 @@ from onpage import LAYERS
 
 import npt_viz
 from npt_viz.__main__ import main
+from npt_viz.texts import texts_from_file
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("convert", "inspect", "model", "open", "train")
@@ -293,6 +294,50 @@ def test_train_ends_with_the_share_recovered_and_saves(call, on_disk, text, tmp_
     ] * 2
     assert checkpoint.config["recipe"]["seed"] == 3
     assert checkpoint.config["figures"]["heldout"]["1"]["recovered"] == summary["layers"]["1"]["recovered"]
+
+
+def test_the_figures_are_those_of_the_weights_as_they_are_saved(call, on_disk, text, tmp_path):
+    shares = {}
+    for dtype in ("bfloat16", "float32"):
+        status, out, err = call(
+            *("train", "--model", on_disk.model, "--layers", "1", "--rank", "5", "--steps", "20"),
+            *(
+                "--batch-tokens",
+                "16",
+                "--text",
+                text,
+                "--save-dtype",
+                dtype,
+                "--out",
+                tmp_path / dtype,
+                "--json",
+            ),
+        )
+        assert status == 0, err
+        shares[dtype] = strict(out.splitlines()[-1])["heldout_recovered"]
+    base = npt_viz.open_model(on_disk.model)
+    saved = npt_viz.open_checkpoint(tmp_path / "bfloat16", base)
+    again = npt_viz.train(base, saved, texts_from_file(text), {"direct": 1.0}, steps=1, batch_tokens=16)
+    assert again.evaluation()[1].recovered == pytest.approx(shares["bfloat16"], rel=1e-5)
+    assert shares["bfloat16"] != pytest.approx(shares["float32"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--layers", "3,3"), "layers 3,3 name one layer twice"),
+        (("--layers", "99"), "99"),
+        (
+            ("--layers", "1", "--targets", "gate,x"),
+            "target 'x' does not exist; choose one or more of gate, up, down",
+        ),
+        (("--layers", "1", "--losses", "guesswork=1"), "guesswork"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_captured(call, on_disk, text, arguments, says):
+    status, out, err = call("train", "--model", on_disk.model, "--text", text, *arguments)
+    assert (status, out) == (1, "")
+    assert says in err and "capturing" not in err and err.count("\n") == 1
 
 
 def test_training_twice_gives_the_same_weights(call, on_disk, text, tmp_path):

@@ -50,7 +50,9 @@ def view(*layers: LayerInspection, chosen: int = 7, left_out: bool = True, glyph
 
 def test_the_share_is_the_median_of_the_tokens_that_count():
     said = answers.tokens(view(layer(7, [-90, 0.2, 0.4, 0.6, 0.5])))
-    assert "Layer 7 recovers **45\N{NO-BREAK SPACE}%**" in said and "median over 4 tokens, sink left out" in said
+    assert (
+        "Layer 7 recovers **45\N{NO-BREAK SPACE}%**" in said and "median over 4 tokens, sink left out" in said
+    )
     counted = answers.tokens(view(layer(7, [-90, 0.2, 0.4, 0.6, 0.5]), left_out=False))
     assert "**40\N{NO-BREAK SPACE}%**" in counted and "median over 5 tokens)" in counted
 
@@ -76,7 +78,10 @@ def test_nothing_is_zero_percent_without_a_sign(recovered):
 
 def test_several_layers_are_ranked_by_their_medians():
     said = answers.tokens(view(layer(3, [0.9] * 5), layer(7, [0.5] * 5), layer(11, [0.1] * 5)))
-    assert "Of the 3 NPT layers, 3 recovers most (90\N{NO-BREAK SPACE}%) and 11 least (10\N{NO-BREAK SPACE}%)" in said
+    assert (
+        "Of the 3 NPT layers, 3 recovers most (90\N{NO-BREAK SPACE}%) and 11 least (10\N{NO-BREAK SPACE}%)"
+        in said
+    )
     assert "layers 3, 7, 11 together" in said
 
 
