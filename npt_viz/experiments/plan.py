@@ -1,5 +1,6 @@
 """What an experiment is: arms that differ in what they minimise and in nothing else."""
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -18,9 +19,13 @@ TUNABLE = ("learning_rate", "warmup", "schedule", "weight_decay", "clip")
 """Settings of the recipe that one arm may have for itself: they change neither the start nor the batches."""
 
 
+LONGEST = 60
+"""Characters of a folder's name."""
+
+
 def slug(name: str) -> str:
     """A name as a folder's: lower case, digits and dashes; empty where nothing is left."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60]
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:LONGEST]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +48,11 @@ class Arm:
 
     @property
     def slug(self) -> str:
-        """Its folder's name."""
-        return slug(self.name) or "arm"
+        """Its folder's name; where letters would be lost, with a digest of the name in their place."""
+        plain = slug(self.name)
+        is_whole = self.name.isascii() and len(self.name) <= LONGEST and plain
+        digest = hashlib.sha256(self.name.encode("utf-8", "replace")).hexdigest()[:8]
+        return plain if is_whole else f"{plain[: LONGEST - 9] or 'arm'}-{digest}"
 
     @property
     def losses_text(self) -> str:
@@ -105,12 +113,14 @@ class Experiment:
     def __post_init__(self):
         if len(self.arms) < 2:
             raise NptVizError(f"experiment {self.name!r} has {len(self.arms)} arms; it takes two to compare")
-        for what, given in (("arm", [arm.slug for arm in self.arms]), ("seed", list(self.seeds))):
-            twice = sorted({each for each in given if given.count(each) > 1})
-            if twice:
+        folders: dict[str, str] = {}
+        for arm in self.arms:
+            if arm.slug in folders:
                 raise NptVizError(
-                    f"experiment {self.name!r}: {what} {twice[0]} is there twice; name each once"
+                    f"experiment {self.name!r}: arms {folders[arm.slug]!r} and {arm.name!r} would share the folder {arm.slug}; "
+                    "give them names that differ in letters or digits"
                 )
+            folders[arm.slug] = arm.name
         if not self.seeds:
             raise NptVizError(
                 f"experiment {self.name!r} has no seed; give at least one, for example seeds = [0]"
@@ -118,8 +128,12 @@ class Experiment:
         if not self.name.strip():
             raise NptVizError("the experiment has no name; give it one")
         for seed in self.seeds:
-            if not isinstance(seed, int) or seed < 0:
-                raise NptVizError(f"experiment {self.name!r}: seed {seed!r} must be a whole number from 0 on")
+            if not isinstance(seed, int) or not 0 <= seed < 2**32:
+                raise NptVizError(
+                    f"experiment {self.name!r}: seed {seed!r} must be a whole number from 0 to 2**32 − 1"
+                )
+            if self.seeds.count(seed) > 1:
+                raise NptVizError(f"experiment {self.name!r}: seed {seed} is there twice; name each once")
         if self.tokens is not None and self.tokens < MIN_TOKENS:
             raise NptVizError(f"tokens must be at least {MIN_TOKENS}, got {self.tokens}")
         if self.window < MIN_TOKENS:
@@ -127,6 +141,11 @@ class Experiment:
         if not self.reference:
             object.__setattr__(self, "reference", self.arms[0].name)
         self.arm(self.reference)
+        for arm in self.arms:
+            try:
+                self.recipe_of(arm, self.seeds[0])
+            except NptVizError as error:
+                raise NptVizError(f"arm {arm.name!r}: {error}") from None
 
     def arm(self, name: str) -> Arm:
         for arm in self.arms:

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import tomli_w
@@ -10,12 +10,26 @@ import tomli_w
 from npt_viz.adapter import VARIANTS, Semantics
 from npt_viz.errors import NptVizError
 from npt_viz.experiments.plan import RECIPE_FIELDS, Arm, Experiment, arms_of
+from npt_viz.experiments.typed import refuse_wrong_types
 from npt_viz.training.losses import Curriculum, Objective, objective
 from npt_viz.training.spec import AdapterSpec, Recipe
 
 _TOP = {field.name for field in fields(Experiment)} - {"arms", "start", "recipe"}
 _START = {field.name for field in fields(AdapterSpec)} | {"variant"}
 _OBJECTIVE = {field.name for field in fields(Objective)} - {"weights", "as_written"}
+
+
+@dataclass
+class _Top:
+    """What the file says besides fields of Experiment."""
+
+    steps: int
+    preset: str
+    only: tuple[str, ...]
+    checkpoint: str
+    start: AdapterSpec
+    recipe: Recipe
+    arms: tuple[Arm, ...]
 
 
 def read_experiment_spec(path: str | Path) -> Experiment:
@@ -63,18 +77,24 @@ def experiment_from(said: Mapping, name: str = "experiment") -> Experiment:
         )
     if "steps" not in said:
         raise NptVizError("steps is missing; say how many steps every arm takes, for example steps = 600")
-    if not isinstance(said["steps"], int):
-        raise NptVizError(f"steps must be a whole number, got {said['steps']!r}")
+    given = {key: said[key] for key in _TOP if key in said}
+    refuse_wrong_types(said, _Top, "the file")
+    refuse_wrong_types(given, Experiment, "the file")
     recipe = dict(said.get("recipe", {}))
     _only(recipe, set(RECIPE_FIELDS), "[recipe]")
+    refuse_wrong_types(recipe, Recipe, "[recipe]")
+    if "only" in said and "preset" not in said:
+        raise NptVizError(
+            "only goes with a preset: it says which of its arms; name the preset, or leave it out"
+        )
     arms = arms_of(said["preset"], only=said.get("only")) if "preset" in said else ()
     arms += tuple(_arm(each) for each in said.get("arms", []))
-    given = {key: said[key] for key in _TOP if key in said}
-    given["seeds"] = tuple(said.get("seeds", (0,)))
-    if "layers" in said:
-        if "start" in said:
-            raise NptVizError("layers goes with a checkpoint; fresh adapters have theirs in [start]")
-        given["layers"] = tuple(said["layers"])
+    for key in ("layers", "semantics"):
+        if key in said and "start" in said:
+            raise NptVizError(f"{key} goes with a checkpoint; fresh adapters have theirs in [start]")
+    for key in ("layers", "seeds"):
+        if key in given:
+            given[key] = tuple(given[key])
     return Experiment(
         arms=arms,
         start=said["checkpoint"] if "checkpoint" in said else _spec(said["start"]),
@@ -120,9 +140,17 @@ def _arm(said: Mapping) -> Arm:
         raise NptVizError(
             'an arm needs a name and losses, for example name = "direct" and losses = "direct=1"'
         )
+    where = f"arm {said['name']!r}"
     settings = {key: said[key] for key in _OBJECTIVE if key in said}
+    refuse_wrong_types({key: said[key] for key in ("name", "changes") if key in said}, Arm, where)
+    if not isinstance(said["losses"], str | list | Mapping):
+        raise NptVizError(f'{where}: losses must be text such as "direct=1", got {said["losses"]!r}')
+    refuse_wrong_types(settings, Objective, where)
+    refuse_wrong_types(said.get("changes", {}), Recipe, f"{where}, changes")
     if "curriculum" in settings:
         curriculum = settings["curriculum"]
+        _only(curriculum, {field.name for field in fields(Curriculum)}, f"{where}, curriculum")
+        refuse_wrong_types(curriculum, Curriculum, f"{where}, curriculum")
         settings["curriculum"] = Curriculum(**{key: tuple(value) for key, value in curriculum.items()})
     chosen = objective(said["losses"])
     return Arm(
@@ -152,10 +180,13 @@ def _arm_table(arm: Arm) -> dict:
 def _spec(said: Mapping) -> AdapterSpec:
     said = dict(said)
     _only(said, _START, "[start]")
+    refuse_wrong_types(said, AdapterSpec, "[start]")
     variant = said.pop("variant", None)
     if variant is not None and variant not in VARIANTS:
         raise NptVizError(f"variant {variant!r} does not exist; choose one of {', '.join(VARIANTS)}")
     if "semantics" in said:
+        _only(said["semantics"], {field.name for field in fields(Semantics)}, "[start] semantics")
+        refuse_wrong_types(said["semantics"], Semantics, "[start] semantics")
         said["semantics"] = Semantics(**said["semantics"])
     elif variant is not None:
         said["semantics"] = VARIANTS[variant].semantics

@@ -1,5 +1,6 @@
 """Settings of an adapter to be trained and of the training."""
 
+import math
 from dataclasses import dataclass, field
 
 from npt_viz.adapter import TARGETS, LayerAdapter, Semantics, Target, random_adapter
@@ -152,9 +153,9 @@ class Recipe:
             raise NptVizError(f"stream {self.stream!r} does not exist; choose among {', '.join(STREAMS)}")
         if not 0 < self.learning_rate < 10:
             raise NptVizError(f"learning_rate must lie between 0 and 10, got {self.learning_rate}")
-        if self.warmup < 0 or self.weight_decay < 0 or self.clip <= 0:
+        if not (self.warmup >= 0 and 0 <= self.weight_decay < math.inf and self.clip > 0):
             raise NptVizError(
-                "warmup and weight_decay must not be negative and clip must be positive, got "
+                "warmup and weight_decay must be finite and not negative and clip must be positive, got "
                 f"{self.warmup}, {self.weight_decay} and {self.clip}"
             )
         if self.positions not in ("deployed", "trained"):

@@ -286,8 +286,20 @@ def test_closing_ends_the_processes_and_a_bad_model_is_their_sentence(on_disk, t
 
 
 def test_two_arms_of_one_slug_are_refused():
-    with pytest.raises(NptVizError, match="there twice"):
+    with pytest.raises(NptVizError, match=r"'direct 1' and 'Direct_1' would share the folder direct-1"):
         experiment(arm("direct 1", "direct=1"), arm("Direct_1", "direct=2"))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("日本", "中国"), ("x" * 70, "x" * 70 + "y"), ("λ = 1", "μ = 1"), ("!", "?"), ("../../a", "a b")],
+)
+def test_names_that_differ_have_folders_that_differ_inside_the_experiment(names, tmp_path):
+    plan = experiment(*(arm(name, "direct=1") for name in names))
+    folders = [task.folder for task in tasks(plan, tmp_path)]
+    assert len(set(folders)) == 2
+    for folder in folders:
+        assert folder.parent.parent == tmp_path and len(folder.parent.name) <= 60
 
 
 def test_every_task_has_its_folder(tmp_path):

@@ -92,7 +92,10 @@ BAD = {
         "0 or more",
     ),
     "no losses": ("steps = 1\n" + TWO + START + '[[arms]]\nname = "a"\n', "needs a name and losses"),
-    "same arm": ("steps = 1\n" + TWO + START + '[[arms]]\nname = "KL"\nlosses = "kl=1"\n', "there twice"),
+    "same arm": (
+        "steps = 1\n" + TWO + START + '[[arms]]\nname = "KL"\nlosses = "kl=1"\n',
+        "share the folder kl",
+    ),
     "same seed": ("steps = 1\nseeds = [1, 1]\n" + TWO + START, "seed 1 is there twice"),
     "no seed": ("steps = 1\nseeds = []\n" + TWO + START, "has no seed"),
     "reference": ('steps = 1\nreference = "x"\n' + TWO + START, "has no arm 'x'"),
@@ -100,8 +103,49 @@ BAD = {
         "steps = 1\n" + TWO + START + '[[arms]]\nname = "a"\nlosses = "kl=1"\nchanges = {batch_tokens = 9}\n',
         "batch_tokens cannot differ",
     ),
-    "type": ("steps = 1\nseeds = 3\n" + TWO + START, "wrong type"),
-    "seeds": ('steps = 1\nseeds = ["a"]\n' + TWO + START, "must be a whole number"),
+    "type": ("steps = 1\nseeds = 3\n" + TWO + START, "seeds must be a list"),
+    "seeds": ('steps = 1\nseeds = ["a"]\n' + TWO + START, "each of its items a whole number"),
+    "large seed": ("steps = 1\nseeds = [99999999999999999999]\n" + TWO + START, "must be a whole number"),
+    "true for a number": ("steps = true\n" + TWO + START, "steps must be a whole number, got True"),
+    "part of a token": ("steps = 1\nwindow = 9.5\n" + TWO + START, "window must be a whole number"),
+    "no path": ("steps = 1\ncheckpoint = 5\n" + TWO, "checkpoint must be text"),
+    "only of nothing": ('steps = 1\nonly = ["kl"]\n' + START, "only goes with a preset"),
+    "semantics twice": ('steps = 1\nsemantics = "N4"\n' + TWO + START, "semantics goes with a checkpoint"),
+    "half a rank": ("steps = 1\n" + TWO + START + "rank = 2.5\n", "rank must be a whole number, got 2.5"),
+    "layer as text": ("steps = 1\n" + TWO + '[start]\nlayers = ["1"]\n', "layers must be a list"),
+    "no rule": (
+        "steps = 1\n" + TWO + START + 'targets = ["gate"]\nsemantics = {rule = "x"}\n',
+        "rule must be one of",
+    ),
+    "half a batch": (
+        "steps = 1\n" + TWO + START + "[recipe]\nbatch_tokens = 8.5\n",
+        "[recipe]: batch_tokens must be a whole number",
+    ),
+    "no yes or no": ("steps = 1\n" + TWO + START + '[recipe]\nautocast = "yes"\n', "must be true or false"),
+    "NaN decay": ("steps = 1\n" + TWO + START + "[recipe]\nweight_decay = nan\n", "must be finite"),
+    "NaN clip": ("steps = 1\n" + TWO + START + "[recipe]\nclip = nan\n", "must be positive"),
+    "NaN stages": (
+        "steps = 1\n" + TWO + START + '[[arms]]\nname = "a"\nlosses = "kl=1"\nstage_steps = nan\n',
+        "arm 'a': stage_steps must be a whole number, got nan",
+    ),
+    "change of a wrong type": (
+        "steps = 1\n"
+        + TWO
+        + START
+        + '[[arms]]\nname = "a"\nlosses = "kl=1"\nchanges = {learning_rate = "x"}\n',
+        "arm 'a', changes: learning_rate must be a number",
+    ),
+    "change that cannot be": (
+        "steps = 1\n"
+        + TWO
+        + START
+        + '[[arms]]\nname = "a"\nlosses = "kl=1"\nchanges = {learning_rate = 100.0}\n',
+        "arm 'a': learning_rate must lie between 0 and 10",
+    ),
+    "one loss twice": (
+        "steps = 1\n" + TWO + START + '[[arms]]\nname = "a"\nlosses = "direct=1,direct=2"\n',
+        "'direct' is named twice",
+    ),
     "half a step": ("steps = 1.5\n" + TWO + START, "must be a whole number"),
     "few tokens": ("steps = 1\ntokens = 3\n" + TWO + START, "tokens must be at least"),
     "no TOML": ("steps = = 1", "is no TOML file"),

@@ -36,7 +36,7 @@ class Objective:
             if name not in TERMS:
                 raise NptVizError(f"loss {name!r} does not exist; choose among {', '.join(TERMS)}")
             if not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
-                raise NptVizError(f"the weight of loss {name!r} must be 0 or more and finite, got {weight}")
+                raise NptVizError(f"the weight of loss {name!r} must be 0 or more and finite, got {weight!r}")
         for name in sorted(self.as_written):
             if name not in TERMS or TERMS[name].as_written is None:
                 two = ", ".join(name for name, term in TERMS.items() if term.as_written)
@@ -89,11 +89,13 @@ def objective(losses: "Objective | Mapping[str, float | int] | Sequence[str] | s
     if isinstance(losses, Objective):
         return losses
     if isinstance(losses, str):
-        losses = dict(_parsed(item) for item in losses.split(",") if item.strip())
-    elif not isinstance(losses, Mapping):
-        losses = dict.fromkeys(losses, 1.0)
+        named = [_parsed(item) for item in losses.split(",") if item.strip()]
+    elif isinstance(losses, Mapping):
+        named = list(losses.items())
+    else:
+        named = [(name, 1.0) for name in losses]
     weights, as_written = {}, set()
-    for key, weight in losses.items():
+    for key, weight in named:
         name, _, form = key.partition(":")
         if form not in ("", "corrected", "as_written"):
             raise NptVizError(f"loss {key!r}: the form after the colon must be corrected or as_written")
