@@ -68,6 +68,7 @@ def run(
     import npt_viz
     from npt_viz.model.memory import out_of_memory_explained
     from npt_viz.texts import bundled_texts, texts_from_file
+    from npt_viz.training.log import FILE, save_log
 
     texts = texts_from_file(text) if text else bundled_texts()
     base = npt_viz.open_model(model, dtype=dtype, device=device, progress=progress)
@@ -80,7 +81,7 @@ def run(
         training = npt_viz.train(
             base, begin, texts, terms, steps=steps, seed=seed, progress=stages(), **settings
         )
-        result, was_stopped = _trained(training, stored if out else "float32")
+        result, rows, was_stopped = _trained(training, stored if out else "float32")
     if out is None:
         say("nothing was saved: there is no --out")
     else:
@@ -98,6 +99,7 @@ def run(
             initial=training.initial,
             overwrite=overwrite,
         )
+        save_log(Path(out) / FILE, rows, name=Path(out).name, settings=plain(training.described()))
         say(f"saved in {out}")
     if as_json:
         print_json(result | {"out": out})
@@ -111,14 +113,15 @@ def run(
         raise typer.Exit(130)
 
 
-def _trained(training, stored: str) -> tuple[dict, bool]:
-    """What `--json` prints, and whether Ctrl-C ended it; what was learned until then counts.
+def _trained(training, stored: str) -> tuple[dict, list[dict], bool]:
+    """What `--json` prints, the rows of its steps, and whether Ctrl-C ended it: what was learned until then counts.
 
     The figures are those of the weights as they are saved, rounded to the dtype `stored`.
     """
-    seconds, was_stopped = 0.0, False
+    rows, seconds, was_stopped = [], 0.0, False
     try:
         for step in training:
+            rows += step.rows()
             seconds = step.seconds
             progress(f"step {step.number}, loss {step.total:.4f}", step.number / training.recipe.steps)
             if step.heldout is not None:
@@ -135,7 +138,7 @@ def _trained(training, stored: str) -> tuple[dict, bool]:
         "seconds": seconds,
         "layers": {str(layer): asdict(found) for layer, found in heldout.items()},
     }
-    return result, was_stopped
+    return result, rows, was_stopped
 
 
 def _round(adapters, stored: str) -> None:

@@ -12,6 +12,7 @@ from onpage import LAYERS
 
 import npt_viz
 from npt_viz.__main__ import main
+from npt_viz.runs import read_run
 from npt_viz.texts import texts_from_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -294,6 +295,8 @@ def test_train_ends_with_the_share_recovered_and_saves(call, on_disk, text, tmp_
     ] * 2
     assert checkpoint.config["recipe"]["seed"] == 3
     assert checkpoint.config["figures"]["heldout"]["1"]["recovered"] == summary["layers"]["1"]["recovered"]
+    curves = read_run(tmp_path / "trained").layers
+    assert sorted(curves) == [1, 3] and len(curves[3].steps) == 7, "the Runs page reads its record"
 
 
 def test_the_figures_are_those_of_the_weights_as_they_are_saved(call, on_disk, text, tmp_path):
