@@ -67,6 +67,8 @@ def test_both_tokens_of_a_transplant_are_chosen_by_keyboard(visit, server):
     tab.keyboard.press("ArrowRight")
     tab.keyboard.press("Enter")
     said.filter(has_text=re.compile(r"#3 at .* #22 moves")).wait_for()
+    # A strip that is drawn anew loses the focus.
+    tab.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')")
     receiver.last.focus()
     tab.keyboard.press("Home")
     tab.keyboard.press("ArrowRight")
