@@ -54,15 +54,18 @@ def run(
         _told(result, as_json)
     if was_stopped:
         raise typer.Exit(130)
+    if share is None and not result.n_finished:
+        raise NptVizError(f"no run of {folder} finished; the reasons are above")
 
 
 def _in_turn(experiment, folder: Path, part: tuple[int, int]) -> None:
     import npt_viz
-    from npt_viz.experiments.folder import tasks
+    from npt_viz.experiments.folder import begin_folder, tasks
     from npt_viz.experiments.running import run_experiment
     from npt_viz.model.memory import out_of_memory_explained
 
     if all(task.is_finished for task in tasks(experiment, folder)):
+        begin_folder(folder, experiment)  # Refuses what another experiment found.
         return
     model = npt_viz.open_model(
         experiment.model, dtype=experiment.dtype, device=experiment.device, progress=progress
@@ -74,7 +77,7 @@ def _in_turn(experiment, folder: Path, part: tuple[int, int]) -> None:
                 done = event.number - 1 + event.step.number / experiment.recipe.steps
                 progress(f"{where}, loss {event.step.total:.4g}", min(0.999, done / event.total))
             else:
-                say(f"{where}: {event.kind}")
+                say(f"{where}: {event.kind}" + (f" ({event.error})" if event.error else ""))
 
 
 def _in_processes(experiment, folder: Path, n: int) -> None:
@@ -88,25 +91,28 @@ def _part(share: str | None) -> tuple[int, int]:
     if share is None:
         return 1, 1
     i, _, n = share.partition("/")
-    if not (i.isdigit() and n.isdigit() and 1 <= int(i) <= int(n)):
+    if not (i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
         raise typer.BadParameter(f"{share!r} is no part such as 1/2", param_hint="--share")
     return int(i), int(n)
 
 
 def _written(result, csv: str | None, html: str | None) -> None:
-    try:
-        if csv is not None:
-            result.to_frame().to_csv(csv, index=False)
-            say(f"one row a run in {csv}")
-        if html is not None:
-            from npt_viz.figures.report import report
+    if csv is not None:
+        _write(csv, result.to_frame().to_csv(index=False))
+        say(f"one row a run in {csv}")
+    if html is not None:
+        from npt_viz.figures.report import report
 
-            Path(html).write_text(report(result), encoding="utf-8")
-            say(f"report in {html}")
+        _write(html, report(result))
+        say(f"report in {html}")
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        # Lines end as the text has them.
+        Path(path).write_text(text, encoding="utf-8", newline="")
     except OSError as error:
-        raise NptVizError(
-            f"{error.filename}: cannot be written ({error.strerror}); choose another place"
-        ) from None
+        raise NptVizError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
 
 
 def _told(result, as_json: bool) -> None:
@@ -134,6 +140,13 @@ def _told(result, as_json: bool) -> None:
         for c in result.comparisons(measure)
     ]
     print(table(["arm", "seeds", MEASURES[measure].label, "spread", "difference", "±", "verdict"], rows))
+    for run in result.runs:
+        if run.error:
+            say(f"{run.arm}, seed {run.seed} failed: {run.error}")
+    for note in result.notes:
+        say(note)
+    if not result.is_fair:
+        say(f"NOT comparable: the arms of seed {result.unfair_seeds[0]} did not begin alike")
     say(
         f"{result.n_finished} of {result.n_runs} runs finished; against {result.reference!r}; folder {result.folder}"
     )

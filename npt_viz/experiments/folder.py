@@ -16,6 +16,8 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
+from filelock import FileLock, Timeout
+
 from npt_viz.errors import NptVizError
 from npt_viz.experiments.plan import Experiment
 from npt_viz.experiments.spec_file import experiment_toml, read_experiment_spec
@@ -24,6 +26,7 @@ from npt_viz.texts import bundled_texts, texts_from_file
 SPEC = "experiment.toml"
 TEXT = "text.jsonl"
 RESULT = "result.json"
+LOCK = ".lock"
 
 
 class Task(NamedTuple):
@@ -45,6 +48,22 @@ class Task(NamedTuple):
     def is_finished(self) -> bool:
         return read_json(self.result_file).get("state") == "finished"
 
+    @property
+    def lock(self) -> FileLock:
+        """Held by the process that trains it. The wait outlasts a reader's look at it."""
+        return FileLock(self.folder / LOCK, timeout=1)
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether its process ended without a word, as a killed one does; False where nobody can tell."""
+        if not (self.folder / LOCK).exists():
+            return False
+        try:
+            with self.lock.acquire(timeout=0):
+                return True
+        except (Timeout, OSError):
+            return False
+
 
 def tasks(experiment: Experiment, folder: Path) -> list[Task]:
     """Every arm with the first seed, then with the next: a comparison stands as early as it can."""
@@ -58,17 +77,21 @@ def tasks(experiment: Experiment, folder: Path) -> list[Task]:
 def begin_folder(folder: Path, experiment: Experiment, texts: Sequence[str] | None = None) -> Experiment:
     """Make the folder, or check that it is this experiment's; the experiment as it is kept there.
 
+    An experiment of which no run has begun gives way: nobody must delete a folder for a mistyped spec.
     Raises NptVizError for a folder that belongs to another experiment or cannot be written.
     """
     kept = _kept(folder, experiment, texts)
+    if folder.exists() and not folder.is_dir():
+        raise NptVizError(f"{folder} is a file; choose a folder for the experiment")
     if (folder / SPEC).exists():
-        if not _is_of(folder, kept, texts):
+        if _is_of(folder, kept, texts):
+            return kept
+        if any(folder.glob(f"*/*/{RESULT}")):
             raise NptVizError(
                 f"{folder} holds another experiment (its {SPEC} or its text differs); choose another folder, or run "
                 "that one"
             )
-        return kept
-    if folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(folder.iterdir()):
         raise NptVizError(f"{folder} is not empty and no experiment; choose another folder")
     if texts is not None:
         write_text(folder / TEXT, _lines(texts))

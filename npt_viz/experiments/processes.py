@@ -34,10 +34,7 @@ def run_in_processes(
             yield share_done(experiment, folder)
         for process in processes:
             if process.returncode:
-                message = (process.stderr.read() or "").strip().splitlines()
-                raise NptVizError(
-                    message[-1].removeprefix("npt_viz: ") if message else f"{folder}: a process ended"
-                )
+                raise NptVizError(_reason(process, folder))
         yield share_done(experiment, folder)
     finally:
         for process in processes:
@@ -45,6 +42,17 @@ def run_in_processes(
         for process in processes:
             process.wait()
             process.stderr.close()
+
+
+def _reason(process: subprocess.Popen, folder: Path) -> str:
+    """Its own sentence; a process that was killed has none."""
+    said = [line for line in process.stderr.read().splitlines() if line.startswith("npt_viz: ")]
+    if said:
+        return said[-1].removeprefix("npt_viz: ")
+    return (
+        f"{folder}: a process ended with status {process.returncode} before its runs were done, perhaps for want of "
+        "memory; the same command goes on, with fewer --processes it needs less"
+    )
 
 
 def share_done(experiment: Experiment, folder: Path) -> float:

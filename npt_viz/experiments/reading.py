@@ -65,14 +65,14 @@ def _name(task: Task) -> str:
 
 def _run(task: Task, said: Mapping) -> ArmRun:
     done, curves, _ = _log(task)
-    strip = said.get("strip")
+    strip, state = said.get("strip"), said.get("state", "waiting")
     return ArmRun(
         arm=task.arm,
         seed=task.seed,
-        state=said.get("state", "waiting"),
+        state="stopped" if state == "running" and task.is_abandoned else state,
         done=done,
         curves=curves,
-        final=_final(said) if said.get("state") == "finished" else {},
+        final=_final(said) if state == "finished" else {},
         findings=tuple(Finding(**finding) for finding in said.get("findings", ())),
         alarms=tuple(Alarm(**alarm) for alarm in said.get("alarms", ())),
         strip=strip and Strip(tokens=tuple(strip["tokens"]), columns=_arrays(strip["columns"])),

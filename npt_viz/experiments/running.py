@@ -1,13 +1,13 @@
 """Train the arms of an experiment, one after the other or some of them, each into a folder of its own."""
 
 from collections.abc import Generator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from npt_viz.capture.inspection import layers_of
 from npt_viz.capture.probe import open_checkpoint
@@ -37,6 +37,8 @@ class Event(NamedTuple):
     number: int = 0
     """Of the task among those of this run."""
     total: int = 0
+    error: str | None = None
+    """Why it failed, in one sentence."""
 
 
 def run_experiment(
@@ -58,6 +60,8 @@ def run_experiment(
     Raises NptVizError for a folder of another experiment, a text or a checkpoint that cannot be read, a full disk.
     """
     folder = Path(folder)
+    if isinstance(experiment.start, AdapterSpec):
+        experiment.start.fits(model)
     experiment = begin_folder(folder, experiment, texts)
     mine = tasks(experiment, folder)[share[0] - 1 :: share[1]]
     mine = [task for task in mine if not task.is_finished]
@@ -73,13 +77,28 @@ def run_experiment(
     encode(model, experiment.prompt)  # Now, and not after an hour of training.
     start, captures = start_of(model, experiment), Captures()
     for number, task in enumerate(mine, 1):
-        task.folder.mkdir(parents=True, exist_ok=True)
         # Another process may have it: then it is theirs.
-        with suppress(Timeout), FileLock(task.folder / ".lock", timeout=0):
+        with suppress(Timeout), _taken(task):
             if task.is_finished:
                 continue
             for event in _run_task(model, experiment, task, start, corpus, captures, progress):
                 yield event._replace(number=number, total=len(mine))
+
+
+@contextmanager
+def _taken(task: Task) -> Generator[None]:
+    """With the lock of a task. Raises Timeout where another process has it."""
+    try:
+        task.folder.mkdir(parents=True, exist_ok=True)
+        lock = task.lock.acquire()
+    except Timeout:
+        raise
+    except OSError as error:
+        raise NptVizError(
+            f"{task.folder}: cannot be written ({error.strerror or error}); check the space and the permissions"
+        ) from None
+    with lock:
+        yield
 
 
 def _run_task(
@@ -118,7 +137,7 @@ def _run_task(
         about["alarms"] = [asdict(alarm) for step in steps for alarm in step.alarms]
         with suppress(NptVizError):
             write_json(task.result_file, about | {"state": state})
-    yield Event(task, state)
+    yield Event(task, state, error=about.get("error"))
 
 
 def start_of(model: BaseModel, experiment: Experiment) -> AdapterSpec | Checkpoint:

@@ -76,3 +76,49 @@ def test_a_part_of_the_runs_is_left_to_others(spec, tmp_path, capsys):
     assert main(["experiment", str(spec), "--out", str(tmp_path / "x"), "--share", "2/2"]) == 0
     printed, said = capsys.readouterr()
     assert printed == "" and "2 of 2: guidance, seed 1: finished" in said
+
+
+def test_a_changed_spec_is_not_answered_with_what_another_found(spec, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    assert main(["experiment", str(spec), "--out", out]) == 0
+    spec.write_text(spec.read_text(encoding="utf-8").replace("steps = 4", "steps = 5"), encoding="utf-8")
+    capsys.readouterr()
+    assert main(["experiment", str(spec), "--out", out]) == 1
+    printed, said = capsys.readouterr()
+    assert printed == "" and "holds another experiment" in said
+
+
+def test_why_a_run_failed_is_said(spec, tmp_path, capsys):
+    text = spec.read_text(encoding="utf-8").replace('"guidance"]', '"orthogonality"]')
+    text += '\n[[arms]]\nname = "literal"\nlosses = "orthogonality:as_written=1"\n'
+    spec.write_text(text, encoding="utf-8")
+    out = str(tmp_path / "out")
+    assert main(["experiment", str(spec), "--out", out]) == 0
+    said = capsys.readouterr()[1]
+    assert "literal, seed 0: failed (layer 2" in said and "V.T" in said
+    # Also where the folder is only read, or filled by other processes.
+    for run in (tmp_path / "out" / "direct").iterdir():
+        (run / "result.json").write_text('{"state": "failed", "error": "it was the cat"}', encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(running, "run_experiment", lambda *_, **__: iter(()))
+        assert main(["experiment", out]) == 0
+    assert "direct, seed 1 failed: it was the cat" in capsys.readouterr()[1]
+
+
+def test_an_experiment_without_a_finished_run_is_no_success(spec, tmp_path, capsys):
+    text = spec.read_text(encoding="utf-8").split('preset = "each')[0]
+    text += "[start]\nlayers = [2]\nrank = 5\n[recipe]\nbatch_tokens = 32\n"
+    text += "".join(f'[[arms]]\nname = "{n}"\nlosses = "orthogonality:as_written={n}"\n' for n in (1, 2))
+    spec.write_text(text, encoding="utf-8")
+    assert main(["experiment", str(spec), "--out", str(tmp_path / "out")]) == 1
+    assert "no run of" in capsys.readouterr()[1].splitlines()[-1]
+
+
+def test_files_that_cannot_be_written_are_named(spec, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    assert main(["experiment", str(spec), "--out", out]) == 0
+    for option in ("--csv", "--html"):
+        nowhere = str(tmp_path / "nowhere" / "x")
+        assert main(["experiment", out, option, nowhere]) == 1
+        assert f"{nowhere}: cannot be written (No such file" in capsys.readouterr()[1]
+    assert main(["experiment", out, "--share", "²/2"]) == 2

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +13,8 @@ import torch
 
 import npt_viz
 from npt_viz.errors import NptVizError
-from npt_viz.experiments import measuring, running
-from npt_viz.experiments.folder import free_folder, read_json, tasks
+from npt_viz.experiments import measuring, processes, running
+from npt_viz.experiments.folder import begin_folder, free_folder, read_json, tasks
 from npt_viz.experiments.plan import Arm, Experiment
 from npt_viz.experiments.processes import run_in_processes, share_done
 from npt_viz.experiments.reading import read_experiment
@@ -377,3 +379,48 @@ def test_a_long_prompt_is_shown_from_its_beginning_and_an_empty_one_is_refused_a
     assert "a, seed 0: the prompt was run up to token 5 of 7" in found.notes
     with pytest.raises(NptVizError, match="prompt is empty"):
         next(run_experiment(tiny_llama, replace(plan, prompt=""), tmp_path / "y", texts=texts))
+
+
+def test_a_run_whose_process_was_killed_is_said_to_be_stopped(tiny_llama, texts, tmp_path):
+    plan = experiment(arm("a", "direct=1"), arm("b", "direct=2"))
+    events = run_experiment(tiny_llama, plan, tmp_path, texts=texts)
+    task = next(events).task
+    assert read_experiment(tmp_path).run("a", 0).state == "running"
+    assert [event.task.arm for event in events if event.step is None] == ["a", "b"], "a reader took the lock"
+    # As kill -9 leaves it: the file says running, and nobody holds the lock.
+    task.result_file.write_text('{"state": "running"}', encoding="utf-8")
+    assert read_experiment(tmp_path).run("a", 0).state == "stopped"
+    assert finished(tiny_llama, plan, tmp_path, texts).n_finished == 2
+
+
+def test_a_spec_may_change_until_a_run_has_begun(tiny_llama, texts, tmp_path):
+    plan = experiment(arm("a", "direct=1"), arm("b", "direct=2"))
+    with pytest.raises(NptVizError, match="is more than d_model 24"):
+        finished(tiny_llama, replace(plan, start=replace(SPEC, rank=25)), tmp_path / "x", texts)
+    with pytest.raises(NptVizError, match="layer 7 "):
+        finished(tiny_llama, replace(plan, start=replace(SPEC, layers=(7,))), tmp_path / "x", texts)
+    with pytest.raises(NptVizError, match="too short"):
+        finished(tiny_llama, plan, tmp_path / "x", ["abc"])
+    assert finished(tiny_llama, plan, tmp_path / "x", texts).n_finished == 2
+
+
+def test_a_place_that_cannot_be_written_is_a_sentence(tiny_llama, texts, tmp_path):
+    plan = experiment(arm("a", "direct=1"), arm("b", "direct=2"))
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    with pytest.raises(NptVizError, match="is a file; choose a folder"):
+        finished(tiny_llama, plan, tmp_path / "file", texts)
+    begin_folder(tmp_path / "x", plan, texts)
+    (tmp_path / "x" / "a").write_text("mine", encoding="utf-8")
+    with pytest.raises(NptVizError, match="seed-0: cannot be written"):
+        finished(tiny_llama, plan, tmp_path / "x", texts)
+
+
+def test_a_killed_process_is_not_quoted(tmp_path, monkeypatch):
+    def begun(folder, i, n):
+        line = "import os, sys; print('1 of 2: a, seed 0: finished', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)"
+        return subprocess.Popen([sys.executable, "-c", line], stderr=subprocess.PIPE, text=True)
+
+    monkeypatch.setattr(processes, "_begun", begun)
+    plan = experiment(arm("a", "direct=1"), arm("b", "direct=2"))
+    with pytest.raises(NptVizError, match="ended with status -9 before its runs were done"):
+        list(run_in_processes(plan, tmp_path, 1))
