@@ -24,12 +24,16 @@ STRIP = 256
 
 
 def fingerprints(training: Training) -> dict[str, str]:
-    """Of the weights that training began with, and of the order of its batches so far."""
+    """Of the weights that training began with, of the order of its batches so far, and of its text and the split."""
     digest = hashlib.sha256()
     for _, adapter in sorted(training.initial.items()):
         for name, tensor in sorted(named_tensors(adapter).items()):
             digest.update(f"{name} {tensor_hash(tensor)}".encode())
-    return {"initial": digest.hexdigest()[:16], "batches": training.batches_digest}
+    return {
+        "initial": digest.hexdigest()[:16],
+        "batches": training.batches_digest,
+        "text": training.corpus.digest(),
+    }
 
 
 def measured(

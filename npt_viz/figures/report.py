@@ -44,6 +44,7 @@ def report(result: ExperimentResult) -> str:
         if figure is not None:
             parts += [f"<h2>The prompt, {_text(column)}</h2>", _figure(figure)]
     parts += ["<h2>Health</h2>", _rows(["arm", "seed", "state", "findings"], list(_health(result)))]
+    parts += [f"<p class=note>{_text(note)}</p>" for note in result.notes]
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
         f"<title>{_text(result.name)}</title><style>{STYLE}</style><script>{get_plotlyjs()}</script>"

@@ -21,9 +21,13 @@ def answer(result: ExperimentResult, measure: str = "recovered") -> str:
     better = [each for each in found if each.verdict == "better"]
     worse = [each for each in found if each.verdict == "worse"]
     unclear = [each for each in found if each.verdict in ("unclear", "the same")]
+    untold = [each for each in found if each.verdict in ("one seed", "no number")]
+    if len(untold) == len(found) - 1:
+        return f"{start} ± {reference.spread:.2g} over {seeds} seeds; no other arm has enough finished runs to compare."
     parts = [_named("better", better), _named("worse", worse)]
     told = "; ".join(part for part in parts if part) or "no arm differs by more than chance between seeds"
     rest = f"; {len(unclear)} cannot be told from it" if unclear and (better or worse) else ""
+    rest += f"; {len(untold)} with too few finished runs to compare" if untold else ""
     return f"{start} ± {reference.spread:.2g} over {seeds} seeds; {told}{rest}."
 
 

@@ -29,11 +29,14 @@ class Measure(NamedTuple):
 MEASURES: dict[str, Measure] = {
     "recovered": Measure(
         "share recovered",
-        "median over held-out tokens of 1 − ‖ŷ−target‖² / ‖MLP(z)−target‖², mean over layers; 0 no modulation, 1 perfect",
+        "median over held-out tokens, sinks left out, of 1 − ‖ŷ−target‖² / ‖MLP(z)−target‖², mean over layers; "
+        "0 no modulation, 1 perfect",
         "higher",
     ),
     "relative_error": Measure(
-        "relative error", "median over held-out tokens of ‖ŷ−target‖ / ‖target‖, mean over layers", "lower"
+        "relative error",
+        "median over held-out tokens, sinks left out, of ‖ŷ−target‖ / ‖target‖, mean over layers",
+        "lower",
     ),
     "median_kl": Measure(
         "KL, median", "KL(base ‖ NPT) of the next token on held-out text, median over tokens, nats", "lower"
@@ -77,7 +80,7 @@ class ArmRun:
     error: str | None = None
     """Why it failed, in one sentence."""
     fingerprints: Mapping[str, str] | None = None
-    """`initial` weights and `batches`: equal for all arms of a seed."""
+    """`initial` weights, `batches` and `text`: equal for all arms of a seed."""
     checkpoint: str | None = None
     """Folder of its adapters."""
 
@@ -178,11 +181,12 @@ class ExperimentResult:
 
     @property
     def unfair_seeds(self) -> list[int]:
-        seen: dict[int, set] = {}
+        seen: dict[tuple[int, str], set[str]] = {}
         for run in self.runs:
             if run.state == "finished" and run.fingerprints:
-                seen.setdefault(run.seed, set()).add(tuple(sorted(run.fingerprints.items())))
-        return sorted(seed for seed, found in seen.items() if len(found) > 1)
+                for what, value in run.fingerprints.items():
+                    seen.setdefault((run.seed, what), set()).add(value)
+        return sorted({seed for (seed, _), found in seen.items() if len(found) > 1})
 
     def to_frame(self) -> "pandas.DataFrame":
         """One row a run: arm, seed, state, steps, the measures, findings."""

@@ -15,15 +15,13 @@ from pathlib import Path
 import torch
 
 from npt_viz.adapter import MlpTrace, mlp_trace
+from npt_viz.capture.inspection import SINK_FACTOR
 from npt_viz.capture.running import Lane, Positions, forward_pass
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.memory import free_bytes, gigabytes
 from npt_viz.model.progress import Progress, silent
 from npt_viz.shapes import Float, Hidden, Int, Tensor
-
-SINK_FACTOR = 10.0
-"""A token is an attention sink where its residual norm exceeds this many times the median of its sequence."""
 
 CHUNK_TOKENS = 2048
 """Tokens of one pass through the base model."""

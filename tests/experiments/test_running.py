@@ -131,6 +131,21 @@ def test_a_fingerprint_that_differs_is_seen(tiny_llama, texts, tmp_path):
     assert read_experiment(tmp_path / "x").unfair_seeds == [0]
 
 
+def test_a_text_that_was_edited_between_two_arms_is_seen(tiny_llama, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("The cat sat on the mat, and the dog did not. " * 20, encoding="utf-8")
+    plan = experiment(arm("a", "direct=1"), arm("b", "direct=1"), text=str(text))
+    events = run_experiment(tiny_llama, plan, tmp_path / "x")
+    assert next(event for event in events if event.kind == "finished").task.arm == "a"
+    events.close()
+    # Of the same length: the order of the batches is the same.
+    text.write_text(text.read_text(encoding="utf-8").replace("cat", "cow"), encoding="utf-8")
+    for _ in run_experiment(tiny_llama, plan, tmp_path / "x"):
+        pass
+    found = read_experiment(tmp_path / "x")
+    assert found.n_finished == 2 and found.unfair_seeds == [0]
+
+
 def test_what_is_read_back_is_what_was_trained(tiny_llama, texts, tmp_path):
     plan = experiment(arm("a", "direct=1"), arm("b", "direct=1,orthogonality=0.1"))
     result = finished(tiny_llama, plan, tmp_path / "x", texts)

@@ -1,6 +1,7 @@
 """Figures of an experiment carry its numbers; its report is one file in which names are text."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,6 +81,11 @@ def test_the_report_is_whole_and_nothing_in_it_is_run_or_fetched(result):
     assert not re.search(r"<(script|link|img|iframe)[^>]+(src|href)=", without_plotly)
     # Every script that begins also ends where its author ended it.
     assert without_plotly.count("<script") == without_plotly.count("</script>")
+
+
+def test_the_report_says_what_could_not_be_read(result):
+    page = report(replace(result, notes=("<a>, seed 0: 3 lines could not be read",)))
+    assert "&lt;a&gt;, seed 0: 3 lines could not be read" in page
 
 
 def test_colours_repeat_with_another_dash(result):

@@ -112,6 +112,11 @@ def test_the_answer_names_what_differs_and_does_not_claim_more():
         result({"base": [0.1, 0.9, 0.5], "a": [0.2, 0.1, 0.9]})
     )
     assert "With one seed nobody can tell" in answer(result({"base": [0.4], "a": [0.9]}))
+    # An arm without numbers is not one that does not differ.
+    alone = answer(result({"base": [0.1, 0.2], "a": [None, None], "b": [0.9, None]}))
+    assert "no arm differs" not in alone and "no other arm has enough finished runs" in alone
+    part = answer(result({"base": [0.1, 0.2], "a": [0.3, 0.1], "b": [None, None]}))
+    assert "1 with too few finished runs to compare" in part
     assert "has not finished" in answer(result({"base": [None], "a": [0.9]}))
 
 
