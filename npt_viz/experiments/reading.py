@@ -77,7 +77,7 @@ def _run(task: Task, said: Mapping) -> ArmRun:
         alarms=tuple(Alarm(**alarm) for alarm in said.get("alarms", ())),
         strip=strip and Strip(tokens=tuple(strip["tokens"]), columns=_arrays(strip["columns"])),
         error=said.get("error"),
-        fingerprints=said.get("fingerprints"),
+        fingerprints={what: str(value) for what, value in said.get("fingerprints", {}).items()},
         checkpoint=str(task.checkpoint) if task.checkpoint.is_dir() else None,
     )
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -79,7 +79,7 @@ class ArmRun:
     strip: Strip | None = None
     error: str | None = None
     """Why it failed, in one sentence."""
-    fingerprints: Mapping[str, str] | None = None
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
     """`initial` weights, `batches` and `text`: equal for all arms of a seed."""
     checkpoint: str | None = None
     """Folder of its adapters."""
@@ -183,7 +183,7 @@ class ExperimentResult:
     def unfair_seeds(self) -> list[int]:
         seen: dict[tuple[int, str], set[str]] = {}
         for run in self.runs:
-            if run.state == "finished" and run.fingerprints:
+            if run.state == "finished":
                 for what, value in run.fingerprints.items():
                     seen.setdefault((run.seed, what), set()).add(value)
         return sorted({seed for (seed, _), found in seen.items() if len(found) > 1})

@@ -129,6 +129,10 @@ def test_a_fingerprint_that_differs_is_seen(tiny_llama, texts, tmp_path):
     said["fingerprints"]["initial"] = "another"
     file.write_text(json.dumps(said), encoding="utf-8")
     assert read_experiment(tmp_path / "x").unfair_seeds == [0]
+    said["fingerprints"] = ["initial"]
+    file.write_text(json.dumps(said), encoding="utf-8")
+    with pytest.raises(NptVizError, match="was changed by hand"):
+        read_experiment(tmp_path / "x")
 
 
 def test_a_text_that_was_edited_between_two_arms_is_seen(tiny_llama, tmp_path):
