@@ -155,6 +155,25 @@ class Experiment:
             f"experiment {self.name!r} has no arm {name!r}; its arms are {', '.join(arm.name for arm in self.arms)}"
         )
 
+    @property
+    def setup(self) -> str:
+        """What all arms have in common, in a line."""
+        start = self.start
+        if isinstance(start, str):
+            which = f"layers {', '.join(map(str, self.layers))} of " if self.layers else ""
+            begins = f"{which}checkpoint {start}"
+        else:
+            begins = (
+                f"fresh adapters on layers {', '.join(map(str, start.layers))}, {' + '.join(start.targets)}, "
+                f"r = {start.rank}, k = {start.components}"
+            )
+        text = self.text or "the bundled sample"
+        return (
+            f"{self.model}; {begins}; {self.recipe.steps:,} steps of {self.recipe.batch_tokens:,} tokens, peak learning "
+            f"rate {self.recipe.learning_rate:g}, {self.recipe.warmup} steps of warm-up; text: {text}"
+            + (f", about {self.tokens:,} tokens" if self.tokens else "")
+        )
+
     def recipe_of(self, arm: Arm, seed: int) -> Recipe:
         """Of one training. Where one arm needs whole sequences, all of them get them: the same batches."""
         return replace(

@@ -55,6 +55,7 @@ def _result(experiment: Experiment, found: list[tuple[Task, dict]], folder: str)
         runs=tuple(_run(task, said) for task, said in found),
         base=_numbers(bases[0]) if bases else {},
         folder=folder,
+        setup=experiment.setup,
         notes=tuple(notes),
     )
 

@@ -25,6 +25,7 @@ def report(result: ExperimentResult) -> str:
         f"<h1>{_text(result.name)}</h1>",
         f"<p>{_text(answer(result))}</p>",
         f"<p class=note>{_text(_about(result))}</p>",
+        f"<p class=note>{_text(result.setup)}</p>",
         "<h2>Arms</h2>",
         _rows(["arm", "minimises"], [[name, losses] for name, losses in result.arms.items()]),
     ]
@@ -43,7 +44,10 @@ def report(result: ExperimentResult) -> str:
         figure = arm_strips(result, column, seed=result.seeds[0])
         if figure is not None:
             parts += [f"<h2>The prompt, {_text(column)}</h2>", _figure(figure)]
-    parts += ["<h2>Health</h2>", _rows(["arm", "seed", "state", "findings"], list(_health(result)))]
+    parts += [
+        "<h2>Health</h2>",
+        _rows(["arm", "seed", "state", "findings and alarms"], list(_health(result))),
+    ]
     parts += [f"<p class=note>{_text(note)}</p>" for note in result.notes]
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
@@ -80,8 +84,9 @@ def _strip_columns(result: ExperimentResult) -> list[str]:
 
 def _health(result: ExperimentResult):
     for run in result.runs:
-        told = "; ".join(f"{finding.severity}: {finding.title}" for finding in run.findings)
-        yield [run.arm, str(run.seed), run.state, run.error or told or "–"]
+        told = [f"{finding.severity}: {finding.title}" for finding in run.findings]
+        told += [f"{alarm.severity} at step {alarm.step}: {alarm.rule}" for alarm in run.alarms]
+        yield [run.arm, str(run.seed), run.state, run.error or "; ".join(told) or "–"]
 
 
 def _figure(figure: go.Figure) -> str:

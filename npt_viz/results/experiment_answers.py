@@ -15,8 +15,7 @@ def answer(result: ExperimentResult, measure: str = "recovered") -> str:
     start = f"{label}: the reference {result.reference!r} has {reference.mean:.3g}"
     seeds = len(reference.values)
     if seeds < 2:
-        best = _best(found, measure)
-        rest = f"the best number is {best.arm!r} with {best.mean:.3g}" if best else "no other arm has one yet"
+        rest = _closest(found, reference, measure)
         return f"{start}; {rest}. With one seed nobody can tell a difference from chance."
     better = [each for each in found if each.verdict == "better"]
     worse = [each for each in found if each.verdict == "worse"]
@@ -40,10 +39,19 @@ def _named(word: str, found: list[Comparison], most: int = 3) -> str:
     return f"{word}: {names}{more}"
 
 
-def _best(found: tuple[Comparison, ...], measure: str) -> Comparison | None:
+def _closest(found: tuple[Comparison, ...], reference: Comparison, measure: str) -> str:
+    """The best other arm, whichever side of the reference it lies on."""
     others = [each for each in found if each.verdict != "reference" and math.isfinite(each.mean)]
     sign = 1 if MEASURES[measure].better == "higher" else -1
-    return max(others, key=lambda each: sign * each.mean, default=None)
+    best = max(others, key=lambda each: sign * each.mean, default=None)
+    if best is None:
+        return "no other arm has a number yet"
+    where = (
+        "the best number is"
+        if sign * best.mean > sign * reference.mean
+        else "no other arm has a better number; next is"
+    )
+    return f"{where} {best.arm!r} with {best.mean:.3g}"
 
 
 def _done(result: ExperimentResult) -> str:

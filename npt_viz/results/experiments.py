@@ -116,6 +116,8 @@ class ExperimentResult:
     base: Mapping[str, float]
     """`perplexity` of the base and `off_median_kl`, `off_perplexity` of the same layers without modulation."""
     folder: str = ""
+    setup: str = ""
+    """What all arms have in common, in a line."""
     notes: tuple[str, ...] = ()
 
     def run(self, arm: str, seed: int) -> ArmRun | None:

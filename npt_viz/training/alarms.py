@@ -145,12 +145,16 @@ def _holding(watch: LayerWatch, seen: LayerStep, number: int, recovered: float |
         yield from _balance(watch, seen)
     if recovered is not None:
         if recovered < watch.best_heldout - HELDOUT_DROP:
+            # With several losses it may be one of the others that pulls the output away, on training text as well.
+            why = "it fits its training tokens; use more text, or stop earlier"
+            if len(seen.terms) > 1:
+                why = f"{why}. Or, where the loss of the output rises too, another loss pulls it away: lower its weight"
             yield _Found(
                 HELDOUT_RULE,
                 "",
                 "warning",
                 f"on held-out text the layer recovers {recovered:.3f}, after {watch.best_heldout:.3f} at its best: "
-                "it fits its training tokens; use more text, or stop earlier",
+                f"{why}",
             )
         watch.best_heldout = max(watch.best_heldout, recovered)
 

@@ -76,6 +76,7 @@ def _status(now: Snapshot) -> None:
 
 def _draw(result: ExperimentResult) -> None:
     st.markdown(f"##### {plain(result.name)}")
+    st.caption(plain(result.setup))
     if result.unfair_seeds:
         problem(
             f"the arms of seed {result.unfair_seeds[0]} did not begin with the same weights and batches: not comparable"

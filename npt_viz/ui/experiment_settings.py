@@ -1,7 +1,7 @@
 """The controls of the Experiments page, and the experiment that they make: checked before anything starts."""
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from npt_viz.ui.opened import Source
 from npt_viz.ui.training_settings import (
     RESULT,
     adapter_controls,
+    chosen_recipe,
     fill_defaults,
     schedule_controls,
     spec_or_layers,
@@ -27,7 +28,6 @@ from npt_viz.ui.training_text import chosen_text, text_controls
 
 if TYPE_CHECKING:
     from npt_viz.experiments.plan import Experiment
-    from npt_viz.training.spec import Recipe
 
 DEFAULTS = {
     "experiment_name": "first experiment",
@@ -35,6 +35,7 @@ DEFAULTS = {
     "experiment_reference": None,
     "experiment_processes": 1,
     "experiment_steps": 300,
+    "experiment_every": 30,
 }
 
 
@@ -92,7 +93,7 @@ def settings(source: Source, slot: ExperimentSlot, prompt: str) -> Plan | None:
     with text:
         text_controls()
     with schedule:
-        schedule_controls(steps="experiment_steps")
+        schedule_controls(steps="experiment_steps", every="experiment_every")
     _run_controls()
     if slot.is_active:
         return None
@@ -159,7 +160,7 @@ def _plan(source: Source, prompt: str) -> Plan:
         start=start if fresh else str(opened.located(source.checkpoint).absolute()),
         layers=None if fresh else tuple(start),
         semantics=None if fresh else source.semantics or None,
-        recipe=_recipe(here["experiment_steps"]),
+        recipe=chosen_recipe(steps=here["experiment_steps"], every=here["experiment_every"]),
         seeds=tuple(here["training_seed"] + i for i in range(here["experiment_seeds"])),
         reference=here["experiment_reference"] or "",
         model=source.model,
@@ -178,14 +179,6 @@ def _plan(source: Source, prompt: str) -> Plan:
     return Plan(
         experiment, free_folder(RUNS / slug, experiment, texts), texts, here["experiment_processes"], source
     )
-
-
-def _recipe(steps: int) -> "Recipe":
-    """That of the Schedule tab, with evaluations often enough for a curve."""
-    from npt_viz.ui.training_settings import chosen_recipe
-
-    chosen = chosen_recipe(steps=steps)
-    return replace(chosen, evaluate_every=max(1, min(chosen.evaluate_every, steps // 8)))
 
 
 def _slug(name: str) -> str:

@@ -200,13 +200,15 @@ def case_of(asked: Asked) -> Case:
     here = st.session_state
     if not here["edit_new"].strip():
         raise NptVizError("say what should follow the prompt, or take a built-in fact")
+    prompt = asked_prompt(asked)
     return Case(
         context=asked.prompt,
-        prompt=asked_prompt(asked),
+        prompt=prompt,
         new=answer_text(here["edit_new"]),
         old=answer_text(here["edit_old"]) if here["edit_old"].strip() else None,
         paraphrases=tuple(lines(here["edit_paraphrases"])),
-        unrelated=tuple(lines(here["edit_unrelated"])),
+        # The edited prompt cannot be asked to stay as it is.
+        unrelated=tuple(line for line in lines(here["edit_unrelated"]) if line.strip() != prompt.strip()),
         consequences=tuple(
             (left.strip(), answer_text(right))
             for line in lines(here["edit_consequences"])

@@ -162,6 +162,8 @@ def _save(job: Job) -> None:
         path = Path(st.session_state["training_folder"].strip()).expanduser()
         folder = saved(job, path if path.is_absolute() else ROOT / path)
         save_log(folder / FILE, list(job.history.rows), name=folder.name, settings=job.training.described())
-        st.session_state["training_said"] = (True, plain(f"Saved in {folder}"))
+        here = st.session_state
+        here["runs"] = list(dict.fromkeys([*here.get("runs", []), str(folder)]))
+        here["training_said"] = (True, plain(f"Saved in {folder}; the Runs page shows its curves."))
     except NptVizError as error:
         st.session_state["training_said"] = (False, str(error))

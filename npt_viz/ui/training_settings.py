@@ -139,14 +139,14 @@ def adapter_controls(source: Source, slot: Slot) -> None:
     )
 
 
-def schedule_controls(*, steps: str = "training_steps") -> None:
-    """Draw the Schedule tab; `steps` is the key of the number of steps."""
+def schedule_controls(*, steps: str = "training_steps", every: str = "training_every") -> None:
+    """Draw the Schedule tab; steps, every: keys of the number of steps and of the steps between evaluations."""
     place = st.columns(4, vertical_alignment="bottom")
     keep = {"persist_state": "session"}
 
     def number(column: int, label: str, key: str, low: float, step: float, help: str | None = None) -> None:
         style = "%g" if isinstance(low, float) else None
-        key = f"training_{key}" if key != "steps" else steps
+        key = {"steps": steps, "every": every}.get(key, f"training_{key}")
         place[column].number_input(label, low, None, step=step, key=key, format=style, help=help, **keep)
 
     number(0, "Steps", "steps", 1, 100, "Of each layer, where layers train in order.")
@@ -178,7 +178,8 @@ def _plan(source: Source, slot: Slot) -> Plan:
 
     model = opened.opened_model(*source.base)
     objective, text, start = chosen_objective(), chosen_text(), _start(source, slot)
-    recipe = chosen_recipe(steps=st.session_state["training_steps"])
+    here = st.session_state
+    recipe = chosen_recipe(steps=here["training_steps"], every=here["training_every"])
     rehearse(model, start, objective)
     captures = slot.captures = slot.captures or Captures()
 
@@ -193,7 +194,7 @@ def _plan(source: Source, slot: Slot) -> Plan:
     return Plan(begin, _sentence(source, start, objective, text), _marks(objective))
 
 
-def chosen_recipe(*, steps: int) -> "Recipe":
+def chosen_recipe(*, steps: int, every: int) -> "Recipe":
     """What the Schedule tab says; raises NptVizError for values that cannot be."""
     from npt_viz.training.spec import Recipe
 
@@ -208,7 +209,7 @@ def chosen_recipe(*, steps: int) -> "Recipe":
         accumulate=here["training_accumulate"],
         clip=here["training_clip"],
         weight_decay=here["training_decay"],
-        evaluate_every=here["training_every"],
+        evaluate_every=every,
         stream=here["training_stream"],
         positions=here["positions"],
     )

@@ -10,7 +10,7 @@ from npt_viz.figures.experiments import aligned_curves, arm_strips, arm_style, f
 from npt_viz.figures.report import report
 from npt_viz.results.experiments import ArmRun, ExperimentResult, Strip
 from npt_viz.results.health import RULES, Finding
-from npt_viz.results.training import Curves
+from npt_viz.results.training import Alarm, Curves
 
 HOSTILE = "<img src=x onerror=alert(1)></script><b>"
 VALUES = {("a", 0): [1.0, 2.0, 4.0], ("a", 1): [3.0, 2.0], (HOSTILE, 0): [5.0, 5.0, 5.0]}
@@ -32,6 +32,7 @@ def result():
             curves={2: Curves(layer=2, steps=steps, columns={"total": np.array(values)})} if values else {},
             final={"recovered": values[-1] / 10} if values else {},
             findings=(finding,) if values else (),
+            alarms=(Alarm(rule="dominates", severity="warning", step=3, layer=2, sentence="s."),),
             strip=Strip(tokens=(HOSTILE, "y"), columns={"kl": np.array([0.1, 0.2 + seed])})
             if values
             else None,
@@ -44,6 +45,7 @@ def result():
         seeds=(0, 1),
         reference="a",
         steps=3,
+        setup="layer 2 of a model",
         runs=tuple(run(arm, seed) for arm in ("a", HOSTILE) for seed in (0, 1)),
         base={},
     )
@@ -78,6 +80,7 @@ def test_the_report_is_whole_and_nothing_in_it_is_run_or_fetched(result):
     assert len(without_plotly) < len(page) / 4, "plotly is inside, once"
     assert "<img" not in without_plotly.lower()
     assert "&lt;img src=x" in without_plotly
+    assert "warning at step 3: dominates" in without_plotly and "layer 2 of a model" in without_plotly
     assert not re.search(r"<(script|link|img|iframe)[^>]+(src|href)=", without_plotly)
     # Every script that begins also ends where its author ended it.
     assert without_plotly.count("<script") == without_plotly.count("</script>")

@@ -117,6 +117,12 @@ def test_the_answer_names_what_differs_and_does_not_claim_more():
     assert "no arm differs" not in alone and "no other arm has enough finished runs" in alone
     part = answer(result({"base": [0.1, 0.2], "a": [0.3, 0.1], "b": [None, None]}))
     assert "1 with too few finished runs to compare" in part
+    assert "the best number is 'a' with 0.9" in answer(result({"base": [0.4], "a": [0.9], "b": [0.5]}))
+    assert "no other arm has a better number; next is 'b' with 0.3" in answer(
+        result({"base": [0.4], "a": [0.1], "b": [0.3]})
+    )
+    lower = answer(result({"base": [0.4], "a": [0.1]}, measure="median_kl"), "median_kl")
+    assert "the best number is 'a' with 0.1" in lower
     assert "has not finished" in answer(result({"base": [None], "a": [0.9]}))
 
 
