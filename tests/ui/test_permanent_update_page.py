@@ -140,6 +140,17 @@ def test_the_scorecard_counts_the_facts_prompts(page):
     assert "Wilson" in said(page)
 
 
+def test_the_edited_prompt_is_not_asked_to_stay_as_it_is(page):
+    key(page, "selectbox", "edit_fact").set_value("Bees make").run()
+    page.session_state["edit_unrelated"] = "Bees make\nTwo plus two equals"
+    view(page, "Scorecard")
+    if [each for each in page.button if each.key == "edit_scorecard_run"]:
+        key(page, "button", "edit_scorecard_run").click().run()
+    clean(page)
+    table = next(each.value for each in page.dataframe if "part" in each.value)
+    assert (table["part"] == "locality").sum() == 1
+
+
 def test_without_what_should_follow_the_scorecard_asks_for_it(page):
     view(page, "Scorecard")
     assert "say what should follow the prompt" in page.error[0].value.replace("\\", "")
