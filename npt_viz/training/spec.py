@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from npt_viz.adapter import TARGETS, LayerAdapter, Semantics, Target, random_adapter
+from npt_viz.adapter import TARGETS, LayerAdapter, Semantics, random_adapter
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 
@@ -18,8 +18,8 @@ class AdapterSpec:
     layers: tuple[int, ...]
     """Which layers of the base model become NPT layers."""
 
-    targets: tuple[Target, ...] = ("gate", "up")
-    """Which projections are modulated."""
+    targets: tuple[str, ...] = ("gate", "up")
+    """Which projections are modulated: some of TARGETS."""
 
     rank: int = 64
     """Width r of the bottleneck; at most d_model."""
