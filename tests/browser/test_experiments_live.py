@@ -38,6 +38,7 @@ def test_arms_are_compared_while_they_train_and_the_report_is_one_file(tab, tmp_
     named(tab, "browser finishes")
     tab.get_by_role("tab", name="Schedule").click()
     fill(tab, "Steps", "16")
+    fill(tab, "Steps between evaluations", "4")
     expect(button(tab, "start")).to_be_enabled(timeout=PATIENCE)
     button(tab, "start").click()
     tab.get_by_text("finished in").wait_for()
