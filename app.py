@@ -1,5 +1,5 @@
 """npt_viz in the browser: `streamlit run app.py`."""
 
-from npt_viz.ui.frame import run_app
+from npt_viz.ui.shell.frame import run_app
 
 run_app()

@@ -14,8 +14,8 @@ import torch
 import npt_viz
 from benchmarks.paired import machine, paired
 from npt_viz.editing.changes import edited_lane
-from npt_viz.editing.lanes import last_log_p
-from npt_viz.editing.sweep import default_alphas
+from npt_viz.editing.judging.lanes import last_log_p
+from npt_viz.editing.judging.sweep import default_alphas
 from npt_viz.editing.updates import Factors, Place, Update
 
 LAYER = 15

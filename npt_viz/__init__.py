@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from npt_viz.capture.inspection import inspect
     from npt_viz.capture.probe import open_checkpoint
     from npt_viz.checkpoint import convert, save_checkpoint
+    from npt_viz.editing.files.recipe import updates_from_recipe
+    from npt_viz.editing.judging.preview import preview_update
     from npt_viz.editing.ledger import Ledger
-    from npt_viz.editing.making import update_from
-    from npt_viz.editing.preview import preview_update
-    from npt_viz.editing.recipe import updates_from_recipe
-    from npt_viz.editing.rules import UpdateRule
+    from npt_viz.editing.making.from_source import update_from
+    from npt_viz.editing.making.rules import UpdateRule
     from npt_viz.editing.transplant import transplant
     from npt_viz.experiments.reading import read_experiment
     from npt_viz.experiments.running import run_experiment
@@ -41,11 +41,11 @@ _HOMES = {
     "read_experiment_spec": "npt_viz.experiments.spec_file",
     "run_experiment": "npt_viz.experiments.running",
     "read_experiment": "npt_viz.experiments.reading",
-    "preview_update": "npt_viz.editing.preview",
-    "update_from": "npt_viz.editing.making",
-    "UpdateRule": "npt_viz.editing.rules",
+    "preview_update": "npt_viz.editing.judging.preview",
+    "update_from": "npt_viz.editing.making.from_source",
+    "UpdateRule": "npt_viz.editing.making.rules",
     "Ledger": "npt_viz.editing.ledger",
-    "updates_from_recipe": "npt_viz.editing.recipe",
+    "updates_from_recipe": "npt_viz.editing.files.recipe",
     "transplant": "npt_viz.editing.transplant",
     "AdapterSpec": "npt_viz.training.spec",
 }

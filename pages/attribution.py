@@ -1,7 +1,7 @@
 """Which input tokens drive this scalar, or this logit?"""
 
 from npt_viz import ui
-from npt_viz.ui import attribution
+from npt_viz.ui.inspect import attribution
 
 ui.require_app()
 

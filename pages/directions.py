@@ -2,7 +2,7 @@
 
 from npt_viz import ui
 from npt_viz.results.directions import Directions
-from npt_viz.ui import direction_panels, directions
+from npt_viz.ui.inspect import direction_panels, directions
 
 ui.require_app()
 

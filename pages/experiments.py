@@ -5,10 +5,10 @@ from pathlib import Path
 import streamlit as st
 
 from npt_viz import ui
-from npt_viz.ui.experiment_job import experiment_slot
-from npt_viz.ui.experiment_results import results, saved_experiments
-from npt_viz.ui.experiment_settings import settings
-from npt_viz.ui.loading import ready
+from npt_viz.ui.cache.loading import ready
+from npt_viz.ui.experiments.job import experiment_slot
+from npt_viz.ui.experiments.results import results, saved_experiments
+from npt_viz.ui.experiments.settings import settings
 
 ui.require_app()
 ui.page_title("Experiments", "Which loss helps?")

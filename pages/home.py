@@ -3,7 +3,7 @@
 import streamlit as st
 
 from npt_viz import ui
-from npt_viz.ui.findings import findings
+from npt_viz.ui.widgets.findings import findings
 
 ui.require_app()
 

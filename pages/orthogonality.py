@@ -2,7 +2,7 @@
 
 from npt_viz import ui
 from npt_viz.results.orthogonality import LayerOrthogonality
-from npt_viz.ui import orthogonality
+from npt_viz.ui.inspect import orthogonality
 
 ui.require_app()
 

@@ -1,7 +1,10 @@
 """What would writing this into the weights do?"""
 
 from npt_viz import ui
-from npt_viz.ui import edit_controls, edit_ledger, edit_panels, permanent_update
+from npt_viz.ui.edit import controls as edit_controls
+from npt_viz.ui.edit import ledger as edit_ledger
+from npt_viz.ui.edit import panels as edit_panels
+from npt_viz.ui.edit import permanent_update
 
 ui.require_app()
 

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from npt_viz import ui
-from npt_viz.ui import downstream_panels, reconstruction, reconstruction_panels
+from npt_viz.ui.inspect import downstream_panels, reconstruction, reconstruction_panels
 
 ui.require_app()
 

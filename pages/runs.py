@@ -1,7 +1,7 @@
 """How did that training go?"""
 
 from npt_viz import ui
-from npt_viz.ui import runs
+from npt_viz.ui.runs import curves as runs
 
 ui.require_app()
 ui.page_title("Runs", "How did that training go?")

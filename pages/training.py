@@ -3,11 +3,11 @@
 import streamlit as st
 
 from npt_viz import ui
-from npt_viz.ui.jobs import training_slot
-from npt_viz.ui.loading import ready
-from npt_viz.ui.training_live import buttons, live
-from npt_viz.ui.training_result import result
-from npt_viz.ui.training_settings import settings
+from npt_viz.ui.cache.loading import ready
+from npt_viz.ui.train.jobs import training_slot
+from npt_viz.ui.train.live import buttons, live
+from npt_viz.ui.train.result import result
+from npt_viz.ui.train.settings import settings
 
 ui.require_app()
 ui.page_title("Training", "What does this loss do to this layer?")

@@ -1,7 +1,7 @@
 """What if one prompt used another prompt's modulation?"""
 
 from npt_viz import ui
-from npt_viz.ui import transplant
+from npt_viz.ui.edit import transplant
 
 ui.require_app()
 

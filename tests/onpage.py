@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from npt_viz.checkpoint import save_checkpoint
 from npt_viz.model.base import BaseModel
-from npt_viz.ui.nav import ROOT
+from npt_viz.places import ROOT
 
 LAYERS = (1, 3)
 """The NPT layers of the checkpoint."""

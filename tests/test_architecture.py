@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = (
-    {"errors", "shapes", "results", "texts", "data"},
+    {"errors", "shapes", "places", "results", "texts", "data"},
     {"adapter"},
     {"model", "checkpoint"},
     {"capture"},

@@ -7,7 +7,7 @@ import torch
 from npt_viz.capture.inspection import layers_of
 from npt_viz.capture.running import Lane, NoAttention, Positions, changed
 from npt_viz.errors import NptVizError
-from npt_viz.model.base import BaseModel
+from npt_viz.model.base import BaseModel, greedy
 from npt_viz.model.tokens import display_token, encode
 from npt_viz.results.downstream import Continuations
 
@@ -38,7 +38,8 @@ def continuations(
     adapters = {layer: checkpoint.adapter(layer) for layer in layers_of(checkpoint, layers)}
     off = {layer: NoAttention(attention=adapter.attention) for layer, adapter in adapters.items()}
     base, npt, without = (
-        _glyphs(model, greedy(model, lane, encoded.ids, n_tokens, positions)) for lane in ({}, adapters, off)
+        _glyphs(model, greedy_continuation(model, lane, encoded.ids, n_tokens, positions))
+        for lane in ({}, adapters, off)
     )
     return Continuations(
         prompt="".join(piece.glyph for piece in encoded.pieces),
@@ -50,24 +51,12 @@ def continuations(
     )
 
 
-@torch.no_grad()
-def greedy(
+def greedy_continuation(
     model: BaseModel, lane: Lane, ids: Sequence[int], n_tokens: int, positions: Positions = "deployed"
 ) -> list[int]:
     """The new ids; ends early after an end-of-text token."""
-    prompt = torch.tensor([list(ids)], device=model.device)
     with changed(model, [lane], positions=positions):
-        output = model.hf.generate(
-            prompt,
-            attention_mask=torch.ones_like(prompt),
-            max_new_tokens=n_tokens,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            pad_token_id=model.tokenizer.pad_token_id or model.tokenizer.eos_token_id or 0,
-        )
-    return output[0, prompt.shape[1] :].tolist()
+        return model.decode(torch.tensor([list(ids)]), n_tokens, greedy, stop_at_end=True)[0].tolist()
 
 
 def _glyphs(model: BaseModel, ids: Sequence[int]) -> tuple[str, ...]:

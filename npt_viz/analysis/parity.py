@@ -10,7 +10,7 @@ from npt_viz.adapter import Additive, LayerAdapter, LowRankTanh, Modulation
 from npt_viz.capture.inspection import layers_of
 from npt_viz.capture.running import Lane, changed, forward_pass
 from npt_viz.errors import NptVizError
-from npt_viz.model.base import BaseModel, LayerParts, weight_of
+from npt_viz.model.base import BaseModel, LayerParts, greedy, weight_of
 from npt_viz.model.tokens import encode
 from npt_viz.results.parity import Check, Parity
 from npt_viz.shapes import Float, Int
@@ -199,15 +199,15 @@ def _greedy_with_cache(
     model: BaseModel, token_ids: Int[Tensor, "1 token"], steps: int
 ) -> tuple[Int[Tensor, "1 longer"], Int[Tensor, "step"], Float[Tensor, "step vocab"]]:
     """(everything the model has read, the token chosen at every step, the logits it was chosen from)."""
-    inputs, cache, chosen, logits = token_ids.to(model.device), None, [], []
-    for _ in range(steps):
-        output = model.hf(input_ids=inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache = output.past_key_values
-        logits.append(output.logits[0, -1].float())
-        chosen.append(logits[-1].argmax())
-        inputs = chosen[-1].view(1, 1).to(model.device)
-    read = torch.cat([token_ids.to(model.device), torch.stack(chosen[:-1])[None].to(model.device)], dim=1)
-    return read, torch.stack(chosen), torch.stack(logits)
+    logits: list[Tensor] = []
+
+    def recorded(last: Tensor) -> Tensor:
+        logits.append(last[0])
+        return greedy(last)
+
+    chosen = model.decode(token_ids, steps, recorded).to(model.device)
+    read = torch.cat([token_ids.to(model.device), chosen[:, :-1]], dim=1)
+    return read, chosen[0], torch.stack(logits)
 
 
 def _rounding(

@@ -86,7 +86,7 @@ def run(
     tokens = token if token == "all" else numbers("--token", token)
     chosen = None if components is None else tuple(numbers("--components", components))
     import npt_viz
-    from npt_viz.editing.preview import continuations, preview_update
+    from npt_viz.editing.judging.preview import continuations, preview_update
 
     base = npt_viz.open_model(model, dtype=dtype, device=device, progress=progress)
     opened = npt_viz.open_checkpoint(checkpoint, base, semantics)
@@ -205,8 +205,8 @@ def _earlier(path: str, base, checkpoint) -> list:
     """The edits in a recipe, an exported folder or a published history."""
     from pathlib import Path
 
-    from npt_viz.editing.history import updates_from_history
-    from npt_viz.editing.recipe import updates_from_recipe
+    from npt_viz.editing.files.recipe import updates_from_recipe
+    from npt_viz.editing.making.history import updates_from_history
 
     if Path(path).name == "injection_history.json":
         replayed = updates_from_history(path, base, checkpoint)
@@ -217,7 +217,7 @@ def _earlier(path: str, base, checkpoint) -> list:
 
 
 def _sweep(base, preview, new: str, old: str | None, ledger) -> dict:
-    from npt_viz.editing.sweep import alpha_sweep
+    from npt_viz.editing.judging.sweep import alpha_sweep
 
     found = alpha_sweep(base, preview.update, preview.prompt, new, old, ledger=ledger, progress=progress)
     return {

@@ -36,8 +36,8 @@ def run(
     layers = numbers("--layer", layer)
     import npt_viz
     from npt_viz.editing.cases import BUILT_IN, cases_from_file
-    from npt_viz.editing.rules import rule_of
-    from npt_viz.editing.study import references, trials
+    from npt_viz.editing.judging.study import references, trials
+    from npt_viz.editing.making.rules import rule_of
 
     facts = cases_from_file(cases) if cases else list(BUILT_IN)
     settings = [rule_of(name) for name in words(rules)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from npt_viz.adapter import LayerAdapter
 from npt_viz.capture.running import Lane
 from npt_viz.editing.changes import edited_lane
-from npt_viz.editing.preview import check_base
+from npt_viz.editing.judging.preview import check_base
 from npt_viz.editing.realised import DTYPES, check_finite, edit_report
 from npt_viz.editing.updates import Update, accumulated, merged_base
 from npt_viz.errors import NptVizError
@@ -16,7 +16,7 @@ from npt_viz.model.base import BaseModel
 from npt_viz.results.editing import EditReport
 
 if TYPE_CHECKING:
-    from npt_viz.editing.exporting import Exported
+    from npt_viz.editing.files.exporting import Exported
 
 EXPORT_KINDS = {
     "lora": "a PEFT adapter folder",
@@ -121,7 +121,7 @@ class Ledger:
         kind: one of EXPORT_KINDS.
         Raises NptVizError where the ledger is empty, the folder exists, or writing fails.
         """
-        from npt_viz.editing.exporting import export
+        from npt_viz.editing.files.exporting import export
 
         return export(self, folder, kind)
 

@@ -1,8 +1,9 @@
 """The base model as the rest of npt_viz sees it: named parts, one lock, and a fingerprint. Never changed."""
 
 import hashlib
+import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from npt_viz.errors import NptVizError
 from npt_viz.model.fair_lock import FairLock
+from npt_viz.shapes import Int, TokenIds
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -123,6 +125,46 @@ class BaseModel:
             mlp.down_proj,
         )
 
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """The ids after which the model has nothing more to say, by its generation config."""
+        ends = getattr(self.hf.generation_config, "eos_token_id", None)
+        return frozenset([] if ends is None else ends if isinstance(ends, list) else [ends])
+
+    @torch.no_grad()
+    def decode(
+        self,
+        token_ids: TokenIds,
+        n_tokens: int,
+        choose: Callable[[Tensor], Tensor],
+        *,
+        stop_at_end: bool = False,
+    ) -> Int[Tensor, "batch new"]:
+        """Continue every row by `n_tokens` tokens with the key-value cache; the new ids, on the CPU.
+
+        Inside `capture.running.changed` the rows follow their lanes.
+
+        choose: takes the float32 logits (batch, vocab) after the last token and returns the next ids (batch,);
+            `greedy` is one such function.
+        stop_at_end: stop after the step in which every row has reached one of `end_tokens`; a row that reached one
+            earlier goes on until then.
+        """
+        ends = torch.tensor(sorted(self.end_tokens), dtype=torch.long)
+        fresh, cache, chosen = token_ids.to(self.device), None, []
+        ended = torch.zeros(len(token_ids), dtype=torch.bool)
+        with self.lock:
+            name = _cache_argument(self.hf)
+            for _ in range(n_tokens):
+                output = self.hf(input_ids=fresh, use_cache=True, logits_to_keep=1, **{name: cache})
+                cache = getattr(output, name)
+                ids = choose(output.logits[:, -1].float()).cpu()
+                chosen.append(ids)
+                ended |= torch.isin(ids, ends)
+                if stop_at_end and bool(ended.all()):
+                    break
+                fresh = ids[:, None].to(self.device)
+        return torch.stack(chosen, dim=1) if chosen else torch.zeros(len(token_ids), 0, dtype=torch.long)
+
     def fingerprint(self, layers: Sequence[int]) -> dict:
         """What identifies the base for a checkpoint: a hash of the config and one for each layer's weights.
 
@@ -156,6 +198,26 @@ class BaseModel:
             self.hf = None
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+
+
+def greedy(logits: Tensor) -> Tensor:
+    """The most probable next token of every row: a `choose` of `BaseModel.decode`."""
+    return logits.argmax(-1)
+
+
+def _cache_argument(hf: nn.Module) -> str:
+    """What `forward` calls its key-value cache: transformers renamed `past_key_values` to `cache` in 5.24.
+
+    `forward` swallows keywords it does not know, so a wrong name would give wrong tokens and no error.
+    """
+    known = inspect.signature(hf.forward).parameters
+    for name in ("cache", "past_key_values"):
+        if name in known:
+            return name
+    raise NptVizError(
+        f"{type(hf).__name__} takes no key-value cache under a name that npt_viz knows (cache, past_key_values); "
+        "install a transformers version within the range of npt_viz"
+    )
 
 
 CONFIG_KEYS = (

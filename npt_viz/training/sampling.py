@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
@@ -30,26 +31,20 @@ def sampled_texts(
             f"n_texts, tokens and temperature must be positive, got {n_texts}, {tokens} and {temperature}"
         )
     generator = torch.Generator().manual_seed(seed)
+
+    def drawn(logits: Tensor) -> Tensor:
+        """Plain ancestral sampling."""
+        return torch.multinomial((logits / temperature).softmax(-1).cpu(), 1, generator=generator)[:, 0]
+
     texts: list[str] = []
     while len(texts) < n_texts:
         n_rows = min(batch, n_texts - len(texts))
         start = starts[(len(texts) // batch) % len(starts)]
         ids = torch.tensor([model.tokenizer(start)["input_ids"]] * n_rows)
-        with model.lock:
-            rows = _continued(model, ids, tokens, temperature, generator)
+        # A sequence goes on past its end-of-text, which is part of the distribution.
+        new = model.decode(ids, max(0, tokens - ids.shape[1]), drawn)
+        rows = torch.cat([ids, new], dim=1)
         texts += [model.tokenizer.decode(row, skip_special_tokens=False) for row in rows.tolist()]
         if progress:
             progress(len(texts), n_texts)
     return texts
-
-
-def _continued(model, ids, length, temperature, generator):
-    """Plain ancestral sampling; a sequence goes on past its end-of-text, which is part of the distribution."""
-    cache, fresh = None, ids.to(model.device)
-    while ids.shape[1] < length:
-        output = model.hf(input_ids=fresh, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache = output.past_key_values
-        p = (output.logits[:, -1].float() / temperature).softmax(-1).cpu()
-        drawn = torch.multinomial(p, 1, generator=generator)
-        ids, fresh = torch.cat([ids, drawn], dim=1), drawn.to(model.device)
-    return ids

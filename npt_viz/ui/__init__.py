@@ -4,16 +4,19 @@ A page is `require_app()`, then controls, one cached call, pictures. `inspect_pa
 pages share and returns the View to draw; `opened` has the cached calls.
 """
 
-from npt_viz.ui import answers, opened, state, trust
-from npt_viz.ui.card import pinned_token
-from npt_viz.ui.charts import chart, layer_token_map, profile, window_note
-from npt_viz.ui.export import downloads
-from npt_viz.ui.guarded import guarded, problem
-from npt_viz.ui.head import inspect_page, inspected, loaded, page_title, running_layers, strip, theme
-from npt_viz.ui.nav import pages, require_app
-from npt_viz.ui.sidebar import asked, source
-from npt_viz.ui.text import code, plain
-from npt_viz.ui.view import View
+from npt_viz.ui.cache import opened
+from npt_viz.ui.home import trust
+from npt_viz.ui.shell import state
+from npt_viz.ui.shell.guarded import guarded, problem
+from npt_viz.ui.shell.nav import pages, require_app
+from npt_viz.ui.shell.sidebar import asked, source
+from npt_viz.ui.shell.text import code, plain
+from npt_viz.ui.widgets import answers
+from npt_viz.ui.widgets.card import pinned_token
+from npt_viz.ui.widgets.charts import chart, layer_token_map, profile, window_note
+from npt_viz.ui.widgets.export import downloads
+from npt_viz.ui.widgets.head import inspect_page, inspected, loaded, page_title, running_layers, strip, theme
+from npt_viz.ui.widgets.view import View
 
 __all__ = [
     "View",

@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import specimen
 
-from npt_viz.analysis.continuation import continuations, greedy
+from npt_viz.analysis.continuation import continuations, greedy_continuation
 from npt_viz.capture.running import NoAttention, changed
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
@@ -30,7 +30,7 @@ def test_each_continuation_is_its_own_models_greedy_choice(tiny_llama, positions
     found = continuations(tiny_llama, checkpoint, PROMPT, n_tokens=11, positions=positions)
     for glyphs, lane in ((found.base, {}), (found.npt, {2: adapter}), (found.off, {2: NoAttention()})):
         ids = uncached(tiny_llama, lane, 11, positions)
-        assert greedy(tiny_llama, lane, PROMPT, 11, positions) == ids
+        assert greedy_continuation(tiny_llama, lane, PROMPT, 11, positions) == ids
         assert glyphs == tuple(display_token(tiny_llama.tokenizer, i).glyph for i in ids)
     assert found.npt != found.base
 

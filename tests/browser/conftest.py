@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from onpage import written
 
-from npt_viz.ui.nav import ROOT
+from npt_viz.places import ROOT
 
 PATIENCE = 120_000
 """Milliseconds; a busy machine is no fault of the app."""

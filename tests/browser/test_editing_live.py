@@ -6,7 +6,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from npt_viz.editing.sweep import default_alphas
+from npt_viz.editing.judging.sweep import default_alphas
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

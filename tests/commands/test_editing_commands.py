@@ -79,12 +79,23 @@ def test_edit_exports_what_it_previewed(call, opened, on_disk, tmp_path, kind):
         assert update.norm() == pytest.approx(found["update_norm"])
 
 
+def top_of(rows) -> dict:
+    """(glyph, id) -> probability of a next-token table in JSON."""
+    return {(glyph, token_id): probability for glyph, token_id, probability in rows}
+
+
+def approx_top(rows):
+    return pytest.approx(top_of(rows), rel=1e-5)
+
+
 def test_edits_follow_earlier_edits(call, tmp_path):
     call("edit", *EDIT, "--alpha", "2", "--export", tmp_path / "first", "--kind", "recipe", "--json")
     alone = strict(call("edit", *EDIT, "--json")[1])
     after = strict(call("edit", *EDIT, "--after", tmp_path / "first", "--json")[1])
     doubled = strict(call("edit", *EDIT, "--alpha", "2", "--json")[1])
-    assert after["base_top"] == doubled["updated_top"] != alone["base_top"]
+    # Two lanes of one batch against one lane: the same numbers up to the rounding of a float32 product.
+    assert top_of(after["base_top"]) == approx_top(doubled["updated_top"])
+    assert top_of(after["base_top"]) != approx_top(alone["base_top"])
 
 
 def test_edit_replays_a_published_history(call, tmp_path):
@@ -176,7 +187,9 @@ def test_transplant_prints_the_numbers_of_the_library(call, opened):
 
 def test_score_judges_every_fact_rule_and_strength(call, opened, tmp_path, monkeypatch):
     # The bundled sample has ten thousand bytes, each of which is a token here.
-    monkeypatch.setattr("npt_viz.editing.study.whitening_texts", lambda: ("A quiet morning by the river.",))
+    monkeypatch.setattr(
+        "npt_viz.editing.judging.study.whitening_texts", lambda: ("A quiet morning by the river.",)
+    )
     path = tmp_path / "cases.jsonl"
     facts = [
         {

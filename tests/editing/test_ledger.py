@@ -8,7 +8,7 @@ from conftest import specimen, tiny_model
 from npt_viz.capture.running import changed
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.editing.ledger import Ledger
-from npt_viz.editing.making import update_from
+from npt_viz.editing.making.from_source import update_from
 from npt_viz.errors import NptVizError
 
 IDS = torch.tensor([[0, 72, 103, 31, 31, 200, 5]])

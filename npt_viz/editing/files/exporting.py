@@ -1,0 +1,89 @@
+"""Write an edited model as a LoRA adapter, a merged model or a recipe."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from npt_viz.editing.files.merging import merged_bytes, write_merged
+from npt_viz.editing.files.recipe import RECIPE_FILE, recipe_text
+from npt_viz.editing.files.staging import whole_folder
+from npt_viz.editing.ledger import EXPORT_KINDS, Ledger
+from npt_viz.editing.updates import Factors, Place, accumulated
+from npt_viz.errors import NptVizError
+
+LORA_WEIGHTS = "adapter_model.safetensors"
+LORA_CONFIG = "adapter_config.json"
+
+
+class Exported(NamedTuple):
+    """What was written."""
+
+    folder: Path
+    notes: tuple[str, ...]
+    """What was checked and what to know, in sentences."""
+
+
+def export(ledger: Ledger, folder: str | Path, kind: str) -> Exported:
+    """See Ledger.export."""
+    if kind not in EXPORT_KINDS:
+        raise NptVizError(f"export kind {kind!r} does not exist; choose one of {', '.join(EXPORT_KINDS)}")
+    if not ledger.entries:
+        raise NptVizError("the ledger is empty, so there is nothing to export; apply an update first")
+    updates = ledger.updates
+    # Named here: inside the block it would be the folder's hidden sibling.
+    folder = Path(folder).expanduser().absolute()
+    needs = merged_bytes(ledger.model) if kind == "merged" else 0
+    with whole_folder(folder, needs_bytes=needs) as new:
+        (new / RECIPE_FILE).write_text(recipe_text(ledger.model, updates), encoding="utf-8")
+        if kind == "merged":
+            notes = write_merged(ledger.model, updates, new)
+        elif kind == "lora":
+            notes = _write_lora(accumulated(updates), ledger.model.name, new)
+        else:
+            notes = [f"replay it with a base that has the fingerprint of {ledger.model.name}"]
+    return Exported(folder, tuple(notes))
+
+
+def _write_lora(total: dict[Place, Factors], base: str, folder: Path) -> list[str]:
+    """α v_b v_aᵀ is a LoRA of as many ranks as factors: lora_A = v_a, lora_B = α v_bᵀ, scaling 1."""
+    fitting = {
+        place: parts if len(parts) <= min(parts.v_a.shape[1], parts.v_b.shape[1]) else parts.thinned()
+        for place, parts in total.items()
+    }
+    ranks = {place.parameter.removesuffix(".weight"): len(parts) for place, parts in fitting.items()}
+    rank = max(ranks.values())
+    tensors = {}
+    for place, parts in fitting.items():
+        name = f"base_model.model.{place.parameter.removesuffix('.weight')}"
+        tensors[f"{name}.lora_A.weight"] = torch.from_numpy(parts.v_a)
+        tensors[f"{name}.lora_B.weight"] = torch.from_numpy(parts.v_b).T.contiguous()
+    others = {module: r for module, r in ranks.items() if r != rank}
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "inference_mode": True,
+        "r": rank,
+        "lora_alpha": rank,
+        "rank_pattern": others,
+        "alpha_pattern": others,
+        "target_modules": list(ranks),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "use_rslora": False,
+        "use_dora": False,
+    }
+    save_file(tensors, folder / LORA_WEIGHTS, metadata={"format": "pt"})
+    again = load_file(folder / LORA_WEIGHTS)
+    if any(not torch.equal(again[name], tensor) for name, tensor in tensors.items()):
+        raise OSError("the adapter does not read back as it was written")
+    # Last: without it no tool takes the folder for an adapter.
+    (folder / LORA_CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    return [
+        f"rank {rank}, scaling 1, on {', '.join(ranks)}",
+        "the adapter is float32; a base in bfloat16 adds it in its own precision",
+    ]

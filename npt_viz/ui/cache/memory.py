@@ -1,0 +1,91 @@
+"""The memory bar: what the model, the adapters and a pass take, what is free, and the button that gives it back."""
+
+from typing import NamedTuple
+
+import streamlit as st
+
+from npt_viz.figures.theme import REFERENCE, ROLES
+from npt_viz.ui.cache.opened import Source, opened, release
+
+
+class Memory(NamedTuple):
+    """Bytes."""
+
+    model: int
+    adapters: int
+    activations: int
+    """Estimate for the prompt that is open."""
+    free: int
+    where: str
+    """GPU or RAM"""
+
+
+def memory(source: Source) -> Memory:
+    """Of what is open now; the free part is asked from the device."""
+    from npt_viz.model.memory import free_bytes
+
+    model, checkpoint = opened(source)
+    return Memory(
+        model=model.memory_bytes(),
+        adapters=checkpoint.cached_bytes(),
+        activations=activation_bytes(model, *st.session_state.get("_pass_size", (0, 0))),
+        free=free_bytes(model.device),
+        where="RAM" if model.device.type == "cpu" else model.device.type.upper(),
+    )
+
+
+def activation_bytes(model, n_tokens: int, n_recorded: int) -> int:
+    """What one inspection holds at once, at most: two lanes of the stream and one MLP, plus the records, in float32.
+
+    A layer's record is h, a and the MLP's output of both lanes; the MLP's three inner tensors live one layer at a
+    time, and so do three of the adapter's.
+    """
+    stream = 2 * n_tokens * model.d_model
+    return 4 * (stream * (2 + 3 * n_recorded) + 6 * 2 * n_tokens * model.d_ffn)
+
+
+def memory_bar(found: Memory) -> None:
+    """One bar to scale, its legend below."""
+    used = found.model + found.adapters + found.activations
+    whole = (used + found.free) or 1
+    parts = [
+        ("model", found.model, ROLES["base"]),
+        ("adapters", found.adapters, ROLES["npt"]),
+        ("activations ≈", found.activations, ROLES["exact"]),
+        (f"free {found.where}", found.free, REFERENCE + "55"),
+    ]
+    bar = "".join(
+        f'<span style="width:{max(100 * n / whole, 0.5 if n else 0):.2f}%;background:{colour}"></span>'
+        for _, n, colour in parts
+    )
+    legend = "".join(
+        f'<span><i style="background:{colour}"></i>{name} <b>{size(n)}</b></span>'
+        for name, n, colour in parts
+    )
+    st.html(f'<div class="npt-memory"><div class="bar">{bar}</div><div class="legend">{legend}</div></div>')
+
+
+def size(n_bytes: float) -> str:
+    """1.2 GB, 34 MB, 560 kB."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= factor:
+            return f"{n_bytes / factor:.3g} {unit}"
+    return f"{n_bytes:.0f} B"
+
+
+def release_button(source: Source) -> None:
+    """Free the model; the pages then wait until it is opened again."""
+    st.button(
+        "Release memory",
+        key="memory_release",
+        icon=":material/eject:",
+        type="tertiary",
+        on_click=_release,
+        args=[source],
+        help="Drops the model and the checkpoint from memory, for every browser that uses this server.",
+    )
+
+
+def _release(source: Source) -> None:
+    release(source)
+    st.session_state["_released"] = True

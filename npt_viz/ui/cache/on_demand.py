@@ -1,0 +1,81 @@
+"""Results that take long: computed at the push of a button or at once where it is quick, kept for all sessions."""
+
+import time
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import streamlit as st
+
+from npt_viz.ui.cache import opened
+from npt_viz.ui.cache.kept import Progress, bar, duration, results
+from npt_viz.ui.cache.opened import Source
+
+AT_ONCE = 4.0
+"""Seconds below which nobody is asked."""
+
+LONG = 1500
+"""Tokens run through the base model above which a wait says how long it is."""
+
+Result = TypeVar("Result")
+
+
+def on_demand(
+    asked: Hashable, label: str, seconds: float, compute: Callable[[Progress], Result], *, key: str
+) -> Result | None:
+    """The result that belongs to `asked`; None, with a button that says what it takes, until someone has asked for it.
+
+    compute: gets a function to report progress to; any click on the page stops it there.
+    """
+    if (found := computed(asked)) is not None:
+        return found
+    place = st.empty()
+    if seconds > AT_ONCE and not st.session_state.pop(f"_{key}_wanted", False):
+        with place.container(horizontal=True, vertical_alignment="center"):
+            # A callback: a button's own True is lost where the page is run anew before it gets here.
+            st.button(label, key=f"{key}_run", icon=":material/play_arrow:", on_click=_want, args=(key,))
+            st.caption(f"takes about {duration(seconds)}; a click anywhere stops it")
+        return None
+    with place, st.spinner(f"{label} …"):
+        result = compute(bar(place, label))
+    place.empty()
+    results().put(asked, result)
+    return result
+
+
+def _want(key: str) -> None:
+    st.session_state[f"_{key}_wanted"] = True
+
+
+@contextmanager
+def waiting(source: Source, what: str, passes: float, n_tokens: int) -> Iterator[None]:
+    """A spinner; for a long prompt it says how long this takes, and counts.
+
+    passes: the cost, in forward passes of the base model over the prompt.
+    """
+    work = passes * n_tokens
+    seconds = work * seconds_per_token(source) if work > LONG else 0.0
+    takes = f": {n_tokens:,} tokens take about {duration(seconds)}" if seconds else ""
+    with st.spinner(what + takes, show_time=bool(takes)):
+        yield
+
+
+def computed(asked: Hashable) -> Any | None:
+    """The result, if it is there; computes nothing."""
+    return results().get(asked)
+
+
+@st.cache_data(max_entries=8, show_spinner="Timing the base model")
+def seconds_per_token(source: Source) -> float:
+    """Of one forward pass of the base model on this machine: the best of three, the first of which warms up."""
+    import torch
+
+    model = opened.opened_model(*source.base)
+    ids = torch.arange(2, 2 + min(128, model.context_length))[None].to(model.device)
+    times = []
+    for _ in range(3):
+        with model.lock, torch.no_grad():
+            started = time.monotonic()
+            model.hf(input_ids=ids, use_cache=False).logits[0, -1, 0].item()
+            times.append(time.monotonic() - started)
+    return min(times) / ids.shape[1]

@@ -1,0 +1,128 @@
+"""The ledger on the Permanent update page: apply, take away, bring back."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from npt_viz.errors import NptVizError
+from npt_viz.ui.cache.opened import opened
+from npt_viz.ui.edit import permanent_update as page
+from npt_viz.ui.shell import ledger_box as edits
+from npt_viz.ui.shell.guarded import guarded
+from npt_viz.ui.shell.text import plain
+from npt_viz.ui.widgets.view import View
+
+KINDS = {
+    "lora": "LoRA adapter (peft)",
+    "merged": "merged model (transformers)",
+    "recipe": "recipe (JSON, to replay)",
+}
+
+
+def ledger(view: View) -> None:
+    """Apply what is previewed; list, export and import."""
+    found = edits.ledger(view.asked.source)
+    left, right = st.columns([1.4, 5], vertical_alignment="center")
+    left.button(
+        "Apply to the ledger",
+        key="edit_apply",
+        type="primary",
+        icon=":material/add:",
+        on_click=_apply,
+        args=[view],
+        help="The base stays as it is; previews and exports are then base + ledger.",
+    )
+    if problem := st.session_state.pop("_edit_problem", None):
+        st.error(plain(problem), icon=":material/error:")
+    n = len(found)
+    right.caption(
+        f"The ledger holds {n} update{'s' * (n != 1)}, listed in the sidebar on every page."
+        if n
+        else "The ledger is empty."
+    )
+    export, bring = st.columns(2, gap="medium")
+    with export.expander("Take the edited model away", icon=":material/download:"), guarded():
+        if n:
+            _export(view)
+        else:
+            st.caption("Apply an update first.")
+    with bring.expander("Bring edits back", icon=":material/upload:"), guarded():
+        _import(view)
+
+
+def _apply(view: View) -> None:
+    try:
+        update = page.update_of(page.wanted(view)).at(float(st.session_state["edit_alpha"]))
+        edits.ledger(view.asked.source).apply(update)
+    except NptVizError as error:
+        st.session_state["_edit_problem"] = str(error)
+
+
+def _export(view: View) -> None:
+    from npt_viz.editing.files.recipe import RECIPE_FILE, recipe_text
+
+    found = edits.ledger(view.asked.source)
+    st.download_button(
+        "Download the recipe",
+        data=lambda: recipe_text(found.model, found.updates),
+        file_name=RECIPE_FILE,
+        mime="application/json",
+        on_click="ignore",
+        key="edit_recipe",
+        icon=":material/description:",
+    )
+    kind = st.selectbox(
+        "Or write a folder on the server", list(KINDS), key="edit_kind", format_func=KINDS.get
+    )
+    with st.form("edit_export_form", border=False):
+        st.text_input("Folder", key="edit_folder", placeholder="exports/my-edit")
+        st.form_submit_button("Write", key="edit_write", on_click=_ask_to_write)
+    if folder := st.session_state.pop("_edit_write", ""):
+        with st.spinner("Writing and checking"):
+            exported = found.export(Path(folder), kind)
+        st.success(plain(f"{exported.folder}: " + "; ".join(exported.notes)))
+
+
+def _ask_to_write() -> None:
+    # Kept for the run in which it can be done: a button's own True is lost where the page is run anew before it.
+    st.session_state["_edit_write"] = st.session_state["edit_folder"].strip()
+
+
+def _import(view: View) -> None:
+    st.caption("A recipe of npt_viz (JSON), or the injection_history.json of a published NPT tool.")
+    file = st.file_uploader("File", type=["json"], key="edit_import", label_visibility="collapsed")
+    if file is None:
+        return
+    st.button(
+        "Add its edits to the ledger",
+        key="edit_import_add",
+        on_click=_bring,
+        args=[view, file.name, file.getvalue()],
+    )
+    for note in st.session_state.pop("_edit_notes", ()):
+        st.info(plain(note))
+
+
+def _bring(view: View, name: str, content: bytes) -> None:
+    try:
+        st.session_state["_edit_notes"] = _added(view, name, content)
+    except NptVizError as error:
+        st.session_state["_edit_problem"] = str(error)
+
+
+def _added(view: View, name: str, content: bytes) -> tuple[str, ...]:
+    from npt_viz.editing.files.recipe import FORMAT, updates_from_text
+    from npt_viz.editing.making.history import updates_from_history_text
+
+    model, checkpoint = opened(view.asked.source)
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise NptVizError(f"{name} is no UTF-8 text; give a recipe or an injection history") from None
+    if FORMAT in text:
+        updates, notes = updates_from_text(text, name, model), ()
+    else:
+        updates, notes = updates_from_history_text(text, name, model, checkpoint)
+    edits.ledger(view.asked.source).apply_all(updates)
+    n = len(updates)
+    return (f"{n} edit{'s' * (n != 1)} added.", *notes)

@@ -1,0 +1,251 @@
+"""An experiment's folder on a page, while it is being filled and after: answer, numbers, curves, tokens, health."""
+
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from npt_viz.figures.experiments import CURVES, aligned_curves, arm_strips, final_numbers
+from npt_viz.figures.maps import window
+from npt_viz.figures.theme import number
+from npt_viz.results.experiment_answers import answer
+from npt_viz.results.experiments import MEASURES, ExperimentResult
+from npt_viz.training.log import RUNS
+from npt_viz.ui.experiments.job import ExperimentSlot, Snapshot
+from npt_viz.ui.shell.guarded import guarded, problem
+from npt_viz.ui.shell.text import plain
+from npt_viz.ui.widgets.charts import chart
+from npt_viz.ui.widgets.findings import MARKS
+from npt_viz.ui.widgets.head import theme
+
+REFRESH = 2.0
+"""Seconds between two drawings of a running experiment."""
+
+VERDICTS = {
+    "better": "better",
+    "worse": "worse",
+    "unclear": "within chance",
+    "the same": "identical",
+    "one seed": "one seed: cannot tell",
+    "no number": "–",
+    "reference": "reference",
+}
+
+
+def results(slot: ExperimentSlot, folder: Path | None) -> None:
+    """Draw what the folder holds; refreshes itself while an experiment runs."""
+    active = slot.is_active
+    st.fragment(_results, run_every=REFRESH if active else None)(slot, folder, active)
+
+
+def _results(slot: ExperimentSlot, folder: Path | None, was_active: bool) -> None:
+    now = slot.job.snapshot() if slot.job else None
+    if was_active and now is not None and now.state != "running":
+        # The whole page once more: the timer ends, Start is enabled.
+        st.rerun()
+    if now is not None and slot.job.folder == folder:
+        _status(now)
+    if folder is None:
+        st.info("Choose arms above and press Start, or open a saved experiment.", icon=":material/info:")
+        return
+    if was_active and slot.job.folder == folder and not folder.exists():
+        return  # It appears with the first step.
+    with guarded():
+        _draw(_read(folder))
+
+
+def _read(folder: Path) -> ExperimentResult:
+    from npt_viz.experiments.reading import read_experiment
+
+    return read_experiment(folder)
+
+
+def _status(now: Snapshot) -> None:
+    left = now.seconds / now.fraction * (1 - now.fraction) if now.fraction > 0.01 else None
+    text = {
+        "running": f"{plain(now.stage)} · {now.fraction:.0%}"
+        + (f" · about {_time(left)} left" if left is not None else ""),
+        "finished": f"finished in {_time(now.seconds)}",
+        "stopped": "stopped; Start goes on with the arms that are not finished",
+        "failed": "failed",
+    }[now.state]
+    st.progress(min(1.0, now.fraction if now.state != "finished" else 1.0), text=text)
+    if now.error:
+        problem(now.error)
+
+
+def _draw(result: ExperimentResult) -> None:
+    st.markdown(f"##### {plain(result.name)}")
+    st.caption(plain(result.setup))
+    if result.unfair_seeds:
+        problem(
+            f"the arms of seed {result.unfair_seeds[0]} did not begin with the same weights and batches: not comparable"
+        )
+    measure = st.segmented_control(
+        "Measure",
+        list(MEASURES),
+        default="recovered",
+        key="experiment_measure",
+        bind="query-params",
+        format_func=lambda name: MEASURES[name].label,
+        label_visibility="collapsed",
+        required=True,
+    )
+    st.markdown(plain(answer(result, measure)))
+    if result.n_finished:
+        left, right = st.columns([1, 1.25])
+        with left:
+            chart(final_numbers(result, measure, theme=theme()), key="experiment_final")
+        with right:
+            st.dataframe(
+                comparison_frame(result, measure), hide_index=True, key="experiment_table_of_differences"
+            )
+        st.caption(
+            f"{MEASURES[measure].meaning}; {MEASURES[measure].better} is better. Differences are taken seed by seed; ± is "
+            "Student's t over the seeds, widened so that all arms hold together at 95 %. "
+            + (
+                "Arms of a seed began with the same weights and saw the same batches."
+                if result.is_fair
+                else ""
+            )
+        )
+    _curves(result)
+    _strips(result)
+    _health(result)
+    _downloads(result)
+
+
+def comparison_frame(result: ExperimentResult, measure: str) -> pd.DataFrame:
+    """One row an arm, as a person reads it."""
+    states = {arm: [run.state for run in result.of(arm)] for arm in result.arms}
+    return pd.DataFrame(
+        [
+            {
+                "arm": found.arm,
+                "seeds": f"{states[found.arm].count('finished')} of {len(result.seeds)}",
+                "mean": number(found.mean),
+                "spread": number(found.spread),
+                "difference": number(found.difference) if found.verdict != "reference" else "",
+                "±": number(found.half_width) if found.verdict != "reference" else "",
+                "verdict": "failed" if set(states[found.arm]) == {"failed"} else VERDICTS[found.verdict],
+            }
+            for found in result.comparisons(measure)
+        ]
+    )
+
+
+def _curves(result: ExperimentResult) -> None:
+    if not result.layers:
+        return
+    left, right = st.columns([3, 1], vertical_alignment="bottom")
+    column = left.selectbox("Along the steps", list(CURVES), format_func=CURVES.get, key="experiment_column")
+    layer = right.selectbox("Layer", result.layers, key="experiment_layer")
+    figure = aligned_curves(result, column, layer=layer, theme=theme())
+    if figure.data:
+        chart(figure, key="experiment_curves")
+        st.caption("Lines are means over seeds, bands run from the lowest seed to the highest.")
+    else:
+        st.caption("Nothing of this was measured yet.")
+
+
+def _strips(result: ExperimentResult) -> None:
+    strip = next((run.strip for run in result.runs if run.strip), None)
+    if strip is None:
+        return
+    st.markdown("**The prompt under every arm**")
+    left, right = st.columns([3, 1], vertical_alignment="bottom")
+    column = left.selectbox(
+        "Colour by", list(strip.columns), key="experiment_strip", index=min(1, len(strip.columns) - 1)
+    )
+    seeds = sorted({run.seed for run in result.runs if run.strip})
+    seed = right.selectbox("Seed", seeds, key="experiment_seed")
+    shown = window(len(strip.tokens), 0)
+    figure = arm_strips(result, column, seed=seed, shown=shown, theme=theme())
+    if figure is None:
+        st.caption("No arm with this seed has finished yet.")
+        return
+    chart(figure, key="experiment_strips")
+    if len(strip.tokens) > len(shown):
+        st.caption(f"Drawn: the first {len(shown)} of {len(strip.tokens):,} tokens.")
+
+
+def _health(result: ExperimentResult) -> None:
+    told = [run for run in result.runs if run.findings or run.error or run.alarms]
+    with st.expander(f"Health of the arms ({len(told)} of {result.n_runs} runs have something to say)"):
+        for run in told:
+            st.markdown(f"**{plain(run.arm)}**, seed {run.seed}")
+            if run.error:
+                problem(run.error)
+            for finding in run.findings:
+                st.caption(f"{MARKS[finding.severity]} {plain(finding.title)}: {plain(finding.meaning)}")
+            for alarm in run.alarms[-2:]:
+                st.caption(f"{MARKS[alarm.severity]} step {alarm.step}: {plain(alarm.sentence)}")
+        for note in result.notes:
+            st.caption(plain(note))
+        if not told:
+            st.caption("No finding, no alarm.")
+
+
+def _downloads(result: ExperimentResult) -> None:
+    from npt_viz.experiments.folder import SPEC
+
+    csv, report, spec, checkpoint = st.columns([1, 1.3, 1.3, 4], vertical_alignment="bottom")
+    name = Path(result.folder).name
+    keep = {"on_click": "ignore", "width": "stretch", "icon": ":material/download:"}
+    csv.download_button(
+        "CSV",
+        data=lambda: result.to_frame().to_csv(index=False),
+        file_name=f"{name}.csv",
+        mime="text/csv",
+        key="experiment_csv",
+        **keep,
+    )
+    report.download_button(
+        "HTML report",
+        data=lambda: _report(result),
+        file_name=f"{name}.html",
+        mime="text/html",
+        key="experiment_html",
+        **keep,
+    )
+    spec.download_button(
+        "experiment.toml",
+        data=lambda: (Path(result.folder) / SPEC).read_text(encoding="utf-8"),
+        file_name=SPEC,
+        key="experiment_toml",
+        help="`python -m npt_viz experiment experiment.toml` does the same without the app.",
+        **keep,
+    )
+    saved = [run for run in result.runs if run.checkpoint]
+    with checkpoint.popover("Open an arm's checkpoint", disabled=not saved, icon=":material/open_in_new:"):
+        for run in saved:
+            st.button(
+                f"{plain(run.arm)}, seed {run.seed}",
+                key=f"experiment_open_{run.arm}_{run.seed}",
+                on_click=_open,
+                args=[run.checkpoint],
+            )
+
+
+def _report(result: ExperimentResult) -> str:
+    from npt_viz.figures.report import report
+
+    return report(result)
+
+
+def _open(folder: str) -> None:
+    st.session_state.update(checkpoint=folder, semantics="", on=[], layer=None)
+    st.toast("Opened; the Inspect pages show it now.", icon=":material/check:")
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def saved_experiments() -> list[Path]:
+    """Experiments in the folder of runs, the newest first."""
+    from npt_viz.experiments.folder import SPEC
+
+    found = [path.parent for path in RUNS.glob(f"*/{SPEC}")]
+    return sorted(found, key=lambda path: -(path / SPEC).stat().st_mtime)

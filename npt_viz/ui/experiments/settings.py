@@ -1,0 +1,187 @@
+"""The controls of the Experiments page, and the experiment that they make: checked before anything starts."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from npt_viz.errors import NptVizError
+from npt_viz.model.progress import Progress
+from npt_viz.training.log import RUNS
+from npt_viz.ui.cache import opened
+from npt_viz.ui.cache.opened import Source
+from npt_viz.ui.experiments.arms import arm_controls, chosen_arms
+from npt_viz.ui.experiments.job import ExperimentSlot
+from npt_viz.ui.shell.guarded import problem
+from npt_viz.ui.train.jobs import training_slot
+from npt_viz.ui.train.settings import (
+    RESULT,
+    adapter_controls,
+    chosen_recipe,
+    fill_defaults,
+    schedule_controls,
+    spec_or_layers,
+)
+from npt_viz.ui.train.texts import chosen_text, text_controls
+
+if TYPE_CHECKING:
+    from npt_viz.experiments.plan import Experiment
+
+DEFAULTS = {
+    "experiment_name": "first experiment",
+    "experiment_seeds": 2,
+    "experiment_reference": None,
+    "experiment_processes": 1,
+    "experiment_steps": 300,
+    "experiment_every": 30,
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An experiment that could start now."""
+
+    experiment: "Experiment"
+    folder: Path
+    texts: tuple[str, ...] | None
+    """Kept in the folder; None for the bundled sample."""
+    processes: int
+    source: Source
+
+    @property
+    def sentence(self) -> str:
+        """Safe Markdown."""
+        arms, seeds = len(self.experiment.arms), len(self.experiment.seeds)
+        seeds_text = "1 seed" if seeds == 1 else f"{seeds} seeds"
+        return f"{arms} arms × {seeds_text} × {self.experiment.recipe.steps:,} steps"
+
+    def begin(self, progress: Progress) -> Generator[float]:
+        """For ExperimentJob."""
+        if self.processes > 1:
+            from npt_viz.experiments.processes import run_in_processes
+
+            progress(f"training in {self.processes} processes", None)
+            yield from run_in_processes(self.experiment, self.folder, self.processes, texts=self.texts)
+            return
+        from npt_viz.experiments.running import run_experiment
+        from npt_viz.model.memory import out_of_memory_explained
+
+        model = opened.opened_model(*self.source.base)
+        with out_of_memory_explained(
+            "this experiment", "use fewer layers, less text, or fewer tokens a batch"
+        ):
+            for event in run_experiment(
+                model, self.experiment, self.folder, texts=self.texts, progress=progress
+            ):
+                progress(f"{event.task.arm}, seed {event.task.seed}", None)
+                part = event.step.number / self.experiment.recipe.steps if event.step else 1.0
+                yield (event.number - 1 + min(part, 1.0)) / event.total
+
+
+def settings(source: Source, slot: ExperimentSlot, prompt: str) -> Plan | None:
+    """Draw the controls; the plan that they make, or a sentence why there is none. None while one is running."""
+    for key, value in DEFAULTS.items():
+        st.session_state.setdefault(key, value)
+    fill_defaults(source)
+    arms, adapter, text, schedule = st.tabs(["Arms", "Adapter", "Text", "Schedule"])
+    with arms:
+        arm_controls()
+    with adapter:
+        adapter_controls(source, training_slot())
+    with text:
+        text_controls()
+    with schedule:
+        schedule_controls(steps="experiment_steps", every="experiment_every")
+    _run_controls()
+    if slot.is_active:
+        return None
+    try:
+        return _plan(source, prompt)
+    except NptVizError as error:
+        problem(str(error))
+        return None
+
+
+def _run_controls() -> None:
+    keep = {"persist_state": "session"}
+    name, reference, seeds, processes = st.columns([3, 3, 1.2, 1.2], vertical_alignment="bottom")
+    name.text_input(
+        "Name", key="experiment_name", help="The folder below runs/ that keeps the results.", **keep
+    )
+    try:
+        names = [arm.name for arm in chosen_arms()]
+    except NptVizError:
+        names = []  # The plan says why.
+    if st.session_state["experiment_reference"] not in names:
+        st.session_state["experiment_reference"] = names[0] if names else None
+    reference.selectbox("Compare with", names, key="experiment_reference", **keep)
+    seeds.number_input(
+        "Seeds",
+        1,
+        20,
+        key="experiment_seeds",
+        help="Repeats of every arm; from two on, differences get an interval.",
+        **keep,
+    )
+    processes.number_input(
+        "Processes",
+        1,
+        16,
+        key="experiment_processes",
+        help="1 trains the arms in turn, here. More load the model once each, and share the cores.",
+        **keep,
+    )
+
+
+def _plan(source: Source, prompt: str) -> Plan:
+    from npt_viz.experiments.folder import free_folder
+    from npt_viz.experiments.plan import Experiment
+    from npt_viz.training.rehearsal import rehearse
+    from npt_viz.training.spec import AdapterSpec
+
+    here = st.session_state
+    if here["training_from"] == RESULT:
+        raise NptVizError(
+            "an experiment cannot begin with a training that is not saved; save it, and open it on Home"
+        )
+    text, start = chosen_text(), spec_or_layers(source)
+    fresh = isinstance(start, AdapterSpec)
+    if not text.texts:
+        raise NptVizError(
+            "an experiment needs a text that is there; sample one with `npt_viz sample`, and choose the file"
+        )
+    if not (slug := _slug(here["experiment_name"])):
+        raise NptVizError("the experiment has no name; give it one with a letter or a digit in it")
+    experiment = Experiment(
+        name=here["experiment_name"].strip(),
+        arms=chosen_arms(),
+        start=start if fresh else str(opened.located(source.checkpoint).absolute()),
+        layers=None if fresh else tuple(start),
+        semantics=None if fresh else source.semantics or None,
+        recipe=chosen_recipe(steps=here["experiment_steps"], every=here["experiment_every"]),
+        seeds=tuple(here["training_seed"] + i for i in range(here["experiment_seeds"])),
+        reference=here["experiment_reference"] or "",
+        model=source.model,
+        dtype=source.dtype,
+        device=source.device,
+        tokens=text.most,
+        prompt=prompt,
+    )
+    for arm in experiment.arms if fresh else ():
+        try:
+            rehearse(opened.opened_model(*source.base), start, arm.losses)
+        except NptVizError as error:
+            raise NptVizError(f"arm {arm.name!r}: {error}") from None
+    bundled = text.label == "bundled sample"
+    texts = None if bundled else text.texts
+    return Plan(
+        experiment, free_folder(RUNS / slug, experiment, texts), texts, here["experiment_processes"], source
+    )
+
+
+def _slug(name: str) -> str:
+    from npt_viz.experiments.plan import slug
+
+    return slug(name)

@@ -1,0 +1,220 @@
+"""The Directions page in pictures, each with what it is held against."""
+
+import numpy as np
+import streamlit as st
+
+from npt_viz.figures import directions as figures
+from npt_viz.figures import parts
+from npt_viz.figures.card import vocabulary_changes
+from npt_viz.figures.theme import ROLES, number
+from npt_viz.results.directions import DIRECTIONS, QUANTITIES, DirectionMap, Directions, Unavailable
+from npt_viz.ui.inspect.directions import TARGET, map_of, target_choice, target_of, valid, vocabulary_of
+from npt_viz.ui.shell import state
+from npt_viz.ui.shell.text import code, plain
+from npt_viz.ui.widgets.charts import chart, shown
+from npt_viz.ui.widgets.view import View
+
+ALL = "all, summed"
+"""The choice of no single component."""
+
+
+def verdicts(result: Directions) -> None:
+    """One line a rule, with its evidence."""
+    lines = [
+        f"{':material/warning:' if verdict.collapsed else ':material/check:'} {plain(verdict.sentence)}"
+        for verdict in result.verdicts
+    ]
+    with st.expander("Has it collapsed? The rules and their evidence", expanded=result.collapsed):
+        st.markdown("\n\n".join(lines))
+        st.caption(
+            "Size, scalar and diversity count as collapsed below "
+            + ", ".join(f"{verdict.name} {number(verdict.threshold)}" for verdict in result.verdicts)
+            + ". Diversity is (effective rank − 1) / (that of the redrawn adapter − 1)."
+        )
+    for note in result.notes:
+        st.caption(plain(note))
+
+
+def choices(view: View) -> tuple[str, int | None]:
+    """The target, and (which vectors the map shows, of which component; None for all, summed)."""
+    target, what, of = st.columns([1, 1, 2], vertical_alignment="bottom")
+    with target:
+        target_choice(view, TARGET)
+    valid("directions_quantity", QUANTITIES)
+    quantity = what.segmented_control(
+        "Vectors on the map",
+        QUANTITIES,
+        key="directions_quantity",
+        persist_state="session",
+        required=True,
+        help="s·v_b: what is added to the projection's output. v_b: its direction before the scalar. v_a: what reads "
+        "the token. Only s·v_b does not depend on how size is divided between v_a and v_b.",
+    )
+    n_components = view.run.layers[view.layer].scalars[target_of(view, TARGET)].shape[1]
+    quantity = quantity or QUANTITIES[0]
+    if n_components < 2:
+        return quantity, None
+    options = [*([ALL] if quantity == "s·v_b" else []), *range(n_components)]
+    valid("directions_component", options)
+    component = of.selectbox(
+        "Component", options, key="directions_component", persist_state="session", width=160
+    )
+    return quantity, None if component == ALL else component
+
+
+def map_and_spread(view: View, quantity: str, component: int | None) -> None:
+    """The main figure: the tokens' vectors on two axes, and how many directions they use."""
+    target = target_of(view, TARGET)
+    result = map_of(view.asked, view.layer, target, view.with_sinks, quantity, component)
+    if isinstance(result, Unavailable):
+        st.info(plain(result.sentence))
+        return
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        st.markdown(
+            f"**Map of {quantity} over tokens**",
+            help="The two axes along which the vectors differ most; distances are to scale. Colour: the metric chosen "
+            "above. Dashed: where random directions of the same norms lie (2 sd). A click pins the token.",
+        )
+        figure = figures.direction_map(
+            result, tokens=view.run.tokens, values=view.layer_values, scale=view.scale, pin=view.token
+        )
+        chart(figure, key="directions_map", on_click=lambda point: state.pin(int(point[0])))
+        apart = float(np.sqrt(np.mean(result.norms**2) - result.mean_norm**2))
+        st.caption(
+            f"The vectors' mean, the centre of the map, is {number(result.mean_norm)} long; they lie "
+            f"{number(apart)} from it (rms)." + _far(view, result)
+        )
+    with right:
+        st.markdown(
+            "**How many directions they use**",
+            help="Effective rank: exp of the entropy of the normalised singular values. Participation ratio: "
+            "(Σσ²)² / Σσ⁴; small directions count less. Of the vectors as they are, not centred.",
+        )
+        chart(figures.spreads(result, view.theme), key="directions_spread")
+
+
+def _far(view: View, result: DirectionMap) -> str:
+    """Which tokens lie beyond the drawn part of the map, as another sentence; empty where none does."""
+    far = result.tokens[result.far]
+    if not len(far):
+        return ""
+    named = ", ".join(f"{code(view.run.tokens[i])} #{i}" for i in far[:3]) + (" …" if len(far) > 3 else "")
+    share = float(
+        np.square(result.coordinates[result.far, 0]).sum() / np.square(result.coordinates[:, 0]).sum()
+    )
+    lie = "lies" if len(far) == 1 else "lie"
+    return (
+        f" {named} {lie} beyond what is drawn and make{'s' * (len(far) == 1)} {share:.0%} of the variance along axis 1; "
+        "a double click shows all."
+    )
+
+
+def alignment_and_agreement(view: View, result: Directions) -> None:
+    """Are tokens given the same ΔW, and does it point the right way?"""
+    left, right = st.columns([2, 3], gap="medium")
+    with left:
+        st.markdown(
+            "**Alignment of ΔW, token by token**",
+            help="⟨ΔW_t, ΔW_t'⟩ / ‖ΔW_t‖‖ΔW_t'‖, summed over components. A click pins the token of the column.",
+        )
+        if _there(part := result.alignment):
+            figure = figures.alignment_map(part, tokens=view.run.tokens, pin=view.token, theme=view.theme)
+            chart(figure, key="directions_alignment", on_click=lambda cell: state.pin(int(cell[0])))
+            drawn = min(len(part.tokens), figures.ALIGNED)
+            st.caption(
+                f"Mean of all pairs {part.mean:.2f}; the attention outputs alone give {part.attention.mean:.2f} "
+                f"(cos², the alignment of a aᵀ), random directions 0 ± {number(part.random.sd)}."
+                + (f" Drawn: {drawn} tokens around the pin." if drawn < len(part.tokens) else "")
+            )
+    with right:
+        st.markdown(
+            "**Agreement with the exact patch**",
+            help="cos of what is added with what the exact patch would add. It is one exact solution, not the only "
+            "one: a low cosine is no fault by itself. Band: random directions, 2 sd.",
+        )
+        if _there(part := result.exact):
+            figure = figures.agreement(
+                part,
+                tokens=view.run.tokens,
+                left_out=view.left_out,
+                pin=view.token,
+                shown=shown(view),
+                theme=view.theme,
+            )
+            chart(figure, key="directions_exact", on_click=lambda bar: state.pin(int(bar[0])))
+            st.caption(
+                f"Exact: {part.formula}. Dashed: each token with the ΔW of another, mean of "
+                f"{part.shuffled.n} shuffles {part.shuffled.mean:.2f} ± {part.shuffled.sd:.2f} (seed {result.seed})."
+            )
+
+
+def components(view: View, result: Directions) -> None:
+    """How the components divide the work; nothing where there is one."""
+    part = result.components
+    if isinstance(part, Unavailable):
+        return
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        st.markdown(
+            "**Share of each component**",
+            help="Its part of the summed s·v_b, projected on the sum; shares add up to 1, below 0 it works against it.",
+        )
+        chart(parts.component_shares(part, view.theme), key="directions_shares")
+    with right:
+        st.markdown(
+            "**Alignment of the components**",
+            help="Cosine of their s·v_b, mean over tokens; 1 means that one of the two is not needed.",
+        )
+        chart(parts.component_cosines(part, view.theme), key="directions_cosines")
+        st.caption(f"Random directions: 0 ± {number(part.random_sd)}.")
+
+
+def units_and_vocabulary(view: View, result: Directions) -> None:
+    """What the directions move, and what they speak for."""
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        st.markdown(
+            "**Units moved most over the prompt**",
+            help="One point a token, with what it adds to the unit; a click pins the token. Beside the name: the unit's "
+            "share of all that is moved. Grey: the unit's own size (rms) without modulation.",
+        )
+        if _there(part := result.units):
+            figure = parts.moved_units(part, tokens=view.run.tokens, pin=view.token, theme=view.theme)
+            chart(figure, key="directions_units", on_click=lambda point: state.pin(int(point[0])))
+            st.caption(
+                f"About {part.effective_units:.0f} of {part.n_units:,} units share the change; alike, each would "
+                f"have {1 / part.n_units:.2%}."
+            )
+    with right:
+        st.markdown("**Next tokens that a direction speaks for and against**")
+        valid("directions_speaks", DIRECTIONS)
+        direction = st.segmented_control(
+            "Direction of s·v_b",
+            DIRECTIONS,
+            key="directions_speaks",
+            persist_state="session",
+            required=True,
+            help="This token's own, the mean of all tokens, or one standard deviation along an axis of the map of s·v_b.",
+        )
+        part = vocabulary_of(view.asked, view.layer, result.target, view.with_sinks, view.token, direction)
+        if _there(part):
+            figure = vocabulary_changes(part, view.theme)
+            for side in (-1, 1):
+                figure.add_vline(
+                    side * part.random.mean, line=dict(color=ROLES["random"], width=1.5, dash="dash")
+                )
+            chart(figure, key="directions_vocabulary")
+            st.caption(
+                f"To first order at {code(view.run.tokens[view.token])} (token {view.token}): "
+                f"{plain(part.linearised_at)}; layers above are skipped. Dashed: the largest change by a random "
+                f"direction of this norm, {number(part.random.mean)} (mean of {part.random.n})."
+            )
+
+
+def _there(part: object) -> bool:
+    """Whether there is a result; its sentence is shown where there is none."""
+    if isinstance(part, Unavailable):
+        st.info(plain(part.sentence))
+        return False
+    return True

@@ -1,0 +1,216 @@
+"""What the Reconstruction page computes: its cached calls, what waits for a button, its answer, its table."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from npt_viz.results.downstream import Continuations, Downstream
+from npt_viz.results.reconstruction import (
+    AblationTable,
+    Answer,
+    ClassFloor,
+    GateOracle,
+    PositionsCompared,
+    Reconstruction,
+)
+from npt_viz.ui.cache import opened
+from npt_viz.ui.cache.on_demand import computed, on_demand, seconds_per_token, waiting
+from npt_viz.ui.cache.opened import Asked
+from npt_viz.ui.shell.text import plain
+from npt_viz.ui.widgets.view import View
+
+FLOOR_TEXTS = 24
+"""Texts of the bundled sample that a floor is estimated on; no demo checkpoint has seen them."""
+
+REFERENCE_TEXTS = 8
+"""Texts of the same that the downstream truth is told on."""
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _reconstruction(asked: Asked) -> Reconstruction:
+    from npt_viz.analysis.reconstruction import reconstruction
+
+    model, checkpoint = opened.opened(asked.source)
+    return reconstruction(
+        model, checkpoint, asked.prompt, layers=asked.layers, positions=asked.positions, **asked.encoding,
+        seen=opened.seen(asked),
+    )  # fmt: skip
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _ablations(asked: Asked, layer: int) -> AblationTable:
+    from npt_viz.analysis.ablation import ablation_table
+
+    model, checkpoint = opened.opened(asked.source)
+    run = opened.inspection(asked)
+    return ablation_table(model, checkpoint.adapter(layer), run.token_ids, positions=asked.positions)
+
+
+@st.cache_data(max_entries=32, show_spinner="Writing on")
+def _continuations(asked: Asked, n_tokens: int) -> Continuations:
+    from npt_viz.analysis.continuation import continuations
+
+    model, checkpoint = opened.opened(asked.source)
+    return continuations(
+        model, checkpoint, asked.prompt, layers=asked.layers, positions=asked.positions, n_tokens=n_tokens,
+        **asked.encoding,
+    )  # fmt: skip
+
+
+def reconstruction_of(view: View, positions: str | None = None) -> Reconstruction:
+    """Both modes at once; sinks count where the head says so."""
+    with waiting(view.asked.source, "Comparing with the references", 2, len(view.run.pieces)):
+        found = _reconstruction(_any_mode(view, positions))
+    return replace(found, is_sink=view.left_out)
+
+
+def positions_compared(view: View) -> PositionsCompared:
+    return PositionsCompared(
+        deployed=reconstruction_of(view, "deployed"), trained=reconstruction_of(view, "trained")
+    )
+
+
+def ablations_of(view: View) -> AblationTable:
+    from npt_viz.analysis.ablation import MAX_TOKENS
+
+    n_tokens = min(MAX_TOKENS, len(view.run.pieces))
+    with waiting(view.asked.source, "Ablating the modulation", 10, n_tokens):
+        return _ablations(_any_mode(view), view.layer)
+
+
+def continuations_of(view: View, n_tokens: int) -> Continuations:
+    return _continuations(_any_mode(view), n_tokens)
+
+
+def oracle_of(view: View) -> GateOracle | None:
+    """Of the pinned layer in the chosen mode; None until it has been asked for."""
+    from npt_viz.analysis.activations import activations
+    from npt_viz.analysis.gate_oracle import MAX_TOKENS, cost, gate_oracle
+    from npt_viz.capture.inspection import layers_of
+
+    asked, layer = view.asked, view.layer
+    model, checkpoint = opened.opened(asked.source)
+
+    def compute(progress) -> GateOracle:
+        import torch
+
+        adapters = {i: checkpoint.adapter(i) for i in layers_of(checkpoint, asked.layers)}
+        seen = activations(model, adapters, view.run.token_ids, positions=asked.positions)
+        of_mode = seen.local if asked.mode == "local" else seen.propagated
+        counted = torch.from_numpy(~view.left_out)
+        with model.lock:
+            return gate_oracle(model, adapters[layer], of_mode[layer], counted=counted, progress=progress)
+
+    n_tokens = min(MAX_TOKENS, len(view.run.pieces))
+    seconds = cost(model) * n_tokens * seconds_per_token(asked.source)
+    key = ("gate oracle", asked, layer, view.with_sinks)
+    return on_demand(key, "Find the best gate", seconds, compute, key="reconstruction_oracle")
+
+
+def floor_of(view: View, targets: tuple[str, ...]) -> ClassFloor | None:
+    """Of the pinned layer's shape with these targets; None until it has been asked for."""
+    from npt_viz.analysis.class_floor import class_floor, cost
+    from npt_viz.texts import bundled_texts
+
+    asked, layer = view.asked, view.layer
+    model, checkpoint = opened.opened(asked.source)
+    texts = bundled_texts("heldout")[:FLOOR_TEXTS]
+
+    def compute(progress) -> ClassFloor:
+        return class_floor(
+            model,
+            checkpoint.adapter(layer),
+            texts,
+            targets=targets,
+            positions=asked.positions,
+            progress=progress,
+        )
+
+    n_tokens = sum(len(text) for text in texts) // 4
+    seconds = cost(model, layer, n_tokens) * seconds_per_token(asked.source)
+    label = f"Estimate what {'+'.join(targets)} allows"
+    key = f"reconstruction_floor_{'_'.join(targets)}"
+    return on_demand(_floor_key(view, targets), label, seconds, compute, key=key)
+
+
+def floor_targets(view: View) -> list[tuple[str, ...]]:
+    """The layer's own targets, then the next larger set; nothing where attention keeps its path."""
+    from npt_viz.adapter import Additive, LowRankTanh
+
+    adapter = opened.opened(view.asked.source)[1].adapter(view.layer)
+    if adapter.attention == "standard":
+        return []
+    own = adapter.targets
+    if any(isinstance(m, (Additive, LowRankTanh)) for m in adapter.modulations.values()):
+        return [own]
+    larger = {("gate",): ("gate", "up"), ("gate", "up", "down"): None}.get(own, ("gate", "up", "down"))
+    return [own, larger] if larger else [own]
+
+
+def known_floors(view: View) -> list[ClassFloor]:
+    """Those of the pinned layer that somebody has asked for, its own shape first."""
+    found = [computed(_floor_key(view, targets)) for targets in floor_targets(view)]
+    return [floor for floor in found if floor] if found and found[0] else []
+
+
+def downstream_of(view: View, text: str, positions: str) -> Downstream | None:
+    """text: 'this prompt' or 'reference text'; None until it has been asked for, where it takes long."""
+    from npt_viz.analysis.downstream import cost, downstream
+    from npt_viz.texts import bundled_texts
+
+    asked = _any_mode(view, positions)
+    model, checkpoint = opened.opened(asked.source)
+    texts = [view.run.token_ids] if text == "this prompt" else bundled_texts("heldout")[:REFERENCE_TEXTS]
+
+    def compute(progress) -> Downstream:
+        return downstream(
+            model, checkpoint, texts, layers=asked.layers, positions=positions, progress=progress
+        )
+
+    lengths = [len(ids) for ids in texts] if text == "this prompt" else [len(t) // 4 for t in texts]
+    seconds = sum(cost(model, view.layers, n) * n for n in lengths) * seconds_per_token(asked.source)
+    place = f"reconstruction_downstream_{positions}"
+    return on_demand(
+        ("downstream", asked, text), f"Run {text} ({positions} positions)", seconds, compute, key=place
+    )
+
+
+def answer(view: View) -> str:
+    """What the layer recovers, what its shape allows, and what a larger one reaches."""
+    found = Answer(
+        reconstruction=reconstruction_of(view),
+        layer=view.layer,
+        mode=view.asked.mode,
+        floors=tuple(known_floors(view)),
+    )
+    return plain(found.sentence)
+
+
+def frame(view: View) -> pd.DataFrame:
+    """One row a layer, mode and token."""
+    found = reconstruction_of(view)
+    names = (
+        "relative_error", "cosine", "magnitude_ratio", "recovered", "error_along", "error_beside", "unmodulated_error",
+        "exact_error",
+    )  # fmt: skip
+    parts = [
+        pd.DataFrame(
+            {"layer": layer, "mode": mode, "token": np.arange(len(found.tokens)), "glyph": found.tokens}
+            | {"is_sink": view.run.is_sink}
+            | {name: getattr(fit, name) for name in names}
+        )
+        for mode in ("local", "propagated")
+        for layer, fit in found.fits(mode).items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _any_mode(view: View, positions: str | None = None) -> Asked:
+    """Both modes come from one pass, so they share a cache entry."""
+    return view.asked._replace(mode="local", positions=positions or view.asked.positions)
+
+
+def _floor_key(view: View, targets: tuple[str, ...]) -> tuple:
+    return ("floor", view.asked.source, view.layer, view.asked.positions, targets)

@@ -1,0 +1,129 @@
+"""The Reconstruction page in pictures: fit, limits, ablations."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from npt_viz.figures import reconstruction as figures
+from npt_viz.ui.inspect import reconstruction as page
+from npt_viz.ui.shell import state
+from npt_viz.ui.shell.text import plain
+from npt_viz.ui.widgets.charts import chart, layer_token_map, profile, window_note
+from npt_viz.ui.widgets.view import View
+
+
+def shares(view: View) -> None:
+    """The main figure: every layer between no modulation and the exact patch."""
+    result = page.reconstruction_of(view)
+    floors = page.known_floors(view)
+    figure = figures.shares_by_layer(
+        result,
+        mode=view.asked.mode,
+        floors={view.layer: floors} if floors else None,
+        pin=view.layer,
+        theme=view.theme,
+    )
+    chart(figure, key="reconstruction_shares", on_click=lambda point: state.pin(view.token, int(point[0])))
+    exact = np.nanmax([0.0, *(fit.exact_error.max() for fit in result.local.values())])
+    st.caption(
+        f"Median over {result.n_counted:,} token{'s' * (result.n_counted != 1)}; the exact patch (closed form on gate, up and down) leaves a relative "
+        f"error of {exact:.0e}, which is rounding. Floors are estimated under Limits."
+    )
+
+
+def tokens(view: View) -> None:
+    """Where it fails: along the prompt, along a and beside it, and at which tokens most."""
+    fit = page.reconstruction_of(view).fits(view.asked.mode)[view.layer]
+    if fit.problem:
+        st.info(plain(fit.problem))
+    profile(view, key="reconstruction_profile")
+    layer_token_map(view, key="reconstruction_map")
+    window_note(view)
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        st.markdown(
+            "**The error, along a and beside it**",
+            help="Each point is a token. Left of 0 a part of attention is missing, right of 0 there is too much of it; "
+            "height is what has nothing to do with a. Grey: the same tokens without modulation. A click pins.",
+        )
+        figure = figures.error_parts(
+            fit, tokens=view.run.tokens, left_out=view.left_out, pin=view.token, theme=view.theme
+        )
+        chart(figure, key="reconstruction_parts", on_click=lambda point: state.pin(int(point[0])))
+    with right:
+        worst(view)
+
+
+def worst(view: View) -> None:
+    """The tokens with the largest error; choosing a row pins its token."""
+    result = page.reconstruction_of(view)
+    fit = result.fits(view.asked.mode)[view.layer]
+    rows = result.worst(view.layer, view.asked.mode)
+    table = pd.DataFrame(
+        {
+            "#": rows,
+            "token": [view.run.tokens[i] for i in rows],
+            "error": fit.relative_error[rows],
+            "no mod.": fit.unmodulated_error[rows],
+            "cosine": fit.cosine[rows],
+            "size": fit.magnitude_ratio[rows],
+        }
+    )
+    st.markdown(
+        "**Worst tokens**", help="By relative error, attention sinks left out. Choose a row to pin its token."
+    )
+
+    def chosen() -> None:
+        picked = st.session_state["reconstruction_worst"]["selection"]["rows"]
+        if picked:
+            state.pin(rows[picked[0]])
+
+    st.dataframe(
+        table.style.format(precision=3),
+        key="reconstruction_worst",
+        on_select=chosen,
+        selection_mode="single-row",
+        hide_index=True,
+    )
+
+
+def limits(view: View) -> None:
+    """What would be possible: by the gate alone at each token, and by one adapter of this shape for all of them."""
+    left, right = st.columns(2, gap="medium")
+    with left:
+        st.markdown(
+            "**The gate alone, token by token**",
+            help="Bounded least squares: the best gate for each token by itself (σ ≥ −0.278, the minimum of SiLU), at "
+            "several prices on moving it. What an adapter cannot reach here is not the gate's fault.",
+        )
+        oracle = page.oracle_of(view)
+        if oracle:
+            chart(figures.gate_trade_off(oracle, view.theme), key="reconstruction_oracle")
+            st.caption(plain(" ".join([oracle.sentence, *oracle.notes])))
+    with right:
+        st.markdown(
+            "**One adapter for all tokens**",
+            help="A fresh adapter of the same shape, trained for a moment on texts that no demo checkpoint has seen and "
+            "judged on those held back. It may do better with more steps or text: a floor from one side.",
+        )
+        choices = page.floor_targets(view)
+        if not choices:
+            st.info("Attention keeps its standard path in this layer, so there is nothing to recover.")
+        known = len(page.known_floors(view))
+        for targets in choices:
+            floor = page.floor_of(view, targets)
+            if floor:
+                st.markdown(plain(floor.sentence))
+        if len(page.known_floors(view)) > known:
+            st.rerun()  # The answer and the main figure show it, too.
+
+
+def ablations(view: View) -> None:
+    """What the scalar, the direction, the sign and the size are worth."""
+    table = page.ablations_of(view)
+    st.markdown(plain(table.sentence))
+    chart(figures.ablations(table, view.theme), key="reconstruction_ablations")
+    st.caption(
+        "Left: on the base model's own activations. Right: this layer alone, run for real. Attention sinks keep their own "
+        "scalar and direction, and are left out of the medians. " + plain(" ".join(table.notes))
+    )

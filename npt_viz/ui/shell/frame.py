@@ -1,0 +1,34 @@
+"""What app.py puts around every page: style, sidebar, navigation, the guard, the memory bar."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from npt_viz.ui.cache.loading import is_open
+from npt_viz.ui.cache.memory import memory, memory_bar, release_button
+from npt_viz.ui.shell import state
+from npt_viz.ui.shell.guarded import guarded
+from npt_viz.ui.shell.ledger_box import ledger_in_sidebar
+from npt_viz.ui.shell.nav import configure_page, framed, pages
+from npt_viz.ui.shell.sidebar import share, sidebar, source
+
+_STYLE = (Path(__file__).parent / "app.css").read_text(encoding="utf-8")
+
+
+def run_app() -> None:
+    """One rerun: shared state, sidebar, the page, and what the page took."""
+    configure_page()
+    st.html(f"<style>{_STYLE}</style>")
+    state.begin()
+    page = st.navigation(pages(), expanded=True)
+    with guarded():
+        sidebar()
+        share()
+        ledger_in_sidebar(source())
+    footer = st.sidebar.container(key="sidebar_memory")
+    with guarded(), framed():
+        page.run()
+    with footer, guarded():
+        if is_open(source()):
+            memory_bar(memory(source()))
+            release_button(source())

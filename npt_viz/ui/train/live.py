@@ -1,0 +1,187 @@
+"""A training while it runs: its buttons, its curves, its alarms. Draws snapshots; the job never waits for it."""
+
+import math
+import time
+
+import streamlit as st
+
+from npt_viz.figures.training import PANELS, panel
+from npt_viz.results.training import History
+from npt_viz.ui.shell.guarded import problem
+from npt_viz.ui.shell.text import plain
+from npt_viz.ui.train.jobs import Slot, Snapshot
+from npt_viz.ui.train.settings import Plan
+from npt_viz.ui.widgets.charts import chart
+from npt_viz.ui.widgets.head import theme
+
+REFRESH = 1.0
+"""Seconds between two drawings of a running training."""
+
+ICONS = {"info": ":material/info:", "warning": ":material/warning:", "error": ":material/error:"}
+
+
+def buttons(slot: Slot, plan: Plan | None) -> None:
+    """Start, pause, one step, stop, reset. They stand outside what refreshes, so that a click redraws the page."""
+    now = slot.job.snapshot() if slot.job else None
+    active = now is not None and now.is_active
+    place = st.columns([1.2, 1.2, 1.2, 1.2, 1.2, 4])
+    place[0].button(
+        "Start",
+        type="primary",
+        disabled=active or plan is None,
+        on_click=_start,
+        args=[slot, plan],
+        key="training_start",
+        icon=":material/play_arrow:",
+        width="stretch",
+    )
+    waiting = active and now.state == "paused"
+    place[1].button(
+        "Go on" if waiting else "Pause",
+        disabled=not active,
+        on_click=_pause_or_go_on,
+        args=[slot, waiting],
+        key="training_pause",
+        icon=":material/resume:" if waiting else ":material/pause:",
+        width="stretch",
+    )
+    place[2].button(
+        "One step",
+        disabled=(active and not waiting) or (plan is None and not active),
+        on_click=_one_step,
+        args=[slot, plan],
+        key="training_one",
+        icon=":material/step:",
+        width="stretch",
+        help="Take one step and wait; begins a training that waits, where there is none.",
+    )
+    place[3].button(
+        "Stop",
+        disabled=not active,
+        on_click=slot.end,
+        key="training_stop",
+        icon=":material/stop:",
+        width="stretch",
+        help="After the step that runs. What was learned stays.",
+    )
+    place[4].button(
+        "Reset",
+        disabled=now is None,
+        on_click=_reset,
+        args=[slot],
+        key="training_reset",
+        icon=":material/restart_alt:",
+        width="stretch",
+        help="Forget this training and its curves.",
+    )
+    if plan is not None and not active:
+        place[5].caption(plan.sentence)
+
+
+def live(slot: Slot) -> None:
+    """The state, the answer and the curves; refreshes itself while the job is active."""
+    if slot.job is None:
+        st.info(
+            "Choose what to train above and press Start; the curves appear here as it learns.",
+            icon=":material/info:",
+        )
+        return
+    active = slot.is_active
+    st.fragment(_live, run_every=REFRESH if active else None)(slot, active)
+
+
+def answer(history: History) -> str:
+    """What the training achieved so far, in one sentence."""
+    last = history.last
+    if last is None:
+        return ""
+    evaluated = {
+        row["layer"]: row["heldout/recovered"] for row in list(history.rows) if "heldout/recovered" in row
+    }
+    parts = [_recovered(layer, share) for layer, share in evaluated.items()]
+    first = next(iter(history.rows))
+    fell = f"the loss went from {first['total']:.3g} to {last.total:.3g}"
+    if not parts:
+        return f"After {last.number:,} steps {fell}; held-out text has not been looked at yet."
+    return f"After {last.number:,} steps {', '.join(parts)} on held-out text; {fell}."
+
+
+def _recovered(layer: int, share: float) -> str:
+    if math.isnan(share):
+        return f"layer {layer} has nothing to recover, because its attention path is the base model's,"
+    if share < -0.005:
+        return f"layer {layer} is **worse than no modulation** (squared error {1 - share:.1f} times as large)"
+    return f"layer {layer} recovers **{max(share, 0):.0%}** of what attention does"
+
+
+def _live(slot: Slot, was_active: bool) -> None:
+    job = slot.job
+    if job is None:
+        return
+    now = job.snapshot()
+    if was_active and not now.is_active:
+        # The whole page once more: the timer ends, Start is enabled.
+        st.rerun()
+    st.progress(min(1.0, now.fraction), text=_status(now))
+    if now.error:
+        problem(now.error)
+    if text := answer(job.history):
+        st.markdown(text)
+    for alarm in job.history.alarms[-4:]:
+        st.caption(f"{ICONS[alarm.severity]} step {alarm.step}, layer {alarm.layer}: {plain(alarm.sentence)}")
+    if job.history.last is not None:
+        _curves(slot, job.history)
+
+
+def _curves(slot: Slot, history: History) -> None:
+    layers = history.layers
+    layer = layers[-1]
+    if len(layers) > 1:
+        if st.session_state.get("training_shown") not in layers:
+            st.session_state["training_shown"] = layer
+        layer = st.segmented_control("Layer", layers, key="training_shown", required=True)
+    curves = history.curves(layer, points=300)
+    shown = [name for name in PANELS if len(curves.parts("loss")) > 1 or name not in ("shares", "cosines")]
+    for row in range(0, len(shown), 2):
+        for place, name in zip(st.columns(2), shown[row : row + 2], strict=False):
+            with place:
+                st.markdown(f"**{PANELS[name].title}**", help=PANELS[name].what)
+                figure = panel(name, curves, marks=slot.marks, theme=theme())
+                chart(figure, key=f"training_panel_{name}")
+
+
+def _status(now: Snapshot) -> str:
+    match now.state:
+        case "preparing":
+            return f"{now.stage}, {now.fraction:.0%}"
+        case "running":
+            rate = now.done / now.seconds if now.seconds else 0.0
+            left = f", about {_time((now.total - now.done) / rate)} left" if rate else ""
+            return f"step {now.done:,} of {now.total:,}, {rate:.1f} steps a second{left}"
+    return f"{now.state} after {now.done:,} of {now.total or '?'} steps, {_time(now.seconds)} of training"
+
+
+def _time(seconds: float) -> str:
+    return time.strftime("%H:%M:%S" if seconds >= 3600 else "%M:%S", time.gmtime(seconds))
+
+
+def _start(slot: Slot, plan: Plan, *, paused: bool = False) -> None:
+    slot.marks = plan.marks
+    slot.begin(plan.begin, paused=paused)
+
+
+def _pause_or_go_on(slot: Slot, waiting: bool) -> None:
+    if slot.job is not None:
+        (slot.job.go_on if waiting else slot.job.pause)()
+
+
+def _one_step(slot: Slot, plan: Plan | None) -> None:
+    if plan is not None and not slot.is_active:
+        _start(slot, plan, paused=True)
+    if slot.job is not None:
+        slot.job.one_step()
+
+
+def _reset(slot: Slot) -> None:
+    slot.end()
+    slot.job = None

@@ -1,0 +1,169 @@
+"""Every loss as a toggle with its weight, its form and what the forms differ in; and how the losses are weighted."""
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from npt_viz.ui.shell.text import plain
+
+if TYPE_CHECKING:
+    from npt_viz.training.losses import Objective
+
+ADAPTIVE = {
+    "off": "off",
+    "gradient_norms": "by gradient norms",
+    "as_written": "as written (uniform)",
+}
+ADAPTIVE_HELP = (
+    "**by gradient norms**: factors on the weights, inverse to each loss's running gradient norm with respect to the "
+    "adapter. **as written**: the published form takes the gradient of each loss with respect to itself, which is 1 "
+    "for all, so every weight becomes 1/n whatever is set above."
+)
+STAGES_HELP = (
+    "The published three stages: until S the adapter learns to encode attention, from S to 3S the weights move on a "
+    "line, from 3S on they are those set above (attention encoding at a fifth). They replace the weights of direct, "
+    "attention encoding, fidelity and regularisation. The jump at 3S is in the recipe."
+)
+CURRICULUM_HELP = (
+    "Tokens whose attention output is small first: below its 0.3 quantile of the batch, then 0.7, then all."
+)
+SCALE_HELP = (
+    "Multiplies the gradient. AdamW divides by the gradient's own size and so undoes it; only clipping, which comes "
+    "after, sets in earlier or later."
+)
+
+
+def loss_controls() -> None:
+    """Draw the Losses tab."""
+    from npt_viz.training.losses import TERMS
+    from npt_viz.training.losses.presets import PRESETS
+
+    if "training_on_direct" not in st.session_state:
+        use(PRESETS["direct, robust to sinks"])
+    st.selectbox(
+        "Start from a preset",
+        list(PRESETS),
+        index=None,
+        key="training_preset",
+        placeholder="Take a preset",
+        on_change=_use_preset,
+        help="Sets every toggle below.",
+    )
+    for name, term in TERMS.items():
+        _row(name, term)
+    left, middle, right, last = st.columns(4, vertical_alignment="bottom")
+    left.selectbox(
+        "Adaptive weights",
+        list(ADAPTIVE),
+        key="training_adaptive",
+        format_func=ADAPTIVE.get,
+        persist_state="session",
+        help=ADAPTIVE_HELP,
+    )
+    with middle:
+        st.toggle("Stages", key="training_staged", persist_state="session", help=STAGES_HELP)
+        st.number_input(
+            "S",
+            1,
+            None,
+            step=100,
+            key="training_stage_steps",
+            disabled=not st.session_state["training_staged"],
+            persist_state="session",
+        )
+    with right:
+        st.toggle("Curriculum", key="training_curriculum", persist_state="session", help=CURRICULUM_HELP)
+        on = st.session_state["training_curriculum"]
+        first, second = st.columns(2)
+        first.number_input(
+            "until", 1, None, step=100, key="training_easy", disabled=not on, persist_state="session"
+        )
+        second.number_input(
+            "then until", 2, None, step=100, key="training_medium", disabled=not on, persist_state="session"
+        )
+    last.number_input(
+        "Scale the gradient by",
+        1e-6,
+        None,
+        key="training_gradient_scale",
+        format="%g",
+        persist_state="session",
+        help=SCALE_HELP,
+    )
+
+
+def chosen_objective() -> "Objective":
+    """What the controls say; raises NptVizError where no loss is on."""
+    from npt_viz.training.losses import TERMS, Curriculum, Objective
+
+    here = st.session_state
+    on = [name for name in TERMS if here[f"training_on_{name}"]]
+    return Objective(
+        weights={name: float(here[f"training_weight_{name}"]) for name in on},
+        as_written=frozenset(name for name in on if here[f"training_form_{name}"] == "as_written"),
+        stage_steps=here["training_stage_steps"] if here["training_staged"] else None,
+        adaptive=here["training_adaptive"],
+        curriculum=Curriculum(steps=(here["training_easy"], here["training_medium"]))
+        if here["training_curriculum"]
+        else None,
+        gradient_scale=float(here["training_gradient_scale"]),
+    )
+
+
+def use(objective: "Objective") -> None:
+    """Set every control to this objective."""
+    from npt_viz.training.losses import TERMS
+
+    here = st.session_state
+    for name, term in TERMS.items():
+        here[f"training_on_{name}"] = name in objective.active
+        here[f"training_weight_{name}"] = objective.active.get(name, term.weight)
+        here[f"training_form_{name}"] = objective.form(name)
+    here["training_adaptive"] = objective.adaptive
+    here["training_staged"] = objective.stage_steps is not None
+    here["training_stage_steps"] = objective.stage_steps or 1000
+    here["training_curriculum"] = objective.curriculum is not None
+    here["training_easy"], here["training_medium"] = (
+        objective.curriculum.steps if objective.curriculum else (500, 1000)
+    )
+    here["training_gradient_scale"] = objective.gradient_scale
+
+
+def _use_preset() -> None:
+    from npt_viz.training.losses.presets import PRESETS
+
+    if chosen := st.session_state["training_preset"]:
+        use(PRESETS[chosen])
+        st.session_state["training_preset"] = None
+
+
+def _row(name: str, term) -> None:
+    toggle, weight, form, about = st.columns([1.5, 0.8, 1.3, 4], vertical_alignment="center")
+    toggle.toggle(
+        name.replace("_", " "), key=f"training_on_{name}", persist_state="session", help=plain(term.formula)
+    )
+    on = st.session_state[f"training_on_{name}"]
+    weight.number_input(
+        f"Weight of {name}",
+        0.0,
+        None,
+        step=None,
+        key=f"training_weight_{name}",
+        format="%g",
+        label_visibility="collapsed",
+        disabled=not on,
+        persist_state="session",
+    )
+    if len(term.forms) > 1:
+        form.segmented_control(
+            f"Form of {name}",
+            term.forms,
+            key=f"training_form_{name}",
+            format_func=lambda which: which.replace("_", " "),
+            label_visibility="collapsed",
+            disabled=not on,
+            required=True,
+            persist_state="session",
+        )
+    where = " Runs the layers above." if term.needs == "logits" else ""
+    about.caption(plain(term.sentence) + where)

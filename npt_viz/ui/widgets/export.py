@@ -1,0 +1,80 @@
+"""Take it away: the table behind a page, and the Python lines that make it again."""
+
+import json
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+import streamlit as st
+
+from npt_viz.ui.cache.opened import Asked
+from npt_viz.ui.widgets.view import View
+
+WHOLE_RUN = ("print(run.to_frame())",)
+"""What the snippet ends with where a page shows the inspection itself."""
+
+
+def downloads(
+    view: View, frame: Callable[[], pd.DataFrame], *, key: str, then: Sequence[str] = WHOLE_RUN
+) -> None:
+    """CSV, JSON and a snippet; the files are made when they are asked for.
+
+    then: what the snippet does with `model`, `checkpoint` and `run`.
+    """
+    csv, as_json, snippet = st.columns([1, 1, 6], vertical_alignment="top")
+    csv.download_button(
+        "CSV",
+        data=lambda: frame().to_csv(index=False),
+        file_name=f"npt_viz_{key}.csv",
+        mime="text/csv",
+        on_click="ignore",
+        key=f"{key}_csv",
+        icon=":material/download:",
+        width="stretch",
+    )
+    as_json.download_button(
+        "JSON",
+        data=lambda: json.dumps(described(view, frame()), ensure_ascii=False, indent=1),
+        file_name=f"npt_viz_{key}.json",
+        mime="application/json",
+        on_click="ignore",
+        key=f"{key}_json",
+        icon=":material/download:",
+        width="stretch",
+    )
+    with snippet.expander("The same in Python"):
+        st.code(python(view.asked, then), language="python", wrap_lines=True)
+
+
+def described(view: View, frame: pd.DataFrame) -> dict:
+    """The table with what a reader needs to know about it."""
+    run = view.run
+    about = {"model": run.model, "checkpoint": run.checkpoint, "prompt": run.prompt}
+    about |= {"mode": run.mode, "positions": run.positions}
+    return about | {"rows": json.loads(frame.to_json(orient="records"))}
+
+
+def python(asked: Asked, then: Sequence[str] = WHOLE_RUN) -> str:
+    """A script that gives the same numbers; every value is a literal, so text cannot become code."""
+    source = asked.source
+    arguments = [
+        f"    layers={list(asked.layers)!r}," if asked.layers else "",
+        f"    mode={asked.mode!r},",
+        f"    positions={asked.positions!r},",
+        "    chat=True," if asked.chat else "",
+        f"    bos={asked.bos == 'yes'!r}," if asked.bos != "auto" else "",
+    ]
+    semantics = f", semantics={source.semantics!r}" if source.semantics else ""
+    lines = [
+        "import npt_viz",
+        "",
+        f"model = npt_viz.open_model({source.model!r})",
+        f"checkpoint = npt_viz.open_checkpoint({source.checkpoint!r}, model{semantics})",
+        "run = npt_viz.inspect(",
+        "    model,",
+        "    checkpoint,",
+        f"    {asked.prompt!r},",
+        *filter(None, arguments),
+        ")",
+        *then,
+    ]
+    return "\n".join(lines)

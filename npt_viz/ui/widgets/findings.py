@@ -1,0 +1,65 @@
+"""Health findings on Home: what is wrong, how that is known, what to try, and the page that shows it."""
+
+import streamlit as st
+
+from npt_viz.figures.theme import number
+from npt_viz.results.health import Finding, HealthReport
+from npt_viz.ui.cache import opened
+from npt_viz.ui.cache.on_demand import on_demand, seconds_per_token
+from npt_viz.ui.cache.opened import Source
+from npt_viz.ui.shell.nav import page_file
+from npt_viz.ui.shell.text import plain
+
+MARKS = {
+    "error": ":red[:material/error:]",
+    "warning": ":orange[:material/warning:]",
+    "info": ":blue[:material/info:]",
+}
+
+
+def findings(source: Source) -> None:
+    """Examine the checkpoint, at once where that is quick, else at the push of a button; one card a finding."""
+    report = _report(source)
+    if report is None:
+        st.caption("Rules on load, collapse, size, objective, positions and predictions, on bundled text.")
+        return
+    st.markdown(plain(report.sentence))
+    for i, finding in enumerate(report.findings):
+        _card(finding, key=f"home_finding_{i}")
+    for note in report.notes:
+        st.caption(plain(note))
+
+
+def _report(source: Source) -> HealthReport | None:
+    from npt_viz.analysis.health import cost, health
+
+    model, checkpoint = opened.opened(source)
+
+    def compute(progress) -> HealthReport:
+        def say(stage: str, fraction: float | None = None) -> None:
+            progress(round(100 * (fraction or 0)), 100)
+
+        return health(model, checkpoint, progress=say)
+
+    seconds = cost(model, checkpoint.layers) * seconds_per_token(source)
+    return on_demand(("health", source), "Examine the checkpoint", seconds, compute, key="home_health")
+
+
+def _card(finding: Finding, *, key: str) -> None:
+    where = "" if finding.layer is None else f" · layer {finding.layer}"
+    evidence = " · ".join(
+        f"{plain(name.replace('_', ' '))} {number(value)}" for name, value in finding.evidence.items()
+    )
+    with st.container(border=True, key=key):
+        st.markdown(
+            f"{MARKS[finding.severity]} **{plain(finding.title[0].upper() + finding.title[1:])}**{where}  \n"
+            f"{plain(finding.meaning)}  \n:gray[:small[{evidence}]]  \n**Try:** {plain(finding.action)}"
+        )
+        # Some evidence stands on Home itself.
+        if finding.page != "home" and page_file(finding.page).exists():
+            st.page_link(
+                f"pages/{finding.page}.py",
+                label=f"See it on {finding.page.capitalize()}",
+                icon=":material/arrow_forward:",
+                query_params={} if finding.layer is None else {"layer": str(finding.layer)},
+            )

@@ -1,0 +1,293 @@
+"""Updates from source tokens, against dense matrices written out from the formulas."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from conftest import specimen
+from literal import SCALE, LiteralLlama, rank_one_update, tanh_update
+
+from npt_viz.adapter import VARIANTS
+from npt_viz.capture.running import changed
+from npt_viz.checkpoint import Checkpoint
+from npt_viz.editing.changes import edited_lane
+from npt_viz.editing.making.from_source import checkpoint_fingerprint, update_from
+from npt_viz.editing.making.keys import whitened_key
+from npt_viz.editing.making.readings import layer_readings, projection_inputs, reference_inputs
+from npt_viz.editing.making.rules import UpdateRule
+from npt_viz.editing.updates import Place
+from npt_viz.errors import NptVizError
+from npt_viz.model.tokens import encode
+
+SOURCE = "the cat the dog sat"
+TEXTS = ("A quiet morning by the river.", "Two plus three is five; six is more.")
+WEIGHT_CHANGES = [name for name in VARIANTS if name[0] in "NT" or name == "S2"]
+
+
+def checkpoint(model, variant, layers=(2,), **shape):
+    adapters = {layer: specimen(model, variant, layer, seed=layer, **shape) for layer in layers}
+    return Checkpoint.from_adapters(adapters, model, "specimen")
+
+
+def dense(update, place):
+    """ΔW (out, inp) in float64, without alpha."""
+    parts = update.factors[place]
+    return torch.from_numpy(parts.v_b).double().T @ torch.from_numpy(parts.v_a).double()
+
+
+def close(found, expected, tolerance=1e-5):
+    return (found.double() - expected.double()).norm() <= tolerance * expected.double().norm()
+
+
+def literal_attention(model, layer, text=SOURCE):
+    """(token, model) from the Llama written out token by token."""
+    layers, _, _ = LiteralLlama(model).run(torch.tensor(encode(model, text).ids))
+    return layers[layer].attention
+
+
+def literal_update(variant, modulation, attention, components=None):
+    scale = SCALE.get(variant, 1.0)
+    if variant == "T1":
+        return tanh_update(modulation, attention, scale)
+    if components is not None:
+        modulation = deepcopy(modulation)
+        kept = torch.zeros(modulation.components).index_fill_(0, torch.tensor(components), 1.0)
+        modulation.W_b_up.data *= kept[:, None, None]
+    return rank_one_update(modulation, attention, scale)
+
+
+@pytest.mark.parametrize("variant", WEIGHT_CHANGES)
+@pytest.mark.parametrize("token", [-1, 4])
+def test_the_npt_rule_writes_the_tokens_own_weight_change(tiny_llama, variant, token):
+    npt = checkpoint(tiny_llama, variant)
+    update = update_from(tiny_llama, npt, SOURCE, layer=2, token=token)
+    attention = literal_attention(tiny_llama, 2)
+    assert [place.target for place in update.places] == list(VARIANTS[variant].targets)
+    for place in update.places:
+        modulation = npt.adapter(2).modulations[place.target]
+        assert close(dense(update, place), literal_update(variant, modulation, attention[token]))
+
+
+@pytest.mark.parametrize("variant", ["N5", "T1"])
+@pytest.mark.parametrize("tokens", [(3, 8, -2), tuple(range(19))], ids=["few", "more tokens than the rank"])
+@pytest.mark.parametrize("combine", ["sum", "mean"])
+def test_several_tokens_are_combined_on_their_weight_changes(tiny_llama, variant, tokens, combine):
+    npt = checkpoint(tiny_llama, variant)
+    update = update_from(tiny_llama, npt, SOURCE, layer=2, token=tokens, rule=UpdateRule(combine=combine))
+    attention = literal_attention(tiny_llama, 2)
+    for place in update.places:
+        modulation = npt.adapter(2).modulations[place.target]
+        total = sum(literal_update(variant, modulation, attention[t]) for t in tokens)
+        assert close(dense(update, place), total / (len(tokens) if combine == "mean" else 1))
+
+
+def test_many_tokens_need_no_more_factors_than_the_rank_of_their_sum(tiny_llama):
+    update = update_from(tiny_llama, checkpoint(tiny_llama, "N1"), SOURCE, layer=2, token="all")
+    assert update.rank == 3 * 7
+
+
+@pytest.mark.parametrize("tokens", [(5,), tuple(range(19))])
+def test_only_the_chosen_components_are_written(tiny_llama, tokens):
+    npt = checkpoint(tiny_llama, "N4")
+    rule = UpdateRule(components=(0, 2), combine="sum")
+    update = update_from(tiny_llama, npt, SOURCE, layer=2, token=tokens, rule=rule)
+    attention = literal_attention(tiny_llama, 2)
+    for place in update.places:
+        modulation = npt.adapter(2).modulations[place.target]
+        expected = sum(literal_update("N4", modulation, attention[t], (0, 2)) for t in tokens)
+        assert close(dense(update, place), expected)
+
+
+def test_several_layers_are_read_from_the_base_or_from_the_running_npt_model(tiny_llama):
+    npt = checkpoint(tiny_llama, "N4", layers=(1, 3))
+    local = update_from(tiny_llama, npt, SOURCE, layer=(1, 3))
+    running = update_from(tiny_llama, npt, SOURCE, layer=(1, 3), rule=UpdateRule(mode="propagated"))
+    ids = torch.tensor(encode(tiny_llama, SOURCE).ids)
+    base, _, _ = LiteralLlama(tiny_llama).run(ids)
+    lane = {layer: ("N4", npt.adapter(layer)) for layer in (1, 3)}
+    propagated, _, _ = LiteralLlama(tiny_llama).run(ids, lane)
+    for update, seen in ((local, base), (running, propagated)):
+        for place in update.places:
+            modulation = npt.adapter(place.layer).modulations[place.target]
+            assert close(
+                dense(update, place), literal_update("N4", modulation, seen[place.layer].attention[-1])
+            )
+    assert not close(dense(running, Place(3, "gate")), dense(local, Place(3, "gate")), 1e-2)
+
+
+def test_trained_positions_read_the_source_without_rotation(tiny_llama):
+    npt = checkpoint(tiny_llama, "N1")
+    update = update_from(tiny_llama, npt, SOURCE, layer=2, rule=UpdateRule(positions="trained"))
+    layers, _, _ = LiteralLlama(tiny_llama).run(torch.tensor(encode(tiny_llama, SOURCE).ids), rope=False)
+    expected = literal_update("N1", npt.adapter(2).modulations["gate"], layers[2].attention[-1])
+    assert close(dense(update, Place(2, "gate")), expected)
+
+
+@pytest.mark.parametrize("token", [-1, 7])
+def test_the_exact_patch_replaces_attention_at_its_token(tiny_llama, token):
+    update = update_from(tiny_llama, checkpoint(tiny_llama, "N1"), SOURCE, layer=2, token=token, rule="exact")
+    ids = torch.tensor(encode(tiny_llama, SOURCE).ids)
+    layers, _, _ = LiteralLlama(tiny_llama).run(ids)
+    literal, seen = LiteralLlama(tiny_llama), layers[2]
+    z = literal.norm(seen.hidden[token], "model.layers.2.post_attention_layernorm")
+    mlp = deepcopy(tiny_llama.parts(2).mlp).double()
+    for place in update.places:
+        getattr(mlp, f"{place.target}_proj").weight += dense(update, place)
+    assert close(mlp(z), seen.attention[token] + seen.mlp_output[token])
+
+
+@pytest.mark.parametrize("reads", ["z_C", "z"])
+@pytest.mark.parametrize("variant", ["N1", "N5", "T1", "S2", "S0", "S1-early", "S1-later+residual"])
+@pytest.mark.parametrize("rule", ["minimum_norm", "whitened"])
+def test_another_key_has_the_same_effect_at_the_source_token(tiny_llama, variant, rule, reads):
+    npt = checkpoint(tiny_llama, variant)
+    settings = UpdateRule(name=rule, reads=reads, reference=TEXTS)
+    update = update_from(tiny_llama, npt, SOURCE, layer=2, rule=settings)
+    ids = torch.tensor([encode(tiny_llama, SOURCE).ids])
+    reading = layer_readings(tiny_llama, ids, [2])[2]
+    x, a = reading.mlp_input(reads)[-1], reading.attention[-1]
+    adapter, mlp = npt.adapter(2), tiny_llama.parts(2).mlp
+    modulated = adapter.mlp(mlp, a, x)
+    edited = deepcopy(mlp)
+    for place in update.places:
+        weight = getattr(edited, f"{place.target}_proj").weight
+        weight += dense(update, place).float()
+        assert len(update.factors[place]) == 1
+    assert close(edited(x), modulated.output, 1e-4)
+
+
+def test_the_minimum_norm_key_is_the_smallest_with_its_effect(tiny_llama):
+    npt = checkpoint(tiny_llama, "N1", components=1)
+    own = update_from(tiny_llama, npt, SOURCE, layer=2)
+    least = update_from(tiny_llama, npt, SOURCE, layer=2, rule="minimum_norm")
+    whitened = update_from(
+        tiny_llama, npt, SOURCE, layer=2, rule=UpdateRule(name="whitened", reference=TEXTS)
+    )
+    assert least.norm() < min(own.norm(), whitened.norm())
+
+
+def test_the_whitened_key_leaks_least_into_its_reference(tiny_llama):
+    npt, place = checkpoint(tiny_llama, "N1", components=1), Place(2, "gate")
+    x = reference_inputs(tiny_llama, TEXTS, [place]).inputs[place].double()
+    leak = {}
+    for rule in ("npt", "minimum_norm", "whitened"):
+        settings = UpdateRule(name=rule, reference=TEXTS, ridge=1e-6)
+        update = update_from(tiny_llama, npt, SOURCE, layer=2, rule=settings)
+        leak[rule] = float((x @ dense(update, place).T).square().mean())
+    assert leak["whitened"] < min(leak["npt"], leak["minimum_norm"])
+    # And no other key with the same effect does better: the optimum from the normal equations.
+    reading = layer_readings(tiny_llama, torch.tensor([encode(tiny_llama, SOURCE).ids]), [2])[2]
+    source = reading.z_C[-1].double()
+    moment = x.T @ x / len(x) + 1e-6 * (x.T @ x / len(x)).diagonal().mean() * torch.eye(x.shape[1])
+    key = torch.linalg.solve(moment, source)
+    found = torch.from_numpy(update.factors[place].v_a[0])
+    assert close(found, key / (key @ source), 1e-3)
+
+
+@pytest.mark.parametrize("n", [5, 13, 40])
+def test_the_whitened_key_is_the_normal_equations_solution_with_few_and_many_tokens(n):
+    reference, x = torch.randn(n, 13), torch.randn(2, 13)
+    moment = (reference.T @ reference / n).double()
+    moment += 0.03 * moment.diagonal().mean() * torch.eye(13)
+    for source, key in zip(x.double(), whitened_key(x, reference, 0.03), strict=True):
+        expected = torch.linalg.inv(moment) @ source
+        assert close(key, expected / (expected @ source))
+
+
+@pytest.mark.parametrize("variant", ["N1", "N5", "T1"])
+@pytest.mark.parametrize("rule", ["npt", "minimum_norm", "whitened"])
+def test_protected_prompts_do_not_notice_the_edit(tiny_llama, variant, rule):
+    npt = checkpoint(tiny_llama, variant, layers=(1, 3))
+    settings = UpdateRule(name=rule, protect=("one two", "xyz?"), reference=TEXTS)
+    update = update_from(tiny_llama, npt, SOURCE, layer=(1, 3), alpha=2.0, rule=settings)
+
+    def logits(text, *updates):
+        ids = torch.tensor([encode(tiny_llama, text).ids])
+        with changed(tiny_llama, [edited_lane(tiny_llama, updates)]):
+            return tiny_llama.hf(ids).logits
+
+    for text in ("one two", "xyz?"):
+        torch.testing.assert_close(logits(text, update), logits(text), rtol=0, atol=1e-3)
+    assert (logits(SOURCE, update) - logits(SOURCE)).abs().max() > 0.02
+
+
+def test_projection_keeps_the_effect_at_the_source(tiny_llama):
+    npt, place = checkpoint(tiny_llama, "N1", components=1), Place(2, "gate")
+    free = update_from(tiny_llama, npt, SOURCE, layer=2)
+    kept = update_from(tiny_llama, npt, SOURCE, layer=2, rule=UpdateRule(protect=("one two",)))
+    reading = layer_readings(tiny_llama, torch.tensor([encode(tiny_llama, SOURCE).ids]), [2])[2]
+    x = reading.z_C[-1].double()
+    assert close(dense(kept, place) @ x, dense(free, place) @ x, 1e-4)
+    assert "projected off 1 protected prompt" in kept.origins[0].details[0]
+
+
+def test_protecting_everything_leaves_no_update(tiny_llama):
+    rule = UpdateRule(protect=(SOURCE, "a long prompt with very many different tokens in it: 0123456789"))
+    with pytest.raises(NptVizError, match="protect fewer or shorter prompts"):
+        update_from(tiny_llama, checkpoint(tiny_llama, "N1"), SOURCE, layer=2, rule=rule)
+
+
+def test_the_intermediate_of_the_readings_is_what_down_reads(tiny_llama):
+    seen = []
+    handle = tiny_llama.parts(2).down.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    try:
+        ids = torch.tensor([encode(tiny_llama, SOURCE).ids])
+        tiny_llama.hf(ids)
+    finally:
+        handle.remove()
+    reading = layer_readings(tiny_llama, ids, [2])[2]
+    assert close(projection_inputs(tiny_llama, 2, reading.z_C)["down"], seen[0][0])
+
+
+def test_an_additive_variant_is_written_as_the_smallest_weight_change_and_says_so(tiny_llama):
+    update = update_from(tiny_llama, checkpoint(tiny_llama, "S0"), SOURCE, layer=2)
+    assert update.origins[0].rule == "minimum_norm"
+    assert "smallest weight change" in update.origins[0].details[0]
+
+
+def test_an_update_knows_where_it_came_from(tiny_llama):
+    npt = checkpoint(tiny_llama, "N4", layers=(1, 2))
+    update = update_from(tiny_llama, npt, SOURCE, layer=(2, 1), token=(-1, 2), alpha=0.5)
+    origin = update.origins[0]
+    assert (origin.layers, origin.tokens, origin.glyphs) == ((1, 2), (2, 18), ("e", "t"))
+    assert origin.checkpoint_fingerprint == checkpoint_fingerprint(npt, [1, 2])
+    assert origin.checkpoint_fingerprint != checkpoint_fingerprint(npt, [1])
+    assert update.base == tiny_llama.fingerprint([1, 2])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"layer": 9}, "layer 9 is no NPT layer"),
+        ({"layer": ()}, "no layer was chosen"),
+        ({"token": 19}, "token 19 does not exist: the source text has 19 tokens"),
+        ({"token": -20}, "token -20 does not exist"),
+        ({"token": ()}, "no token was chosen"),
+        ({"token": "last"}, "give a position"),
+        ({"alpha": float("nan")}, "finite number"),
+        ({"rule": "best"}, "choose one of npt, exact, minimum_norm, whitened"),
+        ({"rule": UpdateRule(components=(3,))}, "component 3 does not exist"),
+    ],
+)
+def test_what_does_not_exist_is_refused_in_a_sentence(tiny_llama, arguments, message):
+    npt = checkpoint(tiny_llama, "N1")
+    with pytest.raises(NptVizError, match=message) as caught:
+        update_from(tiny_llama, npt, SOURCE, **({"layer": 2} | arguments))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("combine", "max"), ("reads", "h"), ("mode", "both"), ("name", "best")]
+)
+def test_settings_that_do_not_exist_are_refused(field, value):
+    rule = UpdateRule()
+    object.__setattr__(rule, field, value)  # The annotations, which the tests check, would refuse it first.
+    with pytest.raises(NptVizError, match=f"the update's {field} is '{value}'; choose one of"):
+        rule.__post_init__()
+
+
+def test_settings_out_of_range_are_refused():
+    with pytest.raises(NptVizError, match="give a positive share"):
+        UpdateRule(ridge=0.0)
+    with pytest.raises(NptVizError, match="name at least one"):
+        UpdateRule(components=())

@@ -1,0 +1,216 @@
+"""The Training page: its plan, its buttons, its curves, and what it says to bad input."""
+
+import json
+import time
+
+import pytest
+
+from npt_viz.checkpoint import open_checkpoint
+from npt_viz.runs import read_run
+from npt_viz.ui.train import result as training_result
+from npt_viz.ui.train.jobs import Slot
+
+TEXT = " ".join(f"sentence {i} about the number {i * 37 % 101} and nothing else" for i in range(60))
+
+
+@pytest.fixture
+def page(app, monkeypatch):
+    """The page with a small text pasted and a small adapter."""
+    # AppTest gives all its sessions one id, and with it one slot; real sessions are told apart in the browser tests.
+    slot = Slot()
+    monkeypatch.setattr("npt_viz.ui.train.jobs.training_slot", lambda: slot)
+
+    def opened(**values):
+        found = app("training")
+        assert not found.exception
+        wanted = {
+            "training_text": "pasted",
+            "training_pasted": TEXT,
+            "training_rank": 5,
+            "training_steps": 30,
+        }
+        wanted |= {"training_every": 10, "training_warmup": 5, "training_batch": 32} | values
+        for key, value in wanted.items():
+            found.session_state[key] = value
+        return found.run()
+
+    yield opened
+    slot.end()
+
+
+def errors(page) -> str:
+    return " ".join(each.value for each in page.error).replace("\\", "")
+
+
+def until(page, words, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not any(words in bar.proto.text for bar in page.get("progress")):
+        assert time.monotonic() < deadline, [bar.proto.text for bar in page.get("progress")]
+        time.sleep(0.2)
+        page.run()
+    return page
+
+
+def test_the_page_says_what_it_would_train_on_what(page):
+    found = page()
+    assert not found.exception and not found.error
+    said = " ".join(each.value for each in found.caption)
+    assert "Layer 2 · direct robust · " in said and "held out" in said
+    assert not found.button(key="training_start").disabled and found.button(key="training_stop").disabled
+
+
+def test_start_trains_draws_and_answers(page):
+    found = page()
+    found.button(key="training_start").click().run()
+    until(found, "finished after 30 of 30 steps")
+    answer = next(each.value for each in found.markdown if "on held-out text; the loss went" in each.value)
+    assert answer.startswith("After 30 steps layer 2 recovers **")
+    charts = [json.loads(each.proto.spec) for each in found.get("plotly_chart")]
+    assert len(charts) == 6, "without shares and cosines, which one loss has not"
+    losses = next(chart for chart in charts if chart["data"] and chart["data"][0]["name"] == "direct robust")
+    assert losses["data"][0]["x"] is not None
+    assert not found.button(key="training_start").disabled and not found.exception
+
+
+def test_with_two_losses_shares_and_cosines_are_drawn(page):
+    found = page(training_on_strength=True)
+    found.button(key="training_start").click().run()
+    until(found, "finished")
+    assert len(found.get("plotly_chart")) == 8
+
+
+def test_one_step_begins_a_training_that_waits(page):
+    found = page()
+    found.button(key="training_one").click().run()
+    until(found, "paused after 1 of 30 steps")
+    found.button(key="training_one").click().run()
+    until(found, "paused after 2 of 30 steps")
+    assert found.button(key="training_pause").label == "Go on"
+    found.button(key="training_pause").click().run()
+    until(found, "finished")
+
+
+def test_stop_and_reset(page):
+    found = page(training_steps=100_000)
+    found.button(key="training_start").click().run()
+    until(found, "a second")
+    found.button(key="training_stop").click().run()
+    until(found, "stopped after")
+    found.button(key="training_reset").click().run()
+    assert not found.get("progress") and any("press Start" in each.value for each in found.info)
+
+
+def test_leaving_the_page_and_coming_back_keeps_the_training(page):
+    found = page(training_steps=100_000)
+    found.button(key="training_start").click().run()
+    until(found, "a second")
+    found.switch_page("pages/tokens.py").run()
+    assert not found.exception
+    found.switch_page("pages/training.py").run()
+    assert any("of 100,000" in bar.proto.text for bar in found.get("progress"))
+    assert found.number_input(key="training_steps").value == 100_000, "and so are the controls"
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"training_on_direct_robust": False}, "no loss is active"),
+        ({"training_weight_direct_robust": 0.0}, "no loss is active"),
+        ({"training_rank": 25}, "rank 25 is more than d_model 24"),
+        ({"training_components": 9}, "more than d_ffn 31"),
+        ({"training_targets": []}, "no target is named"),
+        ({"training_pasted": "   "}, "there is no text yet"),
+        ({"training_pasted": "short"}, "too short to hold some back"),
+        ({"training_text": "file"}, "no file was chosen yet"),
+        ({"training_rate": 0.0}, "learning_rate must lie between 0 and 10"),
+        (
+            {"training_on_orthogonality": True, "training_form_orthogonality": "as_written"},
+            "orthogonality as written cannot run",
+        ),
+        ({"training_curriculum": True, "training_easy": 900, "training_medium": 800}, "steps must rise"),
+    ],
+)
+def test_bad_input_is_a_sentence_and_start_is_off(page, values, sentence):
+    found = page(**values)
+    assert sentence in errors(found) and not found.exception
+    assert found.button(key="training_start").disabled
+
+
+def test_a_learning_rate_that_explodes_is_a_sentence_and_the_page_goes_on(page):
+    found = page(training_rate=9.9, training_clip=1e9, training_warmup=0, training_steps=5000)
+    found.button(key="training_start").click().run()
+    until(found, "failed after")
+    assert "lower the learning rate" in errors(found)
+    assert not found.button(key="training_start").disabled
+
+
+def test_a_preset_sets_every_toggle(page):
+    found = page()
+    found.selectbox(key="training_preset").select("published composite").run()
+    assert found.toggle(key="training_on_guidance").value and found.toggle(key="training_staged").value
+    assert found.number_input(key="training_weight_direct").value == 10
+    assert any("the layers above run at every step" in each.value for each in found.caption)
+
+
+def test_the_result_is_saved_and_opens_again(page, tmp_path):
+    found = page()
+    found.button(key="training_start").click().run()
+    until(found, "finished")
+    found.text_input(key="training_folder").set_value(str(tmp_path / "mine")).run()
+    found.button(key="training_save").click().run()
+    assert any("Saved in" in each.value for each in found.success), errors(found)
+    opened = open_checkpoint(tmp_path / "mine")
+    assert opened.layers == (2,) and opened.config["recipe"]["steps_taken"] == 30
+    assert opened.config["figures"]["heldout"]["2"]["n_tokens"] > 0
+    run = read_run(tmp_path / "mine")
+    assert list(run.layers) == [2] and len(run.layers[2].steps) == 30, "the Runs page reads its record"
+
+
+def test_a_full_disk_is_a_sentence_and_the_training_stays(page, tmp_path, monkeypatch):
+    found = page()
+    found.button(key="training_start").click().run()
+    until(found, "finished")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("npt_viz.checkpoint.saving.save_file", full)
+    found.text_input(key="training_folder").set_value(str(tmp_path / "mine")).run()
+    found.button(key="training_save").click().run()
+    assert "No space left on device" in errors(found) and not (tmp_path / "mine").exists()
+    assert any("finished" in bar.proto.text for bar in found.get("progress"))
+
+
+def test_the_result_opens_in_the_other_pages_while_it_trains(page):
+    found = page(training_steps=100_000)
+    found.button(key="training_start").click().run()
+    until(found, "a second")
+    found.button(key="training_open").click().run()
+    assert "training-step-" in found.session_state["checkpoint"], errors(found)
+    found.switch_page("pages/tokens.py").run()
+    assert not found.exception and not found.error
+    assert any(each.value.startswith("Layer 2 ") for each in found.markdown)
+
+
+def test_the_pinned_token_before_and_after(page):
+    found = page()
+    found.button(key="training_start").click().run()
+    until(found, "finished")
+    found.session_state["tok"] = 4
+    found.button(key="training_look").click().run()
+    table = found.dataframe[-1].value
+    assert list(table.columns) == ["layer", "", "before", "after"]
+    recovered = table[table[""] == training_result.ROWS["recovered"]].iloc[0]
+    assert recovered["before"] in ("0", "−0") or abs(float(recovered["before"].replace("−", "-"))) < 1e-4
+    assert any(each.value.startswith("Token 4, ") for each in found.markdown)
+
+
+def test_going_on_from_the_open_checkpoint_and_from_the_result(page):
+    found = page(training_from="the open checkpoint")
+    found.button(key="training_start").click().run()
+    until(found, "finished")
+    found.session_state["training_from"] = "the result so far"
+    found.run()
+    found.button(key="training_start").click().run()
+    until(found, "finished")
+    assert not found.exception and not found.error
