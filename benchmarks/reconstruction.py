@@ -9,9 +9,9 @@ import torch
 import npt_viz
 from benchmarks.paired import machine, paired
 from npt_viz.adapter import Semantics, random_adapter
-from npt_viz.analysis.activations import activations
 from npt_viz.analysis.gate_oracle import gate_oracle
 from npt_viz.analysis.reconstruction import reconstruction
+from npt_viz.capture.layer_trace import traces
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.texts import bundled_texts
 
@@ -43,7 +43,7 @@ def main() -> None:
         print(f"  page, {PAGE_TOKENS} tokens, {name:20} {ratio}")
     for layer in (5, 15):
         adapter = checkpoint([layer]).adapter(layer)
-        seen = activations(model, {layer: adapter}, ids[:ORACLE_TOKENS])
+        seen = traces(model, {layer: adapter}, ids[:ORACLE_TOKENS])
         found = []
 
         def oracle(adapter=adapter, seen=seen, found=found):

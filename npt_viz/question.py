@@ -12,6 +12,9 @@ Mode = Literal["local", "propagated"]
 Positions = Literal["deployed", "trained"]
 """deployed: RoPE and causal attention. trained: identity position embeddings, as the public training code ran."""
 
+Prompt = str | Sequence[int]
+"""Text, or token ids."""
+
 Bos = bool | Literal["auto"]
 """auto: the beginning-of-sequence token as the tokenizer adds it by itself; True or False forces it."""
 
@@ -71,7 +74,7 @@ class Question:
             )
 
 
-def as_question(prompt: "str | Sequence[int] | Question", **settings) -> Question:
+def as_question(prompt: "Prompt | Question", **settings) -> Question:
     """The question itself, or one made of a prompt and settings; settings beside a question are refused."""
     if not isinstance(prompt, Question):
         return Question(prompt=prompt if isinstance(prompt, str) else tuple(prompt), **settings)

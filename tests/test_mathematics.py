@@ -14,12 +14,11 @@ from conftest import byte_tokenizer, perturbed
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from npt_viz.adapter import Additive, LayerAdapter, LowRankTanh, RankOneSum, Semantics, random_adapter
-from npt_viz.analysis.activations import sinks_of
 from npt_viz.analysis.gate_oracle import SILU_ARGMINIMUM, SILU_MINIMUM, BoundedLeastSquares
 from npt_viz.analysis.pca import effective_rank, participation_ratio
 from npt_viz.analysis.reconstruction import split_along
 from npt_viz.analysis.references import FixedUpdate, exact_patch
-from npt_viz.capture.inspection import fit_columns
+from npt_viz.capture.layer_trace import attention_sinks, fit_columns
 from npt_viz.capture.predictions import predictions
 from npt_viz.editing.changes import LayerEdit
 from npt_viz.editing.making.keys import minimum_norm_key, whitened_key, without_effect_on
@@ -265,7 +264,7 @@ def test_the_tanh_rule_is_odd_and_the_additive_one_linear_in_attention():
 def test_a_sink_is_longer_than_ten_medians_of_its_sequence():
     hidden = normal(TOKENS, D_MODEL)
     hidden *= torch.tensor([10.1, 1, 1, 9.9, 1, 1, 1])[:, None] / hidden.norm(dim=-1, keepdim=True)
-    assert sinks_of(hidden).tolist() == [True] + 6 * [False]
+    assert attention_sinks(hidden).tolist() == [True] + 6 * [False]
 
 
 # 9 Next-token numbers

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from npt_viz.adapter import Additive, LayerAdapter, LowRankTanh, Modulation, RankOneSum
-from npt_viz.analysis.activations import LayerActivations, local_activations, sinks_of
-from npt_viz.analysis.reconstruction import fit_of
 from npt_viz.capture.inspection import scalars_of
+from npt_viz.capture.layer_trace import LayerTrace, attention_sinks, fit_of, local_trace
 from npt_viz.capture.predictions import predictions
-from npt_viz.capture.running import Positions, forward_pass
+from npt_viz.capture.running import forward_pass
 from npt_viz.model.base import BaseModel
+from npt_viz.question import Positions
 from npt_viz.results.reconstruction import Ablation, AblationTable
 from npt_viz.shapes import Float, Tensor
 
@@ -120,15 +120,13 @@ class Version(NamedTuple):
     adapter: LayerAdapter
 
 
-def versions(
-    adapter: LayerAdapter, mlp: nn.Module, seen: LayerActivations, is_sink: Tensor
-) -> Iterator[Version]:
+def versions(adapter: LayerAdapter, mlp: nn.Module, trace: LayerTrace, is_sink: Tensor) -> Iterator[Version]:
     """Every ablation that this layer's rule has; the first is the layer as it is.
 
-    Means are over the tokens of `seen` that are no attention sinks; sinks keep their own scalar and direction, so
+    Means are over the tokens of `trace` that are no attention sinks; sinks keep their own scalar and direction, so
     that an ablation does not show what a broken sink does to everything above.
     """
-    few = seen if is_sink.all() else seen.rows(~is_sink)
+    few = trace if is_sink.all() else trace.rows(~is_sink)
     dtype = next(mlp.parameters()).dtype
     attention, mlp_input = few.attention.to(dtype), few.mlp_input.to(dtype)
     intermediate = adapter.mlp(mlp, attention, mlp_input).intermediate
@@ -192,31 +190,31 @@ def ablation_table(
     ids = list(token_ids)[:max_tokens]
     parts = model.parts(adapter.layer)
     with model.lock:
-        seen = local_activations(model, adapter, ids, positions=positions)
-        is_sink = sinks_of(seen.hidden)
-        found = list(versions(adapter, parts.mlp, seen, is_sink))
-        kl = _kl(model, [version.adapter for version in found], ids, positions) if logits else None
+        trace = local_trace(model, adapter, ids, positions=positions)
+        is_sink = attention_sinks(trace.hidden)
+        tried = list(versions(adapter, parts.mlp, trace, is_sink))
+        kl = _kl(model, [version.adapter for version in tried], ids, positions) if logits else None
         rows = [
             Ablation(
                 name=version.name,
                 meaning=version.shows,
-                **_fit(parts.mlp, version.adapter, seen),
+                **_fit(parts.mlp, version.adapter, trace),
                 kl=kl[i] if logits else None,
             )
-            for i, version in enumerate(found)
+            for i, version in enumerate(tried)
         ]
     return AblationTable(
         layer=adapter.layer,
         rows=tuple(rows),
-        is_sink=is_sink.cpu().numpy(),
+        is_sink=is_sink.numpy(),
         notes=(f"the first {len(ids):,} of {len(token_ids):,} tokens",) if len(ids) < len(token_ids) else (),
     )
 
 
-def _fit(mlp: nn.Module, adapter: LayerAdapter, seen: LayerActivations) -> dict:
+def _fit(mlp: nn.Module, adapter: LayerAdapter, trace: LayerTrace) -> dict:
     dtype = next(mlp.parameters()).dtype
-    output = adapter.mlp(mlp, seen.attention.to(dtype), seen.mlp_input.to(dtype)).output
-    fit = fit_of(adapter, seen, output.to(seen.target))
+    output = adapter.mlp(mlp, trace.attention.to(dtype), trace.mlp_input.to(dtype)).output
+    fit = fit_of(adapter, trace, output.to(trace.target))
     return {name: fit[name] for name in ("recovered", "relative_error")}
 
 
@@ -231,4 +229,4 @@ def _kl(model: BaseModel, adapters: list[LayerAdapter], ids: list[int], position
 def _except(ablated: Tensor, untouched: Tensor | None, original: Callable[[], Tensor]) -> Tensor:
     if untouched is None or not untouched.any():
         return ablated
-    return torch.where(untouched[:, None], original(), ablated)
+    return torch.where(untouched[:, None].to(ablated.device), original(), ablated)

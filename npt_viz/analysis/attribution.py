@@ -15,11 +15,13 @@ from captum.attr import FeatureAblation, LayerGradientXActivation, LayerIntegrat
 from torch import Tensor, nn
 
 from npt_viz.adapter import Additive, LayerAdapter
-from npt_viz.capture.inspection import Mode, layers_of, scalars_of
-from npt_viz.capture.running import Positions, forward_pass
+from npt_viz.capture.inspection import adapters_of, scalars_of
+from npt_viz.capture.layer_trace import mlp_input_of
+from npt_viz.capture.running import forward_pass
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import Encoded, display_token, encode
+from npt_viz.question import Bos, Mode, Positions, Prompt, Question, as_question, check_mode
 from npt_viz.results.attribution import METHODS, Attribution, Estimate, Quantity
 from npt_viz.shapes import Float, Int, TokenIds
 
@@ -49,21 +51,22 @@ Function = Callable[[Tensor], Tensor]
 def attribution(
     model: BaseModel,
     checkpoint,
-    prompt: str | Sequence[int],
+    prompt: Prompt | Question,
     quantity: Quantity,
     *,
     method: str = "ablation",
     layers: Sequence[int] | None = None,
-    mode: Mode = "local",
-    positions: Positions = "deployed",
+    mode: str = "local",
+    positions: str = "deployed",
     baseline: str = "eos",
     steps: int = STEPS,
     chat: bool = False,
-    bos: bool | str = "auto",
+    bos: Bos = "auto",
     progress: Progress | None = None,
 ) -> Attribution:
     """How much each token of the prompt contributes to one number at the pinned token.
 
+    prompt: text, token ids, or a Question, which says layers, mode, positions, chat and bos by itself.
     method: one of METHODS.
     layers: the NPT layers that run, all of them by default. mode: where a scalar or ‖ΔW‖ is read, in the base's stream
         (local) or in that of the running NPT model (propagated).
@@ -72,7 +75,15 @@ def attribution(
 
     Raises NptVizError for a number that this layer does not have, a pin with nothing before it, an unknown method.
     """
-    asked = _asked(model, checkpoint, prompt, quantity, layers, mode, positions, baseline, chat=chat, bos=bos)
+    question = as_question(
+        prompt,
+        layers=None if layers is None else tuple(layers),
+        mode=mode,
+        positions=positions,
+        chat=chat,
+        bos=bos,
+    )
+    asked = _asked(model, checkpoint, question, quantity, baseline)
     _checked(method, steps)
     total = forwards(method, asked.ids.shape[1], steps)
     counted = _Counted(asked.function, total, progress)
@@ -96,8 +107,8 @@ def attribution(
         quantity=quantity,
         name=asked.name,
         method=method,
-        mode=mode,
-        positions=positions,
+        mode=question.mode,
+        positions=question.positions,
         tokens=tuple(piece.glyph for piece in asked.encoded.pieces),
         scores=padded,
         baseline=asked.baseline_glyph,
@@ -114,19 +125,14 @@ def attribution(
 def estimate(
     model: BaseModel,
     checkpoint,
-    prompt: str | Sequence[int],
+    question: Prompt | Question,
     quantity: Quantity,
     methods: Sequence[str],
     *,
-    layers: Sequence[int] | None = None,
-    mode: Mode = "local",
-    positions: Positions = "deployed",
     steps: int = STEPS,
-    chat: bool = False,
-    bos: bool | str = "auto",
 ) -> Estimate:
     """What `attribution` by these methods would cost, from runs of the prompt that are timed here."""
-    asked = _asked(model, checkpoint, prompt, quantity, layers, mode, positions, "eos", chat=chat, bos=bos)
+    asked = _asked(model, checkpoint, as_question(question), quantity, "eos")
     for method in methods:
         _checked(method, steps)
     one = _seconds(asked)
@@ -191,6 +197,7 @@ def function_of(
     positions: Positions = "deployed",
 ) -> Function:
     """The quantity as a function of token ids. Each call takes the model's lock; gradients flow where autograd is on."""
+    check_mode(mode)
     token = quantity.token
 
     def logit(ids: TokenIds) -> Float[Tensor, "row"]:
@@ -198,19 +205,19 @@ def function_of(
         with model.lock:
             final = forward_pass(model, ids, [lane], positions=positions, gradients=True).final
             logits = model.unembedding(final[:, token]).float()
-        found = logits[:, quantity.token_id]
-        return found if quantity.against is None else found - logits[:, quantity.against]
+        asked_for = logits[:, quantity.token_id]
+        return asked_for if quantity.against is None else asked_for - logits[:, quantity.against]
 
     def of_update(ids: TokenIds) -> Float[Tensor, "row"]:
         layer, adapter = quantity.layer, adapters[quantity.layer]
         lane = adapters if mode == "propagated" else {}
         parts, modulation = model.parts(layer), adapter.modulations[quantity.target]
         with model.lock:
-            seen = forward_pass(
+            record = forward_pass(
                 model, ids, [lane], record=[layer], positions=positions, stop_after=layer, gradients=True
             ).layers[layer]
-            hidden, attention = seen.hidden[:, token], seen.attention[:, token]
-            x = parts.mlp_norm(hidden + attention if adapter.attention == "standard" else hidden)
+            hidden, attention = record.hidden[:, token], record.attention[:, token]
+            x = mlp_input_of(parts, hidden, attention, adapter.attention)
             if quantity.target == "down":
                 x = adapter.mlp(parts.mlp, attention, x).intermediate
         home = next(modulation.parameters())
@@ -236,11 +243,11 @@ class _Counted:
         self._done = 0
 
     def __call__(self, ids: Tensor) -> Tensor:
-        found = self._function(ids)
+        values = self._function(ids)
         if self._progress:
-            self._done += len(ids) * (GRADIENT_COST if found.requires_grad else 1)
+            self._done += len(ids) * (GRADIENT_COST if values.requires_grad else 1)
             self._progress(min(self._done, self._total), self._total)
-        return found
+        return values
 
 
 class _Asked(NamedTuple):
@@ -258,16 +265,12 @@ class _Asked(NamedTuple):
 def _asked(
     model: BaseModel,
     checkpoint,
-    prompt: str | Sequence[int],
+    question: Question,
     quantity: Quantity,
-    layers: Sequence[int] | None,
-    mode: Mode,
-    positions: Positions,
     baseline: str,
-    **encoding,
 ) -> _Asked:
-    encoded = encode(model, prompt, **encoding)
-    adapters = {layer: checkpoint.adapter(layer) for layer in layers_of(checkpoint, layers)}
+    encoded = encode(model, question)
+    adapters = adapters_of(checkpoint, question.layers)
     _check_pin(quantity, len(encoded.ids))
     name = _logit_name(model, quantity) if quantity.kind == "logit" else _update_name(adapters, quantity)
     ids = torch.tensor([encoded.ids[: quantity.token + 1]], device=model.device)
@@ -279,7 +282,7 @@ def _asked(
         ids,
         replaced,
         display_token(model.tokenizer, stand_in).glyph,
-        function_of(model, adapters, quantity, mode=mode, positions=positions),
+        function_of(model, adapters, quantity, mode=question.mode, positions=question.positions),
         f"{name} at {encoded.pieces[quantity.token].glyph} #{quantity.token}",
     )
 
@@ -345,12 +348,12 @@ def _logit_name(model: BaseModel, quantity: Quantity) -> str:
 def _baseline_id(model: BaseModel, baseline: str) -> int:
     if baseline not in ("eos", "pad"):
         raise NptVizError(f"baseline {baseline!r} does not exist; choose eos or pad")
-    found = getattr(model.tokenizer, f"{baseline}_token_id")
-    if found is None:
+    token_id = getattr(model.tokenizer, f"{baseline}_token_id")
+    if token_id is None:
         raise NptVizError(
             f"the tokenizer of {model.name} has no {baseline} token; choose {'pad' if baseline == 'eos' else 'eos'}"
         )
-    return found
+    return token_id
 
 
 def _checked(method: str, steps: int) -> None:

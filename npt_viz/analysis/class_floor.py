@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 import torch
 
 from npt_viz.adapter import Additive, LayerAdapter, LowRankTanh
-from npt_viz.analysis.activations import local_activations, sinks_of
-from npt_viz.analysis.reconstruction import fit_of
-from npt_viz.capture.running import Positions
+from npt_viz.capture.layer_trace import attention_sinks, fit_of, local_trace
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
+from npt_viz.question import Positions
 from npt_viz.results.reconstruction import ClassFloor
 from npt_viz.training.spec import AdapterSpec
 from npt_viz.training.trainer import train
@@ -94,12 +93,12 @@ def _recovered(
     positions: Positions,
 ) -> torch.Tensor:
     """(adapter, token) share recovered on the tokens of all sequences that are no attention sinks."""
-    found = []
+    shares = []
     for ids in sequences:
         rows = []
         for adapter in adapters:
-            seen = local_activations(model, adapter, ids.tolist(), positions=positions)
-            share = fit_of(adapter, seen, seen.output)["recovered"]
-            rows.append(torch.from_numpy(share)[~sinks_of(seen.hidden).cpu()])
-        found.append(torch.stack(rows))
-    return torch.cat(found, dim=1)
+            trace = local_trace(model, adapter, ids.tolist(), positions=positions)
+            share = fit_of(adapter, trace)["recovered"]
+            rows.append(torch.from_numpy(share)[~attention_sinks(trace.hidden)])
+        shares.append(torch.stack(rows))
+    return torch.cat(shares, dim=1)

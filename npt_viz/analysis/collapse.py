@@ -9,9 +9,9 @@ these tokens allow without training.
 import numpy as np
 import torch
 
-from npt_viz.analysis.layer_view import LayerView
 from npt_viz.analysis.pca import effective_rank, singular_values
 from npt_viz.analysis.updates import Updates, factors, redrawn
+from npt_viz.capture.layer_view import LayerView
 from npt_viz.results.directions import Verdict
 from npt_viz.shapes import Float, Tensor
 

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import torch
 
-from npt_viz.capture.inspection import layers_of
-from npt_viz.capture.running import Lane, NoAttention, Positions, changed
+from npt_viz.capture.inspection import adapters_of
+from npt_viz.capture.running import Lane, NoAttention, changed
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel, greedy
 from npt_viz.model.tokens import display_token, encode
+from npt_viz.question import Positions, Prompt, Question, as_question
 from npt_viz.results.downstream import Continuations
 
 MAX_NEW = 64
@@ -17,28 +18,25 @@ MAX_NEW = 64
 def continuations(
     model: BaseModel,
     checkpoint,
-    prompt: str | Sequence[int],
+    question: Prompt | Question,
     *,
-    layers: Sequence[int] | None = None,
     n_tokens: int = 32,
-    positions: Positions = "deployed",
-    chat: bool = False,
-    bos: bool | str = "auto",
 ) -> Continuations:
     """Base, NPT model, and the NPT layers with their modulation off, side by side.
 
     Raises NptVizError where prompt and continuation do not fit the context.
     """
-    encoded = encode(model, prompt, chat=chat, bos=bos)
+    question = as_question(question)
+    encoded = encode(model, question)
     if len(encoded.ids) + n_tokens > model.context_length:
         raise NptVizError(
             f"{len(encoded.ids):,} tokens of prompt and {n_tokens} more do not fit {model.name}'s context of "
             f"{model.context_length:,}; shorten the prompt"
         )
-    adapters = {layer: checkpoint.adapter(layer) for layer in layers_of(checkpoint, layers)}
+    adapters = adapters_of(checkpoint, question.layers)
     off = {layer: NoAttention(attention=adapter.attention) for layer, adapter in adapters.items()}
     base, npt, without = (
-        _glyphs(model, greedy_continuation(model, lane, encoded.ids, n_tokens, positions))
+        _glyphs(model, greedy_continuation(model, lane, encoded.ids, n_tokens, question.positions))
         for lane in ({}, adapters, off)
     )
     return Continuations(
@@ -47,7 +45,7 @@ def continuations(
         npt=npt,
         off=without,
         layers=tuple(adapters),
-        positions=positions,
+        positions=question.positions,
     )
 
 

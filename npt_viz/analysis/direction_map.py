@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from npt_viz.analysis.directions import compared_tokens
-from npt_viz.analysis.layer_view import layer_views
 from npt_viz.analysis.pca import effective_rank, participation_ratio, principal_axes, singular_values
 from npt_viz.analysis.updates import Factored, Updates, factors, redrawn, updates_of
+from npt_viz.capture.layer_view import layer_views
 from npt_viz.capture.running import Pass
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel

@@ -3,12 +3,12 @@
 import torch
 import torch.nn.functional as F
 
-from npt_viz.analysis.activations import BASE
 from npt_viz.analysis.direction_map import chosen_vectors
 from npt_viz.analysis.directions import compared_tokens
-from npt_viz.analysis.layer_view import LayerView, layer_views
 from npt_viz.analysis.pca import principal_axes
 from npt_viz.analysis.updates import Factored, updates_of
+from npt_viz.capture.layer_trace import BASE
+from npt_viz.capture.layer_view import LayerView, layer_views
 from npt_viz.capture.running import Pass, forward_pass
 from npt_viz.capture.token_card import logit_change, strongest
 from npt_viz.errors import NptVizError

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from npt_viz.analysis.collapse import verdicts
-from npt_viz.analysis.layer_view import LayerView, layer_views
 from npt_viz.analysis.updates import Updates, updates_of
+from npt_viz.capture.layer_view import LayerView, layer_views
 from npt_viz.capture.running import Pass
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
@@ -37,7 +37,7 @@ N_SHUFFLES = 16
 N_UNITS = 12
 
 EXACT = {"gate": "W_g (z_C − z)", "up": "W_u (z_C − z)", "down": "a"}
-"""What the exact patch adds to each projection's output (npt-facts §5)."""
+"""What the exact patch adds to each projection's output (docs/mathematics.md §5)."""
 
 
 def directions(

@@ -12,12 +12,13 @@ import torch
 
 from npt_viz.adapter import LayerAdapter
 from npt_viz.analysis.drift import recorded_drift
-from npt_viz.capture.inspection import layers_of
+from npt_viz.capture.inspection import adapters_of
 from npt_viz.capture.predictions import predictions
-from npt_viz.capture.running import Lane, NoAttention, Positions, forward_pass
+from npt_viz.capture.running import Lane, NoAttention, forward_pass
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import encode
+from npt_viz.question import Bos, Positions, check_positions
 from npt_viz.results.downstream import Arm, Downstream, Run
 
 WINDOW = 512
@@ -45,7 +46,7 @@ def downstream(
     positions: Positions = "deployed",
     each_layer: bool = True,
     chat: bool = False,
-    bos: bool | str = "auto",
+    bos: Bos = "auto",
     window: int = WINDOW,
     max_sequences: int = MAX_SEQUENCES,
     progress: Callable[[int, int], None] | None = None,
@@ -60,7 +61,8 @@ def downstream(
     sequences: list = [texts] if isinstance(texts, str) else list(texts)
     if not sequences:
         raise NptVizError("the reference text is empty; give at least one sequence")
-    adapters = {layer: checkpoint.adapter(layer) for layer in layers_of(checkpoint, layers)}
+    check_positions(positions)
+    adapters = adapters_of(checkpoint, layers)
     encoded = [encode(model, text, chat=chat, bos=bos) for text in sequences[:max_sequences]]
     kept = [each.ids[:window] for each in encoded]
     versions = versions_of(tuple(adapters), each_layer)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from npt_viz.adapter import LayerAdapter, mlp_trace
-from npt_viz.analysis.activations import LayerActivations
+from npt_viz.capture.layer_trace import LayerTrace
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel, weight_of
 from npt_viz.results.reconstruction import GateOracle
@@ -39,7 +39,7 @@ MAX_TOKENS = 256
 def gate_oracle(
     model: BaseModel,
     adapter: LayerAdapter,
-    seen: LayerActivations,
+    trace: LayerTrace,
     *,
     counted: Tensor | None = None,
     max_tokens: int = MAX_TOKENS,
@@ -57,16 +57,16 @@ def gate_oracle(
     Raises NptVizError where no token is left.
     """
     parts = model.parts(adapter.layer)
-    chosen = sampled_tokens(seen, counted, max_tokens)
+    chosen = sampled_tokens(trace, counted, max_tokens)
     if len(chosen) == 0:
         raise NptVizError(
             f"layer {adapter.layer}: no token is left to solve for; give a prompt with tokens besides attention sinks"
         )
-    index = chosen.to(seen.target.device)
-    few = seen.rows(index)
+    index = chosen.to(trace.target.device)
+    few = trace.rows(index)
     dtype = parts.mlp_norm.weight.dtype
     plain = mlp_trace(parts.mlp, few.mlp_input.to(dtype))
-    trace = adapter.mlp(parts.mlp, few.attention.to(dtype), few.mlp_input.to(dtype), plain)
+    modulated = adapter.mlp(parts.mlp, few.attention.to(dtype), few.mlp_input.to(dtype), plain)
     gate, up = plain.gate.to(few.target), plain.up.to(few.target)
     weight = weight_of(parts.down).to(few.target)
 
@@ -90,10 +90,10 @@ def gate_oracle(
         relative_error=np.stack(errors),
         movement=np.stack(movements),
         adapter_error=_relative(few.output - few.target, few.target),
-        adapter_movement=_relative(trace.gate.to(few.target) - gate, gate),
+        adapter_movement=_relative(modulated.gate.to(few.target) - gate, gate),
         unmodulated_error=_relative(few.unmodulated - few.target, few.target),
         iterations=sum(schedule),
-        notes=tuple(_notes(len(chosen), len(seen.target), counted)),
+        notes=tuple(_notes(len(chosen), len(trace.target), counted)),
     )
 
 
@@ -103,9 +103,9 @@ def cost(model: BaseModel, *, iterations: int = 210) -> float:
     return 2 * iterations * step / sum(p.numel() for p in model.hf.parameters())
 
 
-def sampled_tokens(seen: LayerActivations, counted: Tensor | None, max_tokens: int) -> Tensor:
+def sampled_tokens(trace: LayerTrace, counted: Tensor | None, max_tokens: int) -> Tensor:
     """Indices, ascending: all tokens that count and have a target, or evenly spaced ones where they are too many."""
-    keep = seen.target.norm(dim=-1).isfinite() & (seen.target.norm(dim=-1) > 0)
+    keep = trace.target.norm(dim=-1).isfinite() & (trace.target.norm(dim=-1) > 0)
     if counted is not None:
         keep &= counted.to(keep.device)
     indices = keep.nonzero()[:, 0]

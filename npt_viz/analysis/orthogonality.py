@@ -11,14 +11,15 @@ from typing import Literal
 import numpy as np
 import torch
 
-from npt_viz.analysis.activations import sinks_of
-from npt_viz.analysis.layer_view import LayerView, layer_views, views_of
 from npt_viz.analysis.pca import PrincipalAxes, principal_axes
 from npt_viz.analysis.updates import Updates, updates_of
-from npt_viz.capture.inspection import Mode, layers_of
-from npt_viz.capture.running import Pass, Positions
+from npt_viz.capture.inspection import adapters_of
+from npt_viz.capture.layer_trace import attention_sinks
+from npt_viz.capture.layer_view import LayerView, layer_views, views_of
+from npt_viz.capture.running import Pass
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
+from npt_viz.question import Mode, Positions
 from npt_viz.results.directions import Baseline, Unavailable
 from npt_viz.results.inspection import Inspection
 from npt_viz.results.orthogonality import LayerOrthogonality, Orthogonality
@@ -102,14 +103,14 @@ def reference_vectors(
 
     Raises NptVizError where the texts have no token, and for activations that are not finite.
     """
-    adapters = {layer: checkpoint.adapter(layer) for layer in layers_of(checkpoint, layers)}
+    adapters = adapters_of(checkpoint, layers)
     rows: dict[int, list[Tensor]] = {}
     for ids in _windows(model, texts):
         for layer, view in views_of(model, adapters, ids, mode=mode, positions=positions).items():
             parts = rows.setdefault(layer, [])
             seen = Unavailable.unless(partial(_seen, view, target, of))
             if not isinstance(seen, Unavailable):
-                parts.append((seen if keep_sinks else seen[~sinks_of(view.hidden)]).cpu())
+                parts.append((seen if keep_sinks else seen[~attention_sinks(view.hidden)]).cpu())
     if not rows:
         raise NptVizError(
             "the reference text has no tokens; give some text, or take the axes from the prompt"

@@ -1,13 +1,14 @@
 """Does the modulated model compute what it claims, here and now? The same equalities as in the tests, on real weights."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from npt_viz.adapter import Additive, LayerAdapter, LowRankTanh, Modulation
-from npt_viz.capture.inspection import layers_of
+from npt_viz.capture.inspection import adapters_of
+from npt_viz.capture.layer_trace import mlp_input_of
 from npt_viz.capture.running import Lane, changed, forward_pass
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel, LayerParts, greedy, weight_of
@@ -55,7 +56,7 @@ def parity(
         raise NptVizError(
             f"token {token} does not exist: the prompt has {n_tokens} tokens; choose one of these"
         )
-    lane: Lane = {layer: checkpoint.adapter(layer) for layer in layers_of(checkpoint, layers)}
+    lane = adapters_of(checkpoint, layers)
     written_out = tuple(lane)[:n_written_out]
     with model.lock:
         checks = (
@@ -104,16 +105,20 @@ def _off_is_base(model: BaseModel, lane: Lane, token_ids: Int[Tensor, "1 token"]
 
 
 def _factored_is_dense(
-    model: BaseModel, lane: Lane, layer: int, token_ids: Int[Tensor, "1 token"], token: int
+    model: BaseModel,
+    lane: Mapping[int, LayerAdapter],
+    layer: int,
+    token_ids: Int[Tensor, "1 token"],
+    token: int,
 ) -> Check:
     adapter, parts = lane[layer], model.parts(layer)
-    seen = forward_pass(model, token_ids, [lane], record=[layer]).layers[layer]
-    hidden, attention = seen.hidden[0, token], seen.attention[0, token]
-    mlp_input = parts.mlp_norm(hidden + attention if adapter.attention == "standard" else hidden)
+    record = forward_pass(model, token_ids, [lane], record=[layer]).layers[layer]
+    hidden, attention = record.hidden[0, token], record.attention[0, token]
+    mlp_input = mlp_input_of(parts, hidden, attention, adapter.attention)
     dense = dense_mlp(parts, adapter, attention, mlp_input)
     return Check(
         name=f"adapter = dense ΔW, layer {layer}",
-        measured=_difference(seen.mlp_output[0, token], dense),
+        measured=_difference(record.mlp_output[0, token], dense),
         tolerance=ROUNDING[model.dtype],
         unit="relative",
         meaning="MLP output of one token in the factored run, against the MLP with that token's ΔW in its weights",

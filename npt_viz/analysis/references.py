@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from npt_viz.adapter import LayerAdapter, Semantics, mlp_trace
+from npt_viz.capture.layer_trace import mlp_input_of
 from npt_viz.model.base import BaseModel
 from npt_viz.shapes import Float, Tensor
 
@@ -47,8 +48,8 @@ def exact_patch(
     standard (z is z_C already) the patch changes nothing.
     """
     parts = model.parts(layer)
-    z_C = parts.mlp_norm(hidden + attention)
-    z = z_C if path == "standard" else parts.mlp_norm(hidden)
+    z_C = mlp_input_of(parts, hidden, attention, "standard")
+    z = mlp_input_of(parts, hidden, attention, path)
     with_attention, without = mlp_trace(parts.mlp, z_C), mlp_trace(parts.mlp, z)
     v_a = z / z.square().sum(-1, keepdim=True)
     updates = {

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 
 from npt_viz.adapter import LowRankTanh, RankOneSum
-from npt_viz.analysis.layer_view import LayerView
+from npt_viz.capture.layer_view import LayerView
 from npt_viz.shapes import Float, Int, Tensor
 
 

@@ -7,15 +7,14 @@ changed layer, which runs once; from there on they are rows of one batch.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from npt_viz.model.base import BaseModel
+from npt_viz.question import Positions, check_positions
 from npt_viz.shapes import Hidden, TokenIds
-
-Positions = Literal["deployed", "trained"]
 
 
 @runtime_checkable
@@ -82,8 +81,9 @@ def changed(model: BaseModel, lanes: Sequence[Lane], *, positions: Positions = "
     """Inside the block the rows of every forward pass follow their lanes; afterwards no hook is left.
 
     With one lane every row follows it (generation, batches of prompts). With more, row i follows lane i.
-    Holds the model's lock.
+    Holds the model's lock. Raises NptVizError for positions that do not exist.
     """
+    check_positions(positions)
     with model.lock, ExitStack() as stack:
         if positions == "trained":
             stack.callback(_without_rope(model).remove)

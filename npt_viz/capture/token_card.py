@@ -2,9 +2,9 @@
 
 import torch
 
-from npt_viz.adapter import mlp_trace
-from npt_viz.capture.inspection import BASE, NPT
-from npt_viz.capture.running import Pass, forward_pass
+from npt_viz.capture.inspection import adapters_of
+from npt_viz.capture.layer_trace import BASE, lane_of, layer_run
+from npt_viz.capture.running import Lane, Pass, forward_pass
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import display_token
@@ -35,30 +35,26 @@ def token_card(
             f"token {token} does not exist: the prompt has {len(run.pieces)} tokens, counted from 0"
         )
     token %= len(run.pieces)
-    lane, this = (BASE if run.mode == "local" else NPT), slice(token, token + 1)
-    adapters = {each: checkpoint.adapter(each) for each in run.layers}
+    lane, this = lane_of(run.mode), slice(token, token + 1)
+    adapters = adapters_of(checkpoint, list(run.layers))
     with model.lock:
         if seen is None:
             # Attention is causal: what comes after the token cannot change it.
             ids = torch.tensor([run.token_ids[: token + 1]])
-            lanes = [{}] if lane == BASE else [{}, adapters]
+            lanes: list[Lane] = [{}] if lane == BASE else [{}, adapters]
             seen = forward_pass(model, ids, lanes, record=[layer], positions=run.positions)
-        record, adapter, parts = seen.layers[layer], adapters[layer], model.parts(layer)
-        hidden, attention = record.hidden[lane, this], record.attention[lane, this]
-        mlp_input = parts.mlp_norm(hidden + attention if adapter.attention == "standard" else hidden)
-        plain = mlp_trace(parts.mlp, mlp_input)
-        trace = adapter.mlp(parts.mlp, attention, mlp_input, plain)
-        added = (trace.output - plain.output)[0].float()
+        _, plain, modulated = layer_run(model, adapters[layer], seen.layers[layer], lane, this)
+        added = (modulated.output - plain.output)[0].float()
         logits = logit_change(model, added, seen.stream[BASE, token].float())
-    found = run.layers[layer]
-    before, after = plain.gate[0].float(), trace.gate[0].float()
+    inspected = run.layers[layer]
+    before, after = plain.gate[0].float(), modulated.gate[0].float()
     delta = after - before
     moved = delta.abs().topk(min(top, len(delta))).indices.tolist()
     return TokenCard(
         layer=layer,
         token=token,
-        scalars={target: s[token] for target, s in found.scalars.items()},
-        update_norms={target: float(n[token]) for target, n in found.update_norms.items()},
+        scalars={target: s[token] for target, s in inspected.scalars.items()},
+        update_norms={target: float(n[token]) for target, n in inspected.update_norms.items()},
         units=tuple(Unit(index=i, before=before[i].item(), after=after[i].item()) for i in moved),
         n_units=len(delta),
         effective_units=(delta.square().sum() ** 2 / delta.pow(4).sum()).item(),

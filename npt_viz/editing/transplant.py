@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from npt_viz.adapter import LayerAdapter, Target
-from npt_viz.capture.inspection import Mode, layers_of
-from npt_viz.capture.running import Lane, Positions, forward_pass
+from npt_viz.capture.inspection import layers_of
+from npt_viz.capture.running import Lane, forward_pass
 from npt_viz.editing.judging.preview import outcomes, top_rows
 from npt_viz.editing.making.from_source import position
 from npt_viz.editing.making.readings import layer_readings
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import encode
+from npt_viz.question import Mode, Positions
 from npt_viz.results.transplant import LayerShare, Transplant
 from npt_viz.shapes import Float
 

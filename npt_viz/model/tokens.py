@@ -10,10 +10,11 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
+from npt_viz.question import Bos, Prompt, Question, as_question
 from npt_viz.results.inspection import Token
 
 NAMED = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"}
@@ -41,31 +42,27 @@ class Encoded(NamedTuple):
 
 def encode(
     model: BaseModel,
-    prompt: str | Sequence[int],
+    prompt: Prompt | Question,
     *,
     chat: bool = False,
-    bos: bool | Literal["auto"] = "auto",
+    bos: Bos = "auto",
 ) -> Encoded:
     """The token ids of a prompt; the text is never trimmed, ids are taken as they are.
 
+    prompt: a Question says `chat` and `bos` by itself.
     chat: put the text into the tokenizer's chat template, as a user's turn that waits for an answer.
     bos: auto is what the tokenizer does by itself; True and False force a beginning-of-sequence token.
     Raises NptVizError for an empty prompt, ids outside the vocabulary, or more tokens than the context holds.
     """
-    is_text = isinstance(prompt, str)
-    if len(prompt) == 0:
+    if len(prompt.prompt if isinstance(prompt, Question) else prompt) == 0:
         raise NptVizError("the prompt is empty; give at least one character")
-    if bos != "auto" and (chat or not is_text):
-        raise NptVizError(
-            f"bos={bos} does not go with {'the chat template' if chat else 'token ids'}, which already "
-            "decides how the prompt begins; leave bos at auto"
-        )
-    if chat and not is_text:
-        raise NptVizError("the chat template takes text and got token ids; give the text, or leave chat off")
-    ids = _text_ids(model, prompt, chat, bos) if is_text else [operator.index(i) for i in prompt]
+    question = as_question(prompt, chat=chat, bos=bos)
+    text, chat, bos = question.prompt, question.chat, question.bos
+    is_text = isinstance(text, str)
+    ids = _text_ids(model, text, chat, bos) if is_text else [operator.index(i) for i in text]
     _check(model, ids)
     pieces = tuple(display_token(model.tokenizer, i) for i in ids)
-    return Encoded(ids, pieces, tuple(_notes(model, prompt, chat, pieces)) if is_text else ())
+    return Encoded(ids, pieces, tuple(_notes(model, text, chat, pieces)) if is_text else ())
 
 
 def display_token(tokenizer, token_id: int) -> Token:
@@ -76,7 +73,7 @@ def display_token(tokenizer, token_id: int) -> Token:
     return _vocabulary(tokenizer).token(token_id)
 
 
-def _text_ids(model: BaseModel, text: str, chat: bool, bos: bool | Literal["auto"]) -> list[int]:
+def _text_ids(model: BaseModel, text: str, chat: bool, bos: Bos) -> list[int]:
     tokenizer = model.tokenizer
     if lone := re.search("[\ud800-\udfff]", text):
         raise NptVizError(

@@ -15,12 +15,13 @@ from pathlib import Path
 import torch
 
 from npt_viz.adapter import MlpTrace, mlp_trace
-from npt_viz.capture.inspection import SINK_FACTOR
-from npt_viz.capture.running import Lane, Positions, forward_pass
+from npt_viz.capture.layer_trace import attention_sinks
+from npt_viz.capture.running import Lane, forward_pass
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.memory import free_bytes, gigabytes
 from npt_viz.model.progress import Progress, silent
+from npt_viz.question import Positions
 from npt_viz.shapes import Float, Hidden, Int, Tensor
 
 CHUNK_TOKENS = 2048
@@ -181,8 +182,7 @@ def _keep(tokens: LayerTokens, span: slice, record, row: int, base: LayerTokens 
     if base is not None:
         taught = corrected(base.rows(span), hidden, attention).mlp_with_attention
     tokens.hidden[span], tokens.attention[span], tokens.mlp_with_attention[span] = hidden, attention, taught
-    norm = hidden.float().norm(dim=-1)
-    tokens.is_sink[span] = norm > SINK_FACTOR * norm.median()
+    tokens.is_sink[span] = attention_sinks(hidden)
 
 
 @torch.no_grad()

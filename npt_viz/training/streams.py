@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 
 from npt_viz.adapter import LayerAdapter
+from npt_viz.capture.layer_trace import mlp_input_of
 from npt_viz.model.base import BaseModel
 from npt_viz.model.progress import Progress, silent
 from npt_viz.shapes import Hidden, Int, Tensor
@@ -171,7 +172,7 @@ class PropagatedStream:
             seen[layer].append((stream.detach().flatten(0, 1), attention.detach().flatten(0, 1)))
             if layer == max(adapters) and not ending:
                 break
-            mlp_input = parts.mlp_norm(stream + attention if adapter.attention == "standard" else stream)
+            mlp_input = mlp_input_of(parts, stream, attention, adapter.attention)
             stream = stream + adapter.mlp(parts.mlp, attention, mlp_input).output
             if adapter.attention != "withheld":
                 stream = stream + attention

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from npt_viz.adapter import Additive, LayerAdapter, MlpTrace, Projected, Target, mlp_trace
+from npt_viz.capture.layer_trace import mlp_input_of, target_of
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.shapes import Float, Tensor
@@ -137,7 +138,7 @@ def student(
         t.to(device, dtype) for t in (tokens.hidden, tokens.attention, tokens.mlp_with_attention)
     )
     with torch.no_grad():
-        mlp_input = parts.mlp_norm(hidden + attention if adapter.attention == "standard" else hidden)
+        mlp_input = mlp_input_of(parts, hidden, attention, adapter.attention)
         if tokens.unmodulated is None or adapter.attention == "standard":
             plain = mlp_trace(parts.mlp, mlp_input)
             unmodulated = plain.output
@@ -155,7 +156,7 @@ def student(
         attention=attention,
         mlp_input=mlp_input.to(wide),
         taught=taught,
-        target=taught + attention if adapter.attention == "withheld" else taught,
+        target=target_of(adapter.attention, attention, taught),
         unmodulated=unmodulated.to(wide),
         trace=trace,
         training_tokens=training_tokens,

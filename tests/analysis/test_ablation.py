@@ -10,7 +10,7 @@ from literal import LiteralLlama, mlp_of, vectors
 
 from npt_viz.adapter import VARIANTS
 from npt_viz.analysis.ablation import ablation_table, versions
-from npt_viz.analysis.activations import local_activations, sinks_of
+from npt_viz.capture.layer_trace import attention_sinks, local_trace
 from npt_viz.capture.running import NoAttention, forward_pass
 
 PROMPT = [0, 72, 103, 31, 31, 200, 5, 97, 14, 140, 66]
@@ -18,8 +18,8 @@ LAYER = 2
 
 
 def versions_of(model, adapter, is_sink=None):
-    seen = local_activations(model, adapter, PROMPT)
-    is_sink = sinks_of(seen.hidden) if is_sink is None else is_sink
+    seen = local_trace(model, adapter, PROMPT)
+    is_sink = attention_sinks(seen.hidden) if is_sink is None else is_sink
     return seen, {v.name: v.adapter for v in versions(adapter, model.parts(LAYER).mlp, seen, is_sink)}
 
 

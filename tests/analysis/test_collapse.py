@@ -5,7 +5,7 @@ import torch
 from conftest import specimen
 
 from npt_viz.analysis.collapse import MIN_DIVERSITY, MIN_SCALAR_VARIATION, verdicts
-from npt_viz.analysis.layer_view import views_of
+from npt_viz.capture.layer_view import views_of
 from npt_viz.errors import NptVizError
 
 IDS = [0, 72, 103, 31, 31, 200, 5, 97, 14, 140, 66, 3, 18, 250, 41]

@@ -9,6 +9,7 @@ from npt_viz.capture.running import NoAttention, changed
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.tokens import display_token
+from npt_viz.question import Question
 
 PROMPT = [0, 72, 103, 31, 31, 200, 5]
 
@@ -27,7 +28,7 @@ def uncached(model, lane, n_tokens, positions="deployed"):
 def test_each_continuation_is_its_own_models_greedy_choice(tiny_llama, positions):
     adapter = specimen(tiny_llama, "N4")
     checkpoint = Checkpoint.from_adapters({2: adapter}, tiny_llama, "specimen")
-    found = continuations(tiny_llama, checkpoint, PROMPT, n_tokens=11, positions=positions)
+    found = continuations(tiny_llama, checkpoint, Question(prompt=PROMPT, positions=positions), n_tokens=11)
     for glyphs, lane in ((found.base, {}), (found.npt, {2: adapter}), (found.off, {2: NoAttention()})):
         ids = uncached(tiny_llama, lane, 11, positions)
         assert greedy_continuation(tiny_llama, lane, PROMPT, 11, positions) == ids

@@ -7,8 +7,8 @@ from conftest import specimen
 from literal import vectors
 
 from npt_viz.analysis.direction_map import direction_map
-from npt_viz.analysis.layer_view import views_of
 from npt_viz.capture.inspection import inspect
+from npt_viz.capture.layer_view import views_of
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 

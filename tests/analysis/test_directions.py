@@ -16,9 +16,9 @@ from npt_viz.analysis.directions import (
     exact_agreement,
     moved_units,
 )
-from npt_viz.analysis.layer_view import views_of
 from npt_viz.analysis.updates import updates_of
 from npt_viz.capture.inspection import inspect
+from npt_viz.capture.layer_view import views_of
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.results.directions import Unavailable

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from conftest import specimen, tiny_model
 
 from npt_viz.adapter import Semantics, random_adapter
-from npt_viz.analysis.activations import activations
 from npt_viz.analysis.gate_oracle import SILU_MINIMUM, BoundedLeastSquares, gate_oracle, nearest_gate
+from npt_viz.capture.layer_trace import traces
 from npt_viz.errors import NptVizError
 from npt_viz.texts import bundled_texts
 
@@ -107,7 +107,7 @@ def test_the_inverse_of_silu_takes_the_nearer_branch():
 def test_the_gate_it_finds_gives_the_error_it_reports_when_it_is_run(variant):
     model = tiny_model(dtype=torch.float64)
     adapter = specimen(model, variant)
-    seen = activations(model, {2: adapter}, PROMPT).local[2]
+    seen = traces(model, {2: adapter}, PROMPT).local[2]
     found = gate_oracle(
         model, adapter, seen, penalties=(1.0, 1e-2, 1e-6), iterations=200, last_iterations=1500
     )
@@ -136,7 +136,7 @@ def test_the_gate_it_finds_gives_the_error_it_reports_when_it_is_run(variant):
 def test_many_tokens_are_sampled_evenly_and_said():
     model = tiny_model()
     adapter = specimen(model, "N1")
-    both = activations(model, {2: adapter}, list(range(3, 80)))
+    both = traces(model, {2: adapter}, list(range(3, 80)))
     found = gate_oracle(model, adapter, both.local[2], max_tokens=7, penalties=(1.0,), last_iterations=5)
     assert len(found.tokens) == 7 and found.tokens[0] == 0 and found.tokens[-1] == 76
     assert set(np.diff(found.tokens)) <= {12, 13}
@@ -151,7 +151,7 @@ def test_many_tokens_are_sampled_evenly_and_said():
 def test_no_token_to_solve_for_is_a_sentence():
     model = tiny_model()
     adapter = specimen(model, "N1")
-    seen = activations(model, {2: adapter}, [5, 6]).local[2]
+    seen = traces(model, {2: adapter}, [5, 6]).local[2]
     with pytest.raises(NptVizError, match="no token is left"):
         gate_oracle(model, adapter, seen, counted=torch.zeros(2, dtype=torch.bool))
 
@@ -164,7 +164,7 @@ def test_on_smollm2_the_gate_alone_reaches_a_thousandth_at_every_token(smollm2, 
         layer, Semantics(), ("gate",), d_model=smollm2.d_model, d_ffn=smollm2.d_ffn, rank=4, std=0.01
     )
     ids = smollm2.tokenizer("".join(bundled_texts("heldout")[:2]))["input_ids"][:256]
-    both = activations(smollm2, {layer: adapter}, ids)
+    both = traces(smollm2, {layer: adapter}, ids)
     found = gate_oracle(smollm2, adapter, both.local[layer], counted=~both.is_sink)
     assert len(found.tokens) >= 250
     assert found.relative_error[-1].max() < 1e-3

@@ -5,10 +5,10 @@ import pytest
 import torch
 from conftest import specimen
 
-from npt_viz.analysis.layer_view import views_of
 from npt_viz.analysis.orthogonality import layer_orthogonality, orthogonality, reference_vectors
 from npt_viz.analysis.updates import updates_of
 from npt_viz.capture.inspection import inspect
+from npt_viz.capture.layer_view import views_of
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.results.directions import Unavailable

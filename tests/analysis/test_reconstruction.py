@@ -13,6 +13,7 @@ from npt_viz.adapter import Semantics, random_adapter
 from npt_viz.analysis.reconstruction import reconstruction, split_along
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
+from npt_viz.question import Question
 from npt_viz.results.reconstruction import PositionsCompared
 from npt_viz.texts import bundled_texts
 
@@ -124,7 +125,7 @@ def test_activations_that_are_not_numbers_are_a_sentence(tiny_llama):
 
 def test_a_layer_that_is_no_npt_layer_is_refused(tiny_llama, found):
     with pytest.raises(NptVizError, match="layer 2 is no NPT layer"):
-        reconstruction(tiny_llama, found[0], PROMPT, layers=[2])
+        reconstruction(tiny_llama, found[0], Question(prompt=PROMPT, layers=(2,)))
 
 
 @pytest.mark.slow
@@ -136,6 +137,6 @@ def test_the_demo_trained_without_rope_is_recognised(smollm2, folder, without_ro
     text = bundled_texts("heldout")[0]
     compared = PositionsCompared(
         deployed=reconstruction(smollm2, checkpoint, text),
-        trained=reconstruction(smollm2, checkpoint, text, positions="trained"),
+        trained=reconstruction(smollm2, checkpoint, Question(prompt=text, positions="trained")),
     )
     assert compared.without_rope(15) == without_rope

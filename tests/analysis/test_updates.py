@@ -5,8 +5,8 @@ import torch
 from conftest import specimen
 from literal import SCALE, vectors
 
-from npt_viz.analysis.layer_view import views_of
 from npt_viz.analysis.updates import Factored, redrawn, updates_of
+from npt_viz.capture.layer_view import views_of
 
 IDS = [0, 72, 103, 31, 31, 200, 5, 97, 14, 140, 66]
 SUMS = ("N1", "N5", "S2")

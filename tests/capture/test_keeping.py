@@ -6,12 +6,13 @@ import torch
 from conftest import specimen
 
 from npt_viz.analysis.direction_vocabulary import direction_vocabulary
-from npt_viz.analysis.layer_view import layer_views
 from npt_viz.analysis.reconstruction import reconstruction
 from npt_viz.capture.inspection import inspect
+from npt_viz.capture.layer_view import layer_views
 from npt_viz.capture.running import Pass, forward_pass
 from npt_viz.capture.token_card import token_card
 from npt_viz.checkpoint import Checkpoint
+from npt_viz.question import Question
 
 IDS = [0, 72, 103, 31, 31, 200, 5, 97, 14, 140, 66]
 TOKEN = 7
@@ -55,8 +56,8 @@ def test_a_layer_from_what_was_kept_is_the_layer_of_a_new_run(tiny_llama, checkp
     run, seen = kept
     anew = layer_views(tiny_llama, checkpoint, run)
     words = direction_vocabulary(tiny_llama, checkpoint, run, 3, TOKEN, direction="mean")
-    fits = reconstruction(tiny_llama, checkpoint, IDS)
-    runs_again(monkeypatch, "analysis.activations", "analysis.direction_vocabulary")
+    fits = reconstruction(tiny_llama, checkpoint, Question(prompt=IDS))
+    runs_again(monkeypatch, "capture.layer_trace", "analysis.direction_vocabulary")
     views = layer_views(tiny_llama, checkpoint, run, seen=seen)
     assert views.keys() == anew.keys() == {1, 3}
     for layer, view in views.items():
@@ -64,7 +65,7 @@ def test_a_layer_from_what_was_kept_is_the_layer_of_a_new_run(tiny_llama, checkp
             torch.testing.assert_close(getattr(view, name), getattr(anew[layer], name), rtol=1e-4, atol=1e-5)
     again = direction_vocabulary(tiny_llama, checkpoint, run, 3, TOKEN, direction="mean", seen=seen)
     assert [each.id for each in again.promoted] == [each.id for each in words.promoted]
-    found = reconstruction(tiny_llama, checkpoint, IDS, seen=seen)
+    found = reconstruction(tiny_llama, checkpoint, Question(prompt=IDS), seen=seen)
     for mode in ("local", "propagated"):
         for layer, fit in found.fits(mode).items():
             expected = fits.fits(mode)[layer].relative_error

@@ -1,18 +1,18 @@
 """Measures what the rules judge, in a few passes: each sequence with and without RoPE, and once downstream."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from npt_viz.adapter import Additive, LayerAdapter
 from npt_viz.analysis.ablation import Amplified
-from npt_viz.analysis.activations import LayerActivations, activations
 from npt_viz.analysis.collapse import verdicts
 from npt_viz.analysis.downstream import downstream
 from npt_viz.analysis.health.evidence import LayerEvidence, Opposites, Predicted, Sinks
-from npt_viz.analysis.layer_view import view_of
-from npt_viz.analysis.reconstruction import fit_of
+from npt_viz.capture.layer_trace import LayerTrace, Traces, fit_of, traces
+from npt_viz.capture.layer_view import view_of
 from npt_viz.model.base import BaseModel
 from npt_viz.results.load_report import LayerReport
 from npt_viz.results.reconstruction import ClassFloor
@@ -34,7 +34,7 @@ EACH_ALONE = 4
 class LayerSamples:
     """One layer's activations on all sequences, with and without RoPE."""
 
-    def __init__(self, deployed: LayerActivations, is_sink: Tensor, trained: LayerActivations) -> None:
+    def __init__(self, deployed: LayerTrace, is_sink: Tensor, trained: LayerTrace) -> None:
         self.all, self.is_sink = deployed, is_sink
         self.ordinary, self.trained = deployed.rows(~is_sink), trained
 
@@ -43,19 +43,19 @@ def samples(
     model: BaseModel, adapters: Mapping[int, LayerAdapter], sequences: Sequence[Sequence[int]]
 ) -> dict[int, LayerSamples]:
     """Every layer on every sequence, one after the other; sinks are told in each sequence by itself."""
-    deployed = [activations(model, adapters, ids) for ids in sequences]
-    trained = [activations(model, adapters, ids, positions="trained") for ids in sequences]
-    is_sink = torch.cat([seen.is_sink for seen in deployed])
-    left_out = torch.cat([seen.is_sink for seen in trained])
-    found = {}
-    for layer in adapters:
-        home = deployed[0].local[layer].hidden.device
-        found[layer] = LayerSamples(
-            _joined([seen.local[layer] for seen in deployed]),
-            is_sink.to(home),
-            _joined([seen.local[layer] for seen in trained]).rows(~left_out.to(home)),
-        )
-    return found
+    deployed = [traces(model, adapters, ids) for ids in sequences]
+    trained = [traces(model, adapters, ids, positions="trained") for ids in sequences]
+    is_sink = torch.cat([text.is_sink for text in deployed])
+    left_out = torch.cat([text.is_sink for text in trained])
+
+    def joined(texts: Sequence[Traces], layer: int) -> LayerTrace:
+        first, *others = (text.local[layer] for text in texts)
+        return first.joined(*others)
+
+    return {
+        layer: LayerSamples(joined(deployed, layer), is_sink, joined(trained, layer).rows(~left_out))
+        for layer in adapters
+    }
 
 
 @torch.no_grad()
@@ -73,8 +73,8 @@ def layer_evidence(
         report=report,
         n_tokens=len(ordinary.hidden),
         reconstructs=adapter.semantics.reconstructs,
-        recovered=_median(fit_of(adapter, ordinary, ordinary.output)),
-        recovered_without_rope=_median(fit_of(adapter, found.trained, found.trained.output)),
+        recovered=_median(fit_of(adapter, ordinary)),
+        recovered_without_rope=_median(fit_of(adapter, found.trained)),
         recovered_other=_median(_other_fit(adapter, ordinary)),
         recovered_by_factor=_by_factor(model, adapter, ordinary),
         largest_change=float((change.norm(dim=-1) / found.all.unmodulated.norm(dim=-1)).max()),
@@ -109,9 +109,9 @@ def predicted(
     )
 
 
-def _opposites(adapter: LayerAdapter, seen: LayerActivations) -> Opposites:
+def _opposites(adapter: LayerAdapter, trace: LayerTrace) -> Opposites:
     """Pairs of tokens with opposite attention: what their two changes should have in common, and what they have."""
-    few = seen.rows(slice(0, MAX_PAIRED))
+    few = trace.rows(slice(0, MAX_PAIRED))
     pairs = _cosines(few.base_attention) < OPPOSITE_COSINE
     if not pairs.any():
         return Opposites(0.0, *3 * (float("nan"),))
@@ -120,39 +120,30 @@ def _opposites(adapter: LayerAdapter, seen: LayerActivations) -> Opposites:
         share=float(pairs.any(1).float().mean()),
         needed=float(_cosines(few.target - few.unmodulated)[pairs].mean()),
         given=float(_cosines(few.output - few.unmodulated)[pairs].mean()),
-        recovered=_median(fit_of(adapter, paired, paired.output)),
+        recovered=_median(fit_of(adapter, paired)),
     )
 
 
-def _joined(parts: Sequence[LayerActivations]) -> LayerActivations:
-    columns = LayerActivations.__dataclass_fields__
-    return LayerActivations(*(torch.cat([getattr(part, name) for part in parts]) for name in columns))
-
-
-def _other_fit(adapter: LayerAdapter, seen: LayerActivations) -> dict[str, np.ndarray]:
+def _other_fit(adapter: LayerAdapter, trace: LayerTrace) -> dict[str, np.ndarray]:
     """Against the target of the other reading: without a where it is part of the target, with a where it is not."""
     sign = -1 if adapter.attention == "withheld" else 1
-    other = LayerActivations(
-        **{name: getattr(seen, name) for name in seen.__dataclass_fields__ if name != "target"},
-        target=seen.target + sign * seen.base_attention,
-    )
-    return fit_of(adapter, other, seen.output)
+    return fit_of(adapter, replace(trace, target=trace.target + sign * trace.base_attention))
 
 
-def _by_factor(model: BaseModel, adapter: LayerAdapter, seen: LayerActivations) -> dict[float, float]:
+def _by_factor(model: BaseModel, adapter: LayerAdapter, trace: LayerTrace) -> dict[float, float]:
     parts = model.parts(adapter.layer)
     dtype = parts.mlp_norm.weight.dtype
-    inputs = seen.attention.to(dtype), seen.mlp_input.to(dtype)
+    inputs = trace.attention.to(dtype), trace.mlp_input.to(dtype)
     shares = {}
     for factor in FACTORS:
         made = {target: Amplified(modulation, factor) for target, modulation in adapter.modulations.items()}
         output = LayerAdapter(adapter.layer, adapter.semantics, made).mlp(parts.mlp, *inputs).output
-        shares[factor] = _median(fit_of(adapter, seen, output.to(seen.target)))
+        shares[factor] = _median(fit_of(adapter, trace, output.to(trace.target)))
     return {factor: share for factor, share in shares.items() if np.isfinite(share)}
 
 
-def _verdicts(model: BaseModel, adapter: LayerAdapter, seen: LayerActivations) -> dict:
-    view = view_of(model, adapter, seen)
+def _verdicts(model: BaseModel, adapter: LayerAdapter, trace: LayerTrace) -> dict:
+    view = view_of(model, adapter, trace)
     return {
         target: verdicts(view, target)
         for target, modulation in adapter.modulations.items()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from npt_viz.capture.predictions import predictions
-from npt_viz.capture.running import Lane, Positions, changed, forward_pass
+from npt_viz.capture.running import Lane, changed, forward_pass
 from npt_viz.editing.cases import in_context
 from npt_viz.editing.changes import edited_lane
 from npt_viz.editing.making.from_source import Tokens, update_from
@@ -18,6 +18,7 @@ from npt_viz.editing.updates import Number, Update
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel, greedy
 from npt_viz.model.tokens import display_token, encode
+from npt_viz.question import Positions
 from npt_viz.results.editing import Continuation, NextToken, Outcome, Recovery, rank_changes
 from npt_viz.results.inspection import Token, TopTokens
 from npt_viz.shapes import Float, Int, TokenIds

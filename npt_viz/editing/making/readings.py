@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from npt_viz.adapter import TARGETS, Target
-from npt_viz.capture.inspection import SINK_FACTOR
-from npt_viz.capture.running import Lane, Positions, forward_pass
+from npt_viz.capture.layer_trace import attention_sinks, mlp_input_of
+from npt_viz.capture.running import Lane, forward_pass
 from npt_viz.editing.updates import Place
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import encode
+from npt_viz.question import Positions
 from npt_viz.results.inspection import Token
 from npt_viz.shapes import Float, TokenIds
 
@@ -61,15 +62,13 @@ def layer_readings(
 
 def _reading(model: BaseModel, layer: int, record) -> LayerReading:
     hidden, attention = record.hidden[0], record.attention[0]
-    norm = model.parts(layer).mlp_norm
-    sizes = hidden.float().norm(dim=-1)
+    parts = model.parts(layer)
     return LayerReading(
         hidden=hidden.float(),
         attention=attention.float(),
-        z=norm(hidden).float(),
-        z_C=norm(hidden + attention).float(),
-        # On the CPU: the layers of one model may live on several devices.
-        is_sink=(sizes > SINK_FACTOR * sizes.median()).cpu(),
+        z=mlp_input_of(parts, hidden, attention, "withheld").float(),
+        z_C=mlp_input_of(parts, hidden, attention, "standard").float(),
+        is_sink=attention_sinks(hidden),
     )
 
 

@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from npt_viz.adapter import Additive, LayerAdapter, LowRankTanh, Modulation, Target
-from npt_viz.capture.inspection import Mode
-from npt_viz.capture.running import Positions
 from npt_viz.editing.making.keys import minimum_norm_key, whitened_key
 from npt_viz.editing.making.readings import LayerReading, Reads, projection_inputs
 from npt_viz.editing.updates import Factors, Place
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
+from npt_viz.question import Mode, Positions
 from npt_viz.shapes import Float
 
 RuleName = Literal["npt", "exact", "minimum_norm", "whitened"]

@@ -11,6 +11,7 @@ import streamlit as st
 
 from npt_viz.errors import NptVizError
 from npt_viz.places import ROOT
+from npt_viz.question import Question
 from npt_viz.results.inspection import Inspection
 from npt_viz.results.load_report import LoadReport
 from npt_viz.results.parity import Parity
@@ -55,9 +56,16 @@ class Asked(NamedTuple):
     bos: str
 
     @property
-    def encoding(self) -> dict:
-        """As npt_viz.inspect takes it."""
-        return {"chat": self.chat, "bos": {"yes": True, "no": False}.get(self.bos, "auto")}
+    def question(self) -> Question:
+        """As the library takes it. Raises NptVizError for settings that do not go together."""
+        return Question(
+            prompt=self.prompt,
+            layers=self.layers,
+            mode=self.mode,
+            positions=self.positions,
+            chat=self.chat,
+            bos={"yes": True, "no": False}.get(self.bos, "auto"),
+        )
 
 
 def stamp(path: str) -> str:
@@ -133,11 +141,7 @@ def inspection(asked: Asked) -> Inspection:
         found = inspect(
             model,
             checkpoint,
-            asked.prompt,
-            layers=asked.layers,
-            mode=asked.mode,
-            positions=asked.positions,
-            **asked.encoding,
+            asked.question,
             keep=lambda seen: _keep(asked, seen),
             progress=bar(place, label),
         )

@@ -1,5 +1,7 @@
 """The Attribution page: which number, by which methods, at what cost; the scores as a strip, as bars and in a table."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -7,6 +9,7 @@ import streamlit as st
 from npt_viz.errors import NptVizError
 from npt_viz.figures.attribution import score_scale, scores_by_method, shown_scores
 from npt_viz.figures.theme import number
+from npt_viz.question import Question
 from npt_viz.results.attribution import METHODS, Attribution, Estimate, Quantity, rank_correlation
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.on_demand import computed, on_demand
@@ -171,12 +174,9 @@ def _result(view: View, quantity: Quantity, method: str) -> Attribution | None:
         return attribution(
             model,
             checkpoint,
-            view.run.token_ids,
+            _question(asked),
             quantity,
             method=method,
-            layers=asked.layers,
-            mode=asked.mode,
-            positions=asked.positions,
             baseline=baseline,
             steps=steps,
             progress=progress,
@@ -192,11 +192,13 @@ def _estimate(asked: Asked, quantity: Quantity, method: str, steps: int) -> Esti
     from npt_viz.analysis.attribution import estimate
 
     model, checkpoint = opened.opened(asked.source)
+    return estimate(model, checkpoint, _question(asked), quantity, [method], steps=steps)
+
+
+def _question(asked: Asked) -> Question:
+    """The question with the prompt as the token ids that were inspected."""
     ids = opened.inspection(asked).token_ids
-    return estimate(
-        model, checkpoint, ids, quantity, [method],
-        layers=asked.layers, mode=asked.mode, positions=asked.positions, steps=steps,
-    )  # fmt: skip
+    return replace(asked.question, prompt=tuple(ids), chat=False, bos="auto")
 
 
 def _known(view: View, quantity: Quantity) -> list[Attribution]:

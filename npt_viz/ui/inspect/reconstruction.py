@@ -33,10 +33,7 @@ def _reconstruction(asked: Asked) -> Reconstruction:
     from npt_viz.analysis.reconstruction import reconstruction
 
     model, checkpoint = opened.opened(asked.source)
-    return reconstruction(
-        model, checkpoint, asked.prompt, layers=asked.layers, positions=asked.positions, **asked.encoding,
-        seen=opened.seen(asked),
-    )  # fmt: skip
+    return reconstruction(model, checkpoint, asked.question, seen=opened.seen(asked))
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
@@ -53,10 +50,7 @@ def _continuations(asked: Asked, n_tokens: int) -> Continuations:
     from npt_viz.analysis.continuation import continuations
 
     model, checkpoint = opened.opened(asked.source)
-    return continuations(
-        model, checkpoint, asked.prompt, layers=asked.layers, positions=asked.positions, n_tokens=n_tokens,
-        **asked.encoding,
-    )  # fmt: skip
+    return continuations(model, checkpoint, asked.question, n_tokens=n_tokens)
 
 
 def reconstruction_of(view: View, positions: str | None = None) -> Reconstruction:
@@ -86,9 +80,9 @@ def continuations_of(view: View, n_tokens: int) -> Continuations:
 
 def oracle_of(view: View) -> GateOracle | None:
     """Of the pinned layer in the chosen mode; None until it has been asked for."""
-    from npt_viz.analysis.activations import activations
     from npt_viz.analysis.gate_oracle import MAX_TOKENS, cost, gate_oracle
-    from npt_viz.capture.inspection import layers_of
+    from npt_viz.capture.inspection import adapters_of
+    from npt_viz.capture.layer_trace import traces
 
     asked, layer = view.asked, view.layer
     model, checkpoint = opened.opened(asked.source)
@@ -96,9 +90,9 @@ def oracle_of(view: View) -> GateOracle | None:
     def compute(progress) -> GateOracle:
         import torch
 
-        adapters = {i: checkpoint.adapter(i) for i in layers_of(checkpoint, asked.layers)}
-        seen = activations(model, adapters, view.run.token_ids, positions=asked.positions)
-        of_mode = seen.local if asked.mode == "local" else seen.propagated
+        adapters = adapters_of(checkpoint, asked.layers)
+        both = traces(model, adapters, view.run.token_ids, positions=asked.positions)
+        of_mode = both.of(asked.mode)
         counted = torch.from_numpy(~view.left_out)
         with model.lock:
             return gate_oracle(model, adapters[layer], of_mode[layer], counted=counted, progress=progress)

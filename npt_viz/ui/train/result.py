@@ -1,6 +1,7 @@
 """What a training made, while it runs and after: looked at, opened in the other pages, saved."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -71,8 +72,9 @@ def before_and_after(job: Job, wanted: Asked, token: int | None) -> tuple[str, p
     training, now = job.training, job.checkpoint()
     assert training is not None and now is not None, "the page offers this only for a training that began"
     began = Checkpoint.from_adapters(training.initial, training.model, "before")
-    settings = {"mode": wanted.mode, "positions": wanted.positions, **wanted.encoding}
-    before, after = (inspect(training.model, found, wanted.prompt, **settings) for found in (began, now))
+    # The layers that run are those in training, whichever the head has switched on.
+    question = replace(wanted.question, layers=None)
+    before, after = (inspect(training.model, each, question) for each in (began, now))
     token = len(after.tokens) - 1 if token is None or token >= len(after.tokens) else token
     rows = [
         {

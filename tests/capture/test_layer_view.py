@@ -5,8 +5,8 @@ import torch
 from conftest import specimen, tiny_model
 from literal import LiteralLlama, edited, mlp_of
 
-from npt_viz.analysis.layer_view import layer_views, views_of
 from npt_viz.capture.inspection import inspect
+from npt_viz.capture.layer_view import layer_views, views_of
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 

@@ -7,18 +7,19 @@ import numpy as np
 import torch
 
 from npt_viz.adapter import LayerAdapter, LowRankTanh, RankOneSum, mlp_trace
-from npt_viz.analysis.activations import BASE, NPT, LayerActivations, activations, lane_activations
-from npt_viz.capture.inspection import Mode
-from npt_viz.capture.running import Pass, Positions
+from npt_viz.capture.inspection import adapters_of
+from npt_viz.capture.layer_trace import LayerTrace, lane_of, lane_traces, mlp_input_of, traces
+from npt_viz.capture.running import Pass
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
+from npt_viz.question import Mode, Positions
 from npt_viz.results.inspection import Inspection
 from npt_viz.shapes import Float, Tensor
 
 
 @dataclass(frozen=True)
 class LayerView:
-    """Activations of one layer in the mode of an inspection; float32, on the adapter's device."""
+    """Traces of one layer in the mode of an inspection; float32, on the adapter's device."""
 
     adapter: LayerAdapter
     hidden: Float[Tensor, "token model"]
@@ -36,7 +37,7 @@ class LayerView:
     down: Float[Tensor, "token model"]
     """W_d m, unmodulated"""
     exact: Mapping[str, Float[Tensor, "token out"]]
-    """Target -> the change of the projection's output that the exact patch makes (npt-facts §5):
+    """Target -> the change of the projection's output that the exact patch makes (docs/mathematics.md §5):
     W_g (z_C − z), W_u (z_C − z), a."""
 
     def __len__(self) -> int:
@@ -103,12 +104,12 @@ def layer_views(
             f"layer {missing[0]} was not inspected; choose among {', '.join(map(str, sorted(run.layers)))}"
         )
     if seen is not None:
-        adapters = {layer: checkpoint.adapter(layer) for layer in layers}
+        adapters = adapters_of(checkpoint, layers)
         with model.lock:
-            of_mode = lane_activations(model, adapters, seen, BASE if run.mode == "local" else NPT)
+            of_mode = lane_traces(model, adapters, seen, lane_of(run.mode))
             return _viewed(model, adapters, of_mode)
     # Locally the layers do not influence each other; in the running model they all have to be there.
-    adapters = {layer: checkpoint.adapter(layer) for layer in (layers if run.mode == "local" else run.layers)}
+    adapters = adapters_of(checkpoint, layers if run.mode == "local" else list(run.layers))
     views = views_of(model, adapters, run.token_ids, mode=run.mode, positions=run.positions)
     return {layer: views[layer] for layer in layers}
 
@@ -124,22 +125,20 @@ def views_of(
 ) -> dict[int, LayerView]:
     """The layers of some adapters on any tokens."""
     with model.lock:
-        found = activations(model, adapters, token_ids, positions=positions)
-        of_mode = found.local if mode == "local" else found.propagated
-        return _viewed(model, adapters, of_mode)
+        return _viewed(model, adapters, traces(model, adapters, token_ids, positions=positions).of(mode))
 
 
 @torch.no_grad()
-def _viewed(model, adapters, of_mode: Mapping[int, LayerActivations]) -> dict[int, LayerView]:
+def _viewed(model, adapters, of_mode: Mapping[int, LayerTrace]) -> dict[int, LayerView]:
     return {layer: view_of(model, adapters[layer], each) for layer, each in of_mode.items()}
 
 
-def view_of(model: BaseModel, adapter: LayerAdapter, seen: LayerActivations) -> LayerView:
-    """One layer from activations that are at hand; the caller holds the lock."""
+def view_of(model: BaseModel, adapter: LayerAdapter, trace: LayerTrace) -> LayerView:
+    """One layer from its trace; the caller holds the lock."""
     parts = model.parts(adapter.layer)
     norm = parts.mlp_norm.weight
-    hidden, attention, mlp_input = (x.to(norm) for x in (seen.hidden, seen.attention, seen.mlp_input))
-    with_attention = parts.mlp_norm(hidden + attention)
+    hidden, attention, mlp_input = (x.to(norm) for x in (trace.hidden, trace.attention, trace.mlp_input))
+    with_attention = mlp_input_of(parts, hidden, attention, "standard")
     plain = mlp_trace(parts.mlp, mlp_input)
     intermediate = adapter.mlp(parts.mlp, attention, mlp_input, plain).intermediate
     home = next(adapter.parameters())

@@ -4,7 +4,7 @@ import torch
 from conftest import specimen
 from literal import LiteralLlama
 
-from npt_viz.analysis.activations import activations
+from npt_viz.capture.layer_trace import traces
 
 PROMPT = torch.tensor([0, 72, 103, 31, 31, 200, 5, 97, 14, 140, 66])
 VARIANTS = {1: "N1", 2: "N3", 3: "S0"}
@@ -19,7 +19,7 @@ def test_both_modes_are_the_literal_base_and_npt_model(tiny_llama):
     literal = LiteralLlama(tiny_llama)
     base, _, _ = literal.run(PROMPT)
     npt, _, _ = literal.run(PROMPT, {layer: (v, adapters[layer]) for layer, v in VARIANTS.items()})
-    seen = activations(tiny_llama, adapters, PROMPT.tolist())
+    seen = traces(tiny_llama, adapters, PROMPT.tolist())
     for layer, variant in VARIANTS.items():
         target = base[layer].mlp_output + (base[layer].attention if variant == "N1" else 0)
         for mode, run in (("local", base), ("propagated", npt)):
@@ -38,8 +38,8 @@ def test_a_token_that_dwarfs_the_others_is_a_sink(tiny_llama):
         lambda module, args, output: torch.cat([100 * output[:, :1], output[:, 1:]], dim=1)
     )
     try:
-        found = activations(tiny_llama, adapters, PROMPT.tolist()).is_sink
+        found = traces(tiny_llama, adapters, PROMPT.tolist()).is_sink
     finally:
         hook.remove()
     assert found.tolist() == [True] + [False] * 10
-    assert not activations(tiny_llama, adapters, PROMPT.tolist()).is_sink.any()
+    assert not traces(tiny_llama, adapters, PROMPT.tolist()).is_sink.any()
