@@ -132,12 +132,12 @@ def versions(adapter: LayerAdapter, mlp: nn.Module, trace: LayerTrace, is_sink: 
     intermediate = adapter.mlp(mlp, attention, mlp_input).intermediate
 
     def wrapped(wrap: Callable[..., nn.Module]) -> LayerAdapter:
-        made = {}
+        modulations = {}
         for target, modulation in adapter.modulations.items():
             home = next(modulation.parameters())
             x = intermediate if target == "down" else mlp_input
-            made[target] = wrap(modulation, attention.to(home), x.to(home))
-        return LayerAdapter(adapter.layer, adapter.semantics, made)
+            modulations[target] = wrap(modulation, attention.to(home), x.to(home))
+        return LayerAdapter(adapter.layer, adapter.semantics, modulations)
 
     rules = {type(modulation) for modulation in adapter.modulations.values()}
     yield Version("as it is", "the layer's own modulation, ×1", adapter)

@@ -103,7 +103,7 @@ def _diversity(
 ) -> Verdict:
     """The redrawn directions get the measured norms, so that one long vector counts alike on both sides."""
     norms = vectors.norm(dim=-1, keepdim=True)
-    found = effective_rank(singular_values(vectors))
+    measured = effective_rank(singular_values(vectors))
     expected = float(
         np.mean(
             [
@@ -113,7 +113,7 @@ def _diversity(
         )
     )
     told_apart = expected >= MIN_REFERENCE
-    diversity = (found - 1) / (expected - 1) if told_apart else float("nan")
+    diversity = (measured - 1) / (expected - 1) if told_apart else float("nan")
     collapsed = diversity < MIN_DIVERSITY
     if not told_apart:
         judged = "cannot be judged: at this rank and on these tokens any adapter would use one direction"
@@ -122,9 +122,9 @@ def _diversity(
     return Verdict(
         name=name,
         collapsed=collapsed,
-        evidence={"diversity": diversity, "effective rank": found, "redrawn adapter": expected},
+        evidence={"diversity": diversity, "effective rank": measured, "redrawn adapter": expected},
         threshold=MIN_DIVERSITY,
-        sentence=f"{name}, {meaning}, {judged}: effective rank {found:.1f} against {expected:.1f} "
+        sentence=f"{name}, {meaning}, {judged}: effective rank {measured:.1f} against {expected:.1f} "
         f"of the same adapter with redrawn weights (mean of {len(yardsticks)}).",
     )
 

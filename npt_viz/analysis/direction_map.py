@@ -43,10 +43,10 @@ def direction_map(
     updates = updates_of(view, target)
     vectors, component = chosen_vectors(updates, quantity, component)
     coordinates = vectors.coordinates()
-    found = principal_axes(coordinates)
-    centred = coordinates - found.mean
+    principal = principal_axes(coordinates)
+    centred = coordinates - principal.mean
     plane = torch.zeros(len(tokens), 2, dtype=torch.float64)
-    plane[:, : len(found.axes)] = centred @ found.axes[:2].T
+    plane[:, : len(principal.axes)] = centred @ principal.axes[:2].T
     norms = coordinates.norm(dim=-1)
     generator = torch.Generator().manual_seed(seed)
     random, random_sds = _random(norms, vectors.right.shape[1], generator)
@@ -57,8 +57,8 @@ def direction_map(
         component=component,
         tokens=tokens,
         coordinates=plane.numpy(),
-        mean_norm=found.mean.norm().item(),
-        explained=found.explained.numpy(),
+        mean_norm=principal.mean.norm().item(),
+        explained=principal.explained.numpy(),
         random_sds=random_sds,
         norms=norms.numpy(),
         spread=spread(coordinates),
@@ -132,11 +132,11 @@ def _redrawn(modulation, view, target, quantity, component, norms, generator) ->
 
 
 def _of_attention(attention: Float[Tensor, "token model"]) -> SpreadReference:
-    found = spread(attention)
+    measured = spread(attention)
     return SpreadReference(
         name="the attention outputs a, from which the vectors are made",
-        effective_rank=Baseline(found.effective_rank, 0.0, 0),
-        participation_ratio=Baseline(found.participation_ratio, 0.0, 0),
+        effective_rank=Baseline(measured.effective_rank, 0.0, 0),
+        participation_ratio=Baseline(measured.participation_ratio, 0.0, 0),
     )
 
 

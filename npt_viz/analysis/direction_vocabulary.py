@@ -74,14 +74,14 @@ def direction_vocabulary(
         def logits(change: Float[Tensor, "out"]) -> Float[Tensor, "vocab"]:
             return logit_change(model, _written(model, view, target, token, change), stream.float())
 
-        found = logits(delta)
+        change = logits(delta)
         drawn = torch.randn(N_DRAWS, len(delta), generator=generator).to(delta)
         heights = torch.stack([logits(norm * x / x.norm()).abs().max() for x in drawn])
     return DirectionVocabulary(
         direction=direction,
         token=token,
-        promoted=strongest(model, found, top, largest=True),
-        suppressed=strongest(model, found, top, largest=False),
+        promoted=strongest(model, change, top, largest=True),
+        suppressed=strongest(model, change, top, largest=False),
         random=Baseline(heights.mean().item(), heights.std().item(), N_DRAWS),
         norm=norm,
         linearised_at=f"{LINEARISED[target]}; the final norm at the base model's residual stream there",
@@ -94,15 +94,15 @@ def _chosen(vectors: Factored, direction: str) -> Float[Tensor, "out"]:
     if direction == "mean":
         return vectors.left.mean(0) @ vectors.right
     coordinates = vectors.coordinates()
-    found = principal_axes(coordinates)
+    principal = principal_axes(coordinates)
     which = int(direction.removeprefix("axis ")) - 1
-    if which >= len(found.axes):
+    if which >= len(principal.axes):
         raise NptVizError(
-            f"these tokens have {len(found.axes)} principal axis, not {which + 1}; choose another direction"
+            f"these tokens have {len(principal.axes)} principal axis, not {which + 1}; choose another direction"
         )
-    along = (coordinates - found.mean) @ found.axes[which]
+    along = (coordinates - principal.mean) @ principal.axes[which]
     # X^T (X u) = n λ u: the axis as a mix of the vectors, times its standard deviation √λ.
-    weights = along / (len(along) * found.variances[which].sqrt())
+    weights = along / (len(along) * principal.variances[which].sqrt())
     return (weights.to(vectors.left) @ vectors.left) @ vectors.right
 
 

@@ -66,16 +66,18 @@ def downstream(
     encoded = [encode(model, text, chat=chat, bos=bos) for text in sequences[:max_sequences]]
     kept = [each.ids[:window] for each in encoded]
     versions = versions_of(tuple(adapters), each_layer)
-    found = []
+    sequences_run = []
     for i, ids in enumerate(kept):
 
         def step(done: int, before: int = i * len(versions)) -> None:
             if progress:
                 progress(before + done, len(kept) * len(versions))
 
-        found.append(_sequence(model, adapters, versions, ids, positions, step))
-    nll_base = np.concatenate([base for base, _ in found])
-    runs = {version: _joined([by_version[version] for _, by_version in found]) for version in versions}
+        sequences_run.append(_sequence(model, adapters, versions, ids, positions, step))
+    nll_base = np.concatenate([base for base, _ in sequences_run])
+    runs = {
+        version: _joined([by_version[version] for _, by_version in sequences_run]) for version in versions
+    }
     lengths = [len(ids) for ids in kept]
     return Downstream(
         tokens=tuple(piece.glyph for each in encoded for piece in each.pieces[:window]),
@@ -133,7 +135,7 @@ def _sequence(
 ) -> tuple[np.ndarray, dict[Version, _Columns]]:
     """(NLL of the base, what each version predicts)."""
     tokens = torch.tensor([ids])
-    found: dict[Version, _Columns] = {}
+    columns_of: dict[Version, _Columns] = {}
     nll_base = np.empty(0)
     for group in _groups(model, versions, len(ids)):
         lanes = [{}, *(_lane(adapters, version) for version in group)]
@@ -144,9 +146,9 @@ def _sequence(
         nll_base = predicted.nll[0]
         for lane, version in enumerate(group, start=1):
             columns = (predicted.kl, predicted.nll, predicted.agrees, drifted)
-            found[version] = _Columns(*(column[lane] for column in columns))
-        progress(len(found))
-    return nll_base, found
+            columns_of[version] = _Columns(*(column[lane] for column in columns))
+        progress(len(columns_of))
+    return nll_base, columns_of
 
 
 def _lane(adapters: Mapping[int, LayerAdapter], version: Version) -> Lane:

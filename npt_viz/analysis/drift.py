@@ -16,17 +16,17 @@ def recorded_drift(model: BaseModel, n_lanes: int) -> Iterator[list[Float[Tensor
     Depths are the entrance of each layer and the exit of the last. Keeps norms, never streams. Enter it before the
     pass starts; holds the model's lock.
     """
-    found: list[Tensor] = []
+    depths: list[Tensor] = []
 
     def measure(module, args, kwargs):
         hidden = (args[0] if args else kwargs["hidden_states"]).float()
         base = hidden[:1]
         drift = (hidden - base).norm(dim=-1) / base.norm(dim=-1)
         # Below the layer at which the lanes part there is one row for all of them.
-        found.append(drift.expand(n_lanes, -1).cpu())
+        depths.append(drift.expand(n_lanes, -1).cpu())
 
     with model.lock, ExitStack() as stack:
         layers = (model.parts(layer).layer for layer in range(model.n_layers))
         for module in (*layers, model.backbone.norm):
             stack.callback(module.register_forward_pre_hook(measure, with_kwargs=True).remove)
-        yield found
+        yield depths

@@ -108,9 +108,9 @@ def reference_vectors(
     for ids in _windows(model, texts):
         for layer, view in views_of(model, adapters, ids, mode=mode, positions=positions).items():
             parts = rows.setdefault(layer, [])
-            seen = Unavailable.unless(partial(_seen, view, target, of))
-            if not isinstance(seen, Unavailable):
-                parts.append((seen if keep_sinks else seen[~attention_sinks(view.hidden)]).cpu())
+            vectors = Unavailable.unless(partial(_seen, view, target, of))
+            if not isinstance(vectors, Unavailable):
+                parts.append((vectors if keep_sinks else vectors[~attention_sinks(view.hidden)]).cpu())
     if not rows:
         raise NptVizError(
             "the reference text has no tokens; give some text, or take the axes from the prompt"
@@ -191,13 +191,13 @@ def _axes(reference: Float[Tensor, "token inp"], centred: bool, top: int) -> Pri
             f"{top} are asked for; "
             "choose fewer axes, a longer prompt or a reference text"
         )
-    found = principal_axes(reference, centred=centred)
-    if len(found.axes) < top:
+    principal = principal_axes(reference, centred=centred)
+    if len(principal.axes) < top:
         raise NptVizError(
-            f"these {n_tokens} tokens have {len(found.axes)} principal axes and {top} are asked for; "
+            f"these {n_tokens} tokens have {len(principal.axes)} principal axes and {top} are asked for; "
             "choose fewer axes or a more varied text"
         )
-    return found
+    return principal
 
 
 def _projections(

@@ -240,16 +240,16 @@ def _logits(model: BaseModel, final: Float[Tensor, "1 token model"]) -> Float[Te
     return model.unembedding(final)[0].float()
 
 
-def _logit_difference(found: Float[Tensor, "token vocab"], expected: Float[Tensor, "token vocab"]) -> float:
-    """Mean over tokens of ‖found − expected‖ / ‖expected − its mean‖."""
+def _logit_difference(logits: Float[Tensor, "token vocab"], expected: Float[Tensor, "token vocab"]) -> float:
+    """Mean over tokens of ‖logits − expected‖ / ‖expected − its mean‖."""
     spread = expected - expected.mean(dim=-1, keepdim=True)
-    return float(((found - expected).norm(dim=-1) / spread.norm(dim=-1)).mean())
+    return float(((logits - expected).norm(dim=-1) / spread.norm(dim=-1)).mean())
 
 
-def _difference(found: Tensor, expected: Tensor) -> float:
-    """‖found − expected‖ / ‖expected‖"""
-    found, expected = found.float(), expected.float().to(found.device)
-    return float((found - expected).norm() / expected.norm())
+def _difference(output: Tensor, expected: Tensor) -> float:
+    """‖output − expected‖ / ‖expected‖"""
+    output, expected = output.float(), expected.float().to(output.device)
+    return float((output - expected).norm() / expected.norm())
 
 
 def _hooks(module: nn.Module) -> int:

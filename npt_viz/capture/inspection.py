@@ -183,24 +183,24 @@ def scalars_of(
     return modulation.strength(attention) * (x @ modulation.A)
 
 
-def _prediction_columns(model: BaseModel, found: Predictions | None) -> dict:
-    if found is None:
+def _prediction_columns(model: BaseModel, predicted: Predictions | None) -> dict:
+    if predicted is None:
         return {}
     tables = []
     for lane in (BASE, NPT):
-        ids = found.top_ids[lane]
+        ids = predicted.top_ids[lane]
         glyph = {int(i): display_token(model.tokenizer, int(i)).glyph for i in np.unique(ids)}
         tables.append(
             TopTokens(
                 ids=ids,
-                probabilities=found.top_probabilities[lane],
+                probabilities=predicted.top_probabilities[lane],
                 glyphs=tuple(tuple(glyph[int(i)] for i in row) for row in ids),
             )
         )
     return {
-        "kl": found.kl[NPT],
-        "nll_base": found.nll[BASE],
-        "nll_npt": found.nll[NPT],
+        "kl": predicted.kl[NPT],
+        "nll_base": predicted.nll[BASE],
+        "nll_npt": predicted.nll[NPT],
         "base_top": tables[BASE],
         "npt_top": tables[NPT],
     }

@@ -204,10 +204,10 @@ def _record_layer(model: BaseModel, layer: int, record: LayerRecord):
 
 def _change_layer(model: BaseModel, layer: int, rows: Sequence[tuple[slice, LayerChange]]):
     parts = model.parts(layer)
-    seen: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
 
     def hide_attention(module, args, output):
-        seen["attention"] = attention = output[0]
+        outputs["attention"] = attention = output[0]
         hiding = [row for row, change in rows if change.attention != "standard"]
         if not hiding:
             return None
@@ -222,7 +222,7 @@ def _change_layer(model: BaseModel, layer: int, rows: Sequence[tuple[slice, Laye
             return None
         output = output.clone()
         for row in beside:
-            output[row] = output[row] + seen["attention"][row]
+            output[row] = output[row] + outputs["attention"][row]
         return output
 
     def modulate(target: str):
@@ -232,7 +232,7 @@ def _change_layer(model: BaseModel, layer: int, rows: Sequence[tuple[slice, Laye
                 if target in change.targets:
                     # From the output as it was: autograd refuses to look back at a row that was overwritten.
                     modulated[row] = output[row] + change.change(
-                        target, seen["attention"][row], args[0][row], output[row]
+                        target, outputs["attention"][row], args[0][row], output[row]
                     )
             return modulated
 

@@ -85,8 +85,8 @@ def logit_change(
 
 
 def strongest(model, logits, top, *, largest):
-    found = logits.topk(top, largest=largest)
+    extreme = logits.topk(top, largest=largest)
     return tuple(
         LogitChange(glyph=display_token(model.tokenizer, i).glyph, id=i, change=change)
-        for i, change in zip(found.indices.tolist(), found.values.tolist(), strict=True)
+        for i, change in zip(extreme.indices.tolist(), extreme.values.tolist(), strict=True)
     )

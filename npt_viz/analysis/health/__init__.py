@@ -60,8 +60,8 @@ def health(
     )
     adapters = {layer: checkpoint.adapter(layer) for layer in usable}
     say("running every layer with and without RoPE", 0.1)
-    found = samples(model, adapters, sequences)
-    is_sink = next(iter(found.values())).is_sink
+    samples_of = samples(model, adapters, sequences)
+    is_sink = next(iter(samples_of.values())).is_sink
     _refuse_short(int((~is_sink).sum()))
     reports = {report.layer: report for report in load.layers}
     measured = []
@@ -69,7 +69,7 @@ def health(
         say(f"measuring layer {layer}", 0.4 + 0.3 * i / len(adapters))
         fit = class_floor(model, adapter, texts or bundled_texts()) if floor and _has_floor(adapter) else None
         with model.lock:
-            measured.append(layer_evidence(model, adapter, reports[layer], found[layer], fit))
+            measured.append(layer_evidence(model, adapter, reports[layer], samples_of[layer], fit))
     say("running the NPT model", 0.7)
     ran = predicted(
         model, checkpoint, usable, sequences,
@@ -94,7 +94,7 @@ def _report(
     return HealthReport(
         model=model.name,
         checkpoint=checkpoint.name,
-        layers=tuple(found.layer for found in evidence.layers),
+        layers=tuple(each.layer for each in evidence.layers),
         findings=ordered(findings(evidence)),
         n_tokens=sum(map(len, sequences)),
         n_sinks=n_sinks,

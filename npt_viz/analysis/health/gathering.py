@@ -63,24 +63,24 @@ def layer_evidence(
     model: BaseModel,
     adapter: LayerAdapter,
     report: LayerReport,
-    found: LayerSamples,
+    samples_of_layer: LayerSamples,
     floor: ClassFloor | None = None,
 ) -> LayerEvidence:
     """The numbers of one layer; the caller holds the model's lock."""
-    ordinary = found.ordinary
-    change = found.all.output - found.all.unmodulated
+    ordinary = samples_of_layer.ordinary
+    change = samples_of_layer.all.output - samples_of_layer.all.unmodulated
     return LayerEvidence(
         report=report,
         n_tokens=len(ordinary.hidden),
         reconstructs=adapter.semantics.reconstructs,
         recovered=_median(fit_of(adapter, ordinary)),
-        recovered_without_rope=_median(fit_of(adapter, found.trained)),
+        recovered_without_rope=_median(fit_of(adapter, samples_of_layer.trained)),
         recovered_other=_median(_other_fit(adapter, ordinary)),
         recovered_by_factor=_by_factor(model, adapter, ordinary),
-        largest_change=float((change.norm(dim=-1) / found.all.unmodulated.norm(dim=-1)).max()),
+        largest_change=float((change.norm(dim=-1) / samples_of_layer.all.unmodulated.norm(dim=-1)).max()),
         verdicts=_verdicts(model, adapter, ordinary),
         opposites=_opposites(adapter, ordinary),
-        sinks=_sinks(found),
+        sinks=_sinks(samples_of_layer),
         floor=floor,
     )
 
@@ -89,10 +89,10 @@ def predicted(
     model: BaseModel, checkpoint, layers: Sequence[int], sequences: Sequence[Sequence[int]], **options
 ) -> tuple[Predicted, ...]:
     """All layers together, and each alone where there are few."""
-    found = downstream(
+    result = downstream(
         model, checkpoint, sequences, layers=layers, each_layer=len(layers) <= EACH_ALONE, **options
     )
-    arms = {arm.layers: arm for arm in (found.whole, *found.alone)}
+    arms = {arm.layers: arm for arm in (result.whole, *result.alone)}
     return tuple(
         Predicted(
             layers=arm.layers,
@@ -100,7 +100,7 @@ def predicted(
             median_kl_off=arm.off.median_kl,
             mean_kl=arm.npt.mean_kl,
             mean_kl_off=arm.off.mean_kl,
-            perplexity_base=found.perplexity_base,
+            perplexity_base=result.perplexity_base,
             perplexity=arm.npt.perplexity,
             perplexity_off=arm.off.perplexity,
             agreement=arm.npt.agreement,
@@ -136,8 +136,10 @@ def _by_factor(model: BaseModel, adapter: LayerAdapter, trace: LayerTrace) -> di
     inputs = trace.attention.to(dtype), trace.mlp_input.to(dtype)
     shares = {}
     for factor in FACTORS:
-        made = {target: Amplified(modulation, factor) for target, modulation in adapter.modulations.items()}
-        output = LayerAdapter(adapter.layer, adapter.semantics, made).mlp(parts.mlp, *inputs).output
+        amplified = {
+            target: Amplified(modulation, factor) for target, modulation in adapter.modulations.items()
+        }
+        output = LayerAdapter(adapter.layer, adapter.semantics, amplified).mlp(parts.mlp, *inputs).output
         shares[factor] = _median(fit_of(adapter, trace, output.to(trace.target)))
     return {factor: share for factor, share in shares.items() if np.isfinite(share)}
 
@@ -151,14 +153,14 @@ def _verdicts(model: BaseModel, adapter: LayerAdapter, trace: LayerTrace) -> dic
     }
 
 
-def _sinks(found: LayerSamples) -> Sinks:
-    error = (found.all.output - found.all.target).square().sum(-1)
-    nothing = (found.all.unmodulated - found.all.target).square().sum(-1)
-    of_sinks = nothing[found.is_sink].sum()
+def _sinks(samples_of_layer: LayerSamples) -> Sinks:
+    error = (samples_of_layer.all.output - samples_of_layer.all.target).square().sum(-1)
+    nothing = (samples_of_layer.all.unmodulated - samples_of_layer.all.target).square().sum(-1)
+    of_sinks = nothing[samples_of_layer.is_sink].sum()
     return Sinks(
         weight=float(of_sinks / nothing.sum()),
         pooled=float(1 - error.sum() / nothing.sum()),
-        recovered=float(1 - error[found.is_sink].sum() / of_sinks),
+        recovered=float(1 - error[samples_of_layer.is_sink].sum() / of_sinks),
     )
 
 

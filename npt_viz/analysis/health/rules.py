@@ -65,62 +65,62 @@ def findings(evidence: Evidence) -> Iterator[Finding]:
         yield from broken_downstream(evidence, predicted)
 
 
-def nothing_loaded(found: LayerEvidence) -> Iterator[Finding]:
+def nothing_loaded(measured: LayerEvidence) -> Iterator[Finding]:
     """The loader of a mismatched file, or an output factor that never left zero."""
-    if found.largest_change < NOTHING:
-        zero = len(found.report.zero_tensors)
+    if measured.largest_change < NOTHING:
+        zero = len(measured.report.zero_tensors)
         yield Finding(
             rule="nothing_loaded",
             severity="error",
-            layer=found.layer,
-            evidence={"largest_change": found.largest_change, "zero_tensors": float(zero)},
+            layer=measured.layer,
+            evidence={"largest_change": measured.largest_change, "zero_tensors": float(zero)},
             meaning=f"The modulation changes the MLP's output at no token ({zero} tensors are zero everywhere): this "
             "layer runs as if its attention had been dropped.",
             action="Look for W_b_up that is still zero: the weights were not loaded, not trained, or not saved.",
         )
 
 
-def collapses(found: LayerEvidence) -> Iterator[Finding]:
+def collapses(measured: LayerEvidence) -> Iterator[Finding]:
     """Size, scalar and direction, as the Directions page judges them; one finding for all targets."""
-    if found.largest_change < NOTHING:
+    if measured.largest_change < NOTHING:
         return  # Nothing cannot vary.
     for name, rule in _COLLAPSES.items():
         collapsed = {
             target: verdict
-            for target, verdicts in found.verdicts.items()
+            for target, verdicts in measured.verdicts.items()
             for verdict in verdicts
             if verdict.name == name and verdict.collapsed
         }
         if collapsed:
             # The first number is the one that is held against the threshold.
             worst = min(collapsed.values(), key=lambda verdict: next(iter(verdict.evidence.values())))
-            yield rule(found, " and ".join(collapsed), worst)
+            yield rule(measured, " and ".join(collapsed), worst)
 
 
-def _vanishing(found: LayerEvidence, targets: str, verdict: Verdict) -> Finding:
+def _vanishing(measured: LayerEvidence, targets: str, verdict: Verdict) -> Finding:
     size = next(iter(verdict.evidence.values()))
     return Finding(
         rule="vanishing",
-        severity="error" if found.recovered < WORTH else "warning",
-        layer=found.layer,
-        evidence={"relative_size": size, "threshold": verdict.threshold, "recovered": found.recovered},
+        severity="error" if measured.recovered < WORTH else "warning",
+        layer=measured.layer,
+        evidence={"relative_size": size, "threshold": verdict.threshold, "recovered": measured.recovered},
         meaning=f"The modulation of {targets} moves it by {size:.1e} of its size, which bfloat16 rounds away.",
         action="Check modulation_scale; lower weight decay and norm penalties; start W_b_up at zero and W_down from "
         "the top singular vectors of a.",
     )
 
 
-def _scalar_constant(found: LayerEvidence, targets: str, verdict: Verdict) -> Finding:
+def _scalar_constant(measured: LayerEvidence, targets: str, verdict: Verdict) -> Finding:
     variation = verdict.evidence["sd / |mean|"]
     return Finding(
         rule="scalar_constant",
-        severity="info" if found.recovered >= GOOD_LOCAL else "warning",
-        layer=found.layer,
+        severity="info" if measured.recovered >= GOOD_LOCAL else "warning",
+        layer=measured.layer,
         evidence={
             "sd_over_mean": variation,
             "mean": verdict.evidence["mean"],
             "threshold": verdict.threshold,
-            "recovered": found.recovered,
+            "recovered": measured.recovered,
         },
         meaning=f"The scalar of {targets} is the same at every token within {variation:.1%}: what the token's own z "
         "says no longer matters, and the layer adds v_b(a), a change of bias and not of weight.",
@@ -129,17 +129,17 @@ def _scalar_constant(found: LayerEvidence, targets: str, verdict: Verdict) -> Fi
     )
 
 
-def _direction_collapsed(found: LayerEvidence, targets: str, verdict: Verdict) -> Finding:
+def _direction_collapsed(measured: LayerEvidence, targets: str, verdict: Verdict) -> Finding:
     return Finding(
         rule="direction_collapsed",
         severity="warning",
-        layer=found.layer,
+        layer=measured.layer,
         evidence={
             "diversity": verdict.evidence["diversity"],
             "effective_rank": verdict.evidence["effective rank"],
             "effective_rank_redrawn": verdict.evidence["redrawn adapter"],
             "threshold": verdict.threshold,
-            "recovered": found.recovered,
+            "recovered": measured.recovered,
         },
         meaning=f"What is added to {targets} points the same way at every token: it carries no information about "
         "what attention said there.",
@@ -155,48 +155,52 @@ _COLLAPSES: dict[str, Callable[[LayerEvidence, str, Verdict], Finding]] = {
 }
 
 
-def worse_than_nothing(found: LayerEvidence) -> Iterator[Finding]:
+def worse_than_nothing(measured: LayerEvidence) -> Iterator[Finding]:
     """The median token is further from its target than without modulation."""
-    if found.recovered < -NOTHING:
+    if measured.recovered < -NOTHING:
         yield Finding(
             rule="worse_than_nothing",
             severity="error",
-            layer=found.layer,
-            evidence={"recovered": found.recovered, "tokens": float(found.n_tokens)},
-            meaning=f"The modulated MLP is further from {found.reconstructs} than with its modulation off: its squared "
-            f"error is {1 - found.recovered:.2f} times as large (median).",
+            layer=measured.layer,
+            evidence={"recovered": measured.recovered, "tokens": float(measured.n_tokens)},
+            meaning=f"The modulated MLP is further from {measured.reconstructs} than with its modulation off: its squared "
+            f"error is {1 - measured.recovered:.2f} times as large (median).",
             action="Look at the other findings of this layer for the cause: size, objective, positions, base model.",
         )
 
 
-def wrong_size(found: LayerEvidence) -> Iterator[Finding]:
+def wrong_size(measured: LayerEvidence) -> Iterator[Finding]:
     """Multiplying what is added by a factor would recover clearly more."""
-    if not found.recovered_by_factor:
+    if not measured.recovered_by_factor:
         return
-    factor, best = max(found.recovered_by_factor.items(), key=lambda item: item[1])
+    factor, best = max(measured.recovered_by_factor.items(), key=lambda item: item[1])
     is_off = factor >= OFF_BY or factor <= 1 / OFF_BY
-    if is_off and best - found.recovered >= WORTH and best >= WORTH:
+    if is_off and best - measured.recovered >= WORTH and best >= WORTH:
         yield Finding(
             rule="wrong_size",
-            severity="error" if found.recovered < WORTH else "warning",
-            layer=found.layer,
-            evidence={"best_factor": factor, "recovered": found.recovered, "recovered_at_best_factor": best},
+            severity="error" if measured.recovered < WORTH else "warning",
+            layer=measured.layer,
+            evidence={
+                "best_factor": factor,
+                "recovered": measured.recovered,
+                "recovered_at_best_factor": best,
+            },
             meaning=f"The modulation points the right way with the wrong size: {factor:g} times as much would recover "
-            f"{percent(best)} instead of {percent(found.recovered)}.",
+            f"{percent(best)} instead of {percent(measured.recovered)}.",
             action=f"Check modulation_scale (multiply it by {factor:g}) and whether the weights are of another "
             "variant; otherwise train with the direct loss, which sees the size.",
         )
 
 
-def parity(found: LayerEvidence) -> Iterator[Finding]:
+def parity(measured: LayerEvidence) -> Iterator[Finding]:
     """Tokens with opposite attention need opposite changes, do not get them, and suffer."""
-    opposites = found.opposites
+    opposites = measured.opposites
     confused = opposites.needed < -OPPOSITE and opposites.given - opposites.needed > OPPOSITE
     if opposites.share >= MIN_OPPOSITE and confused and opposites.recovered < GOOD_LOCAL:
         yield Finding(
             rule="parity",
             severity="warning",
-            layer=found.layer,
+            layer=measured.layer,
             evidence={
                 "tokens_with_an_opposite": opposites.share,
                 "cosine_needed": opposites.needed,
@@ -210,61 +214,61 @@ def parity(found: LayerEvidence) -> Iterator[Finding]:
         )
 
 
-def objective_mismatch(found: LayerEvidence) -> Iterator[Finding]:
+def objective_mismatch(measured: LayerEvidence) -> Iterator[Finding]:
     """It fits MLP(z_C) where a + MLP(z_C) is to be reconstructed, or the reverse."""
-    here, other = found.recovered, found.recovered_other
-    if other >= OTHER_FITS and other - here >= OTHER_FITS:
-        withheld = found.reconstructs == "a + MLP(z_C)"
+    recovered, other = measured.recovered, measured.recovered_other
+    if other >= OTHER_FITS and other - recovered >= OTHER_FITS:
+        withheld = measured.reconstructs == "a + MLP(z_C)"
         target = "MLP(z_C)" if withheld else "a + MLP(z_C)"
         reading = "beside (N2, N3)" if withheld else "withheld (N1, N4)"
         yield Finding(
             rule="objective_mismatch",
             severity="error",
-            layer=found.layer,
-            evidence={"recovered": here, "recovered_of_other_target": other},
-            meaning=f"Read as it is, the layer has to reconstruct {found.reconstructs} and recovers {percent(here)}; "
+            layer=measured.layer,
+            evidence={"recovered": recovered, "recovered_of_other_target": other},
+            meaning=f"Read as it is, the layer has to reconstruct {measured.reconstructs} and recovers {percent(recovered)}; "
             f"of {target} it recovers {percent(other)}: it was trained for that.",
-            action=f"Read it with attention {reading}: Home, or --semantics; otherwise train on {found.reconstructs}.",
+            action=f"Read it with attention {reading}: Home, or --semantics; otherwise train on {measured.reconstructs}.",
         )
 
 
-def trained_without_rope(found: LayerEvidence) -> Iterator[Finding]:
+def trained_without_rope(measured: LayerEvidence) -> Iterator[Finding]:
     """It fits attention without RoPE far better than attention as it is deployed."""
-    here, without = found.recovered, found.recovered_without_rope
-    if fits_without_rope(here, without):
+    recovered, without = measured.recovered, measured.recovered_without_rope
+    if fits_without_rope(recovered, without):
         yield Finding(
             rule="trained_without_rope",
             severity="error",
-            layer=found.layer,
+            layer=measured.layer,
             evidence={
-                "recovered": here,
+                "recovered": recovered,
                 "recovered_without_rope": without,
-                "ratio_of_what_is_left": (1 - without) / (1 - here),
+                "ratio_of_what_is_left": (1 - without) / (1 - recovered),
             },
-            meaning=f"With real positions the layer recovers {percent(here)}, with none {percent(without)}: it was "
+            meaning=f"With real positions the layer recovers {percent(recovered)}, with none {percent(without)}: it was "
             "trained on attention without RoPE, which is not the attention that it replaces.",
             action="Train it on activations of the running model (positions deployed); judge it in no other.",
         )
 
 
-def sink_dominates(found: LayerEvidence) -> Iterator[Finding]:
+def sink_dominates(measured: LayerEvidence) -> Iterator[Finding]:
     """A mean over all tokens speaks of the sinks alone, and says something else than the typical token."""
-    sinks = found.sinks
-    flattered = 1 - found.recovered >= FLATTERED * (1 - sinks.pooled)
-    left_behind = found.recovered - sinks.pooled >= 2 * WORTH
+    sinks = measured.sinks
+    flattered = 1 - measured.recovered >= FLATTERED * (1 - sinks.pooled)
+    left_behind = measured.recovered - sinks.pooled >= 2 * WORTH
     if sinks.weight >= DOMINATES and (flattered or left_behind):
         yield Finding(
             rule="sink_dominates",
             severity="warning",
-            layer=found.layer,
+            layer=measured.layer,
             evidence={
                 "share_of_mean_squared_error": sinks.weight,
                 "recovered_pooled": sinks.pooled,
                 "recovered_sinks": sinks.recovered,
-                "recovered": found.recovered,
+                "recovered": measured.recovered,
             },
             meaning=f"Attention sinks make up {percent(sinks.weight)} of a mean squared error over all tokens, which "
-            f"says {percent(sinks.pooled)} are recovered; the typical token has {percent(found.recovered)}"
+            f"says {percent(sinks.pooled)} are recovered; the typical token has {percent(measured.recovered)}"
             + (
                 ": the sinks were trained at the others' expense."
                 if flattered
@@ -275,31 +279,31 @@ def sink_dominates(found: LayerEvidence) -> Iterator[Finding]:
         )
 
 
-def rank_floor(found: LayerEvidence) -> Iterator[Finding]:
+def rank_floor(measured: LayerEvidence) -> Iterator[Finding]:
     """Held against a fresh fit of the same shape, where one was asked for."""
-    floor = found.floor
+    floor = measured.floor
     if floor is None or floor.recovered_train - floor.recovered > MEMORISED:
         return
-    here, fit = floor.adapter_recovered, floor.recovered
-    evidence = {"recovered": here, "recovered_by_a_fit": fit, "steps": float(floor.steps)}
-    if here >= fit - FLOOR_MARGIN and floor.allows < NEARLY_ALL:
+    recovered, fit = floor.adapter_recovered, floor.recovered
+    evidence = {"recovered": recovered, "recovered_by_a_fit": fit, "steps": float(floor.steps)}
+    if recovered >= fit - FLOOR_MARGIN and floor.allows < NEARLY_ALL:
         yield Finding(
             rule="rank_floor",
             severity="info",
-            layer=found.layer,
+            layer=measured.layer,
             evidence=evidence,
             meaning=f"A fresh fit of the same shape ({floor.shape}) recovers {percent(fit)} of held-out text, this "
-            f"layer {percent(here)}: it is as good as its shape allows, and more training cannot help.",
+            f"layer {percent(recovered)}: it is as good as its shape allows, and more training cannot help.",
             action="Modulate more targets before you raise the rank: gate+up recovers about twice what the gate does.",
         )
-    elif fit - here >= WORTH:
+    elif fit - recovered >= WORTH:
         yield Finding(
             rule="undertrained",
             severity="warning",
-            layer=found.layer,
+            layer=measured.layer,
             evidence=evidence,
             meaning=f"A fit of {floor.steps} steps of the same shape ({floor.shape}) recovers {percent(fit)} of "
-            f"held-out text, this layer {percent(here)}.",
+            f"held-out text, this layer {percent(recovered)}.",
             action="Train longer, with the direct loss and W_down started from the top singular vectors of a.",
         )
 
