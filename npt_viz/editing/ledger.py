@@ -3,26 +3,18 @@
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from npt_viz.adapter import LayerAdapter
 from npt_viz.capture.running import Lane
+from npt_viz.editing.base_check import check_base
 from npt_viz.editing.changes import edited_lane
-from npt_viz.editing.judging.preview import check_base
+from npt_viz.editing.files.exporting import Exported, export
 from npt_viz.editing.realised import DTYPES, check_finite, edit_report
 from npt_viz.editing.updates import Update, accumulated, merged_base
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.results.editing import EditReport
-
-if TYPE_CHECKING:
-    from npt_viz.editing.files.exporting import Exported
-
-EXPORT_KINDS = {
-    "lora": "a PEFT adapter folder",
-    "merged": "a Hugging Face model folder",
-    "recipe": "JSON from which a ledger is made again",
-}
 
 
 class Entry(NamedTuple):
@@ -115,15 +107,9 @@ class Ledger:
         """Requested against realised ΔW of everything in the ledger."""
         return edit_report(self.model, self.updates, dtypes)
 
-    def export(self, folder: str | Path, kind: str = "lora") -> "Exported":
-        """Write the edited model as something other tools load; the folder appears whole or not at all.
-
-        kind: one of EXPORT_KINDS.
-        Raises NptVizError where the ledger is empty, the folder exists, or writing fails.
-        """
-        from npt_viz.editing.files.exporting import export
-
-        return export(self, folder, kind)
+    def export(self, folder: str | Path, kind: str = "lora") -> Exported:
+        """Write the edited model as a LoRA adapter, a merged model or a recipe: see `export`."""
+        return export(self.model, self.updates, folder, kind)
 
 
 def _shortened(text: str, length: int = 60) -> str:

@@ -1,6 +1,6 @@
 """A permanent weight update as a value: factored, never a dense matrix, and it knows where it came from.
 
-W of one projection becomes W + alpha * sum_i v_b,i v_a,i^T. Sum, mean, multiple and negative act on ΔW: the factors
+W of one projection becomes W + alpha * sum_i v_b,i v_a,i^T. Sum, multiple and negative act on ΔW: the factors
 are put side by side and only v_b is scaled, because (-v_b)(-v_a)^T is the same matrix.
 """
 
@@ -9,7 +9,7 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -202,6 +202,23 @@ class Update:
         return self + -other
 
 
+Applied = TypeVar("Applied", covariant=True)
+
+
+@runtime_checkable
+class UpdateStore(Protocol[Applied]):
+    """What judging an update needs of a ledger."""
+
+    @property
+    def updates(self) -> Sequence[Update]:
+        """Earlier updates, in the order in which they were applied."""
+        ...
+
+    def apply(self, update: Update) -> Applied:
+        """Add an update; the entry that it became."""
+        ...
+
+
 def sum_of(updates: Sequence[Update]) -> Update:
     """The update whose every ΔW is the sum of theirs; its alpha is 1."""
     if not updates:
@@ -211,11 +228,6 @@ def sum_of(updates: Sequence[Update]) -> Update:
         base=merged_base([update.base for update in updates]),
         origins=tuple(_weighted(updates)),
     )
-
-
-def mean_of(updates: Sequence[Update]) -> Update:
-    """The update whose every ΔW is the mean of theirs; one that does not touch a projection counts as zero there."""
-    return sum_of(updates) / len(updates)
 
 
 def accumulated(updates: Iterable[Update]) -> dict[Place, Factors]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from npt_viz.editing.updates import Factors, Place, Update, check_alpha, mean_of, sum_of
+from npt_viz.editing.updates import Factors, Place, Update, check_alpha, sum_of
 from npt_viz.errors import NptVizError
 
 GATE, UP, DOWN = Place(2, "gate"), Place(2, "up"), Place(4, "down")
@@ -46,14 +46,6 @@ def test_sum_difference_and_multiples_are_those_of_the_dense_matrices(first, sec
         close(dense(first + second, place), dense(first, place) + dense(second, place))
         close(dense(first - second, place), dense(first, place) - dense(second, place))
         close(dense(first * 2.5, place), 2.5 * dense(first, place))
-
-
-def test_the_mean_counts_an_update_that_does_not_write_somewhere_as_zero(first, second):
-    for place in (GATE, UP, DOWN):
-        close(
-            dense(mean_of([first, second, second]), place),
-            (dense(first, place) + 2 * dense(second, place)) / 3,
-        )
 
 
 def test_an_update_minus_itself_is_nothing(first):

@@ -1,8 +1,9 @@
 """Write an edited model as a LoRA adapter, a merged model or a recipe."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -10,40 +11,49 @@ from safetensors.torch import load_file, save_file
 from npt_viz.editing.files.merging import merged_bytes, write_merged
 from npt_viz.editing.files.recipe import RECIPE_FILE, recipe_text
 from npt_viz.editing.files.staging import whole_folder
-from npt_viz.editing.ledger import EXPORT_KINDS, Ledger
-from npt_viz.editing.updates import Factors, Place, accumulated
+from npt_viz.editing.updates import Factors, Place, Update, accumulated
 from npt_viz.errors import NptVizError
+from npt_viz.model.base import BaseModel
 
 LORA_WEIGHTS = "adapter_model.safetensors"
 LORA_CONFIG = "adapter_config.json"
 
 
+ExportKind = Literal["lora", "merged", "recipe"]
+"""lora: a PEFT adapter folder; merged: a Hugging Face model folder; recipe: JSON from which a ledger is made again."""
+
+EXPORT_KINDS: tuple[ExportKind, ...] = get_args(ExportKind)
+
+
 class Exported(NamedTuple):
-    """What was written."""
+    """A written folder and what was checked in it."""
 
     folder: Path
     notes: tuple[str, ...]
     """What was checked and what to know, in sentences."""
 
 
-def export(ledger: Ledger, folder: str | Path, kind: str) -> Exported:
-    """See Ledger.export."""
+def export(model: BaseModel, updates: Sequence[Update], folder: str | Path, kind: str = "lora") -> Exported:
+    """Write base + updates as something other tools load; the folder appears whole or not at all.
+
+    kind: one of EXPORT_KINDS.
+    Raises NptVizError where there is no update, the folder exists, or writing fails.
+    """
     if kind not in EXPORT_KINDS:
         raise NptVizError(f"export kind {kind!r} does not exist; choose one of {', '.join(EXPORT_KINDS)}")
-    if not ledger.entries:
+    if not updates:
         raise NptVizError("the ledger is empty, so there is nothing to export; apply an update first")
-    updates = ledger.updates
     # Named here: inside the block it would be the folder's hidden sibling.
     folder = Path(folder).expanduser().absolute()
-    needs = merged_bytes(ledger.model) if kind == "merged" else 0
+    needs = merged_bytes(model) if kind == "merged" else 0
     with whole_folder(folder, needs_bytes=needs) as new:
-        (new / RECIPE_FILE).write_text(recipe_text(ledger.model, updates), encoding="utf-8")
+        (new / RECIPE_FILE).write_text(recipe_text(model, updates), encoding="utf-8")
         if kind == "merged":
-            notes = write_merged(ledger.model, updates, new)
+            notes = write_merged(model, updates, new)
         elif kind == "lora":
-            notes = _write_lora(accumulated(updates), ledger.model.name, new)
+            notes = _write_lora(accumulated(updates), model.name, new)
         else:
-            notes = [f"replay it with a base that has the fingerprint of {ledger.model.name}"]
+            notes = [f"replay it with a base that has the fingerprint of {model.name}"]
     return Exported(folder, tuple(notes))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from npt_viz.adapter import TARGETS
-from npt_viz.editing.judging.preview import check_base
+from npt_viz.editing.base_check import check_base
 from npt_viz.editing.making.from_source import checkpoint_fingerprint
 from npt_viz.editing.updates import Factors, Origin, Place, Update
 from npt_viz.errors import NptVizError

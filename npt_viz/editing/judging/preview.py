@@ -2,19 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from npt_viz.capture.predictions import predictions
+from npt_viz.editing.base_check import check_base
 from npt_viz.capture.running import Lane, changed, forward_pass
 from npt_viz.editing.cases import in_context
 from npt_viz.editing.changes import edited_lane
 from npt_viz.editing.making.from_source import Tokens, update_from
 from npt_viz.editing.making.readings import ReferenceInputs
 from npt_viz.editing.making.rules import UpdateRule
-from npt_viz.editing.updates import Number, Update
+from npt_viz.editing.updates import Applied, Number, Update, UpdateStore
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel, greedy
 from npt_viz.model.tokens import display_token, encode
@@ -22,9 +22,6 @@ from npt_viz.question import Positions
 from npt_viz.results.editing import Continuation, NextToken, Outcome, Recovery, rank_changes
 from npt_viz.results.inspection import Token, TopTokens
 from npt_viz.shapes import Float, Int, TokenIds
-
-if TYPE_CHECKING:
-    from npt_viz.editing.ledger import Entry, Ledger
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,7 +52,7 @@ class UpdatePreview:
         """Probabilities and ranks before and after, at the last token."""
         return rank_changes(self.before, self.after)
 
-    def apply_to(self, ledger: "Ledger") -> "Entry":
+    def apply_to(self, ledger: UpdateStore[Applied]) -> Applied:
         """Put the update on a ledger; the base model stays as it is."""
         return ledger.apply(self.update)
 
@@ -70,7 +67,7 @@ def preview_update(
     *,
     prompt: str | None = None,
     rule: UpdateRule | str = "npt",
-    ledger: "Ledger | None" = None,
+    ledger: UpdateStore | None = None,
     reference: ReferenceInputs | None = None,
     top_k: int = 10,
 ) -> UpdatePreview:
@@ -105,7 +102,7 @@ def preview(
     *,
     checkpoint=None,
     context: str | None = None,
-    ledger: "Ledger | None" = None,
+    ledger: UpdateStore | None = None,
     top_k: int = 10,
 ) -> UpdatePreview:
     """An update that is already made, on one prompt.
@@ -139,33 +136,6 @@ def preview(
         recovery=recovery,
         notes=(*encoded.notes, *(note for origin in update.origins for note in origin.details)),
     )
-
-
-def check_base(model: BaseModel, update: Update) -> None:
-    """An update belongs to the base model it was made on."""
-    beyond = [place for place in update.places if place.layer >= model.n_layers]
-    if beyond:
-        raise NptVizError(
-            f"the update changes layer {beyond[0].layer}, but {model.name} has layers 0 to {model.n_layers - 1}; "
-            "open the base model that it was made on"
-        )
-    for place, factors in update.factors.items():
-        shape = (model.d_ffn, model.d_model) if place.target != "down" else (model.d_model, model.d_ffn)
-        if (factors.v_b.shape[1], factors.v_a.shape[1]) != shape:
-            raise NptVizError(
-                f"the update of {place.parameter} has shape {(factors.v_b.shape[1], factors.v_a.shape[1])}, but "
-                f"{model.name} has {shape}; open the base model that it was made on"
-            )
-    if not update.base:
-        return
-    found = model.fingerprint(update.layers)
-    wrong = [layer for layer in found["layers"] if found["layers"][layer] != update.base["layers"].get(layer)]
-    if wrong or found["config"] != update.base["config"]:
-        where = f"layer {wrong[0]}" if wrong else "the config"
-        raise NptVizError(
-            f"the update was made on another base model: {where} of {model.name} has another fingerprint; "
-            "open the base model that it was made on"
-        )
 
 
 def continuations(

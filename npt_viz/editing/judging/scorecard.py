@@ -6,10 +6,10 @@ from typing import NamedTuple
 import torch
 
 from npt_viz.capture.running import Lane, forward_pass
+from npt_viz.editing.base_check import check_base
 from npt_viz.editing.cases import NEUTRAL_TEXTS, Case
 from npt_viz.editing.changes import edited_lane
 from npt_viz.editing.judging.lanes import kl_to_first, text_drift
-from npt_viz.editing.judging.preview import check_base
 from npt_viz.editing.judging.sweep import continuation_ids
 from npt_viz.editing.making.readings import windows
 from npt_viz.editing.updates import Update

@@ -4,13 +4,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from npt_viz.editing.base_check import check_base
 from npt_viz.editing.cases import NEUTRAL_TEXTS, UNRELATED
 from npt_viz.editing.changes import edited_lane
 from npt_viz.editing.judging.lanes import kl_to_first, last_log_p, text_drift
-from npt_viz.editing.judging.preview import check_base
-from npt_viz.editing.ledger import Ledger
 from npt_viz.editing.making.readings import windows
-from npt_viz.editing.updates import Update, check_alpha
+from npt_viz.editing.updates import Update, UpdateStore, check_alpha
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import display_token, encode
@@ -34,7 +33,7 @@ def alpha_sweep(
     alphas: Sequence[float] | np.ndarray | None = None,
     unrelated: Sequence[str] = UNRELATED,
     neutral: Sequence[str] = NEUTRAL_TEXTS[:2],
-    ledger: Ledger | None = None,
+    ledger: UpdateStore | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> AlphaSweep:
     """What the update does at every alpha: to the prompt, to unrelated prompts, to a neutral text.
