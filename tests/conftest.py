@@ -8,7 +8,14 @@ os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
 from jaxtyping import install_import_hook
 
 install_import_hook(
-    ["npt_viz.adapter", "npt_viz.capture", "npt_viz.training", "npt_viz.analysis", "npt_viz.editing"],
+    [
+        "npt_viz.next_token",
+        "npt_viz.adapter",
+        "npt_viz.capture",
+        "npt_viz.training",
+        "npt_viz.analysis",
+        "npt_viz.editing",
+    ],
     "beartype.beartype",
 )
 

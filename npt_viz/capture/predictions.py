@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from npt_viz import next_token
 from npt_viz.model.base import BaseModel
 from npt_viz.shapes import Float, Int, Tensor
 
@@ -35,33 +36,32 @@ def predictions(
     token_ids: Int[Tensor, "token"],
     *,
     top_k: int = 10,
+    with_kl: bool = True,
     each_chunk: Callable[[], None] = lambda: None,
 ) -> Predictions:
     """Unembed chunks of tokens, in float32; keep only numbers per token.
 
-    final: after the final norm, as forward_pass returns it. each_chunk: called after every chunk (`chunk_length`).
+    final: after the final norm, as forward_pass returns it. with_kl: False saves its time and leaves NaN. each_chunk: called after every
+    chunk (`chunk_length`).
     """
     n_lanes, n_tokens, _ = final.shape
-    following = torch.cat([token_ids[1:], token_ids[:1]]).to(final.device)
-    top_k = min(top_k, int(model.config.vocab_size))
+    following = torch.cat([token_ids[1:], token_ids[:1]])
     step = chunk_length(model, n_lanes)
     chunks = []
     for start in range(0, n_tokens, step):
         span = slice(start, start + step)
         log_p = model.unembedding(final[:, span]).float().log_softmax(-1)
-        p = log_p[0].exp()
-        kl = torch.zeros(log_p.shape[:2], device=log_p.device)
-        for lane in range(1, n_lanes):
-            kl[lane] = _kl(p, log_p[0], log_p[lane])
-        target = following[span].to(log_p.device).expand(n_lanes, -1)[..., None]
-        nll = -log_p.gather(-1, target)[..., 0]
-        top = log_p.topk(top_k, dim=-1)
-        chunks.append([t.cpu().numpy() for t in (kl, nll, top.indices, top.values.exp())])
+        kl = torch.full(log_p.shape[:2], 0.0 if with_kl else torch.nan, device=log_p.device)
+        # Lane by lane: it needs room for several arrays of the size it is given.
+        for lane in range(1, n_lanes if with_kl else 1):
+            kl[lane] = next_token.kl(log_p[0], log_p[lane])
+        nll = next_token.nll(log_p, following[span].to(log_p.device).expand(n_lanes, -1))
+        chunks.append([t.cpu().numpy() for t in (kl, nll, *next_token.top_k(log_p, top_k))])
         each_chunk()
     kl, nll, ids, probabilities = (np.concatenate(parts, axis=1) for parts in zip(*chunks, strict=True))
     nll[:, -1] = np.nan
     return Predictions(
-        kl=np.maximum(kl, 0.0),
+        kl=kl,
         nll=nll,
         top_ids=ids,
         top_probabilities=probabilities,
@@ -72,13 +72,3 @@ def predictions(
 def chunk_length(model: BaseModel, n_lanes: int) -> int:
     """Tokens that are unembedded at a time."""
     return max(1, CHUNK_ELEMENTS // (n_lanes * int(model.config.vocab_size)))
-
-
-def _kl(
-    p: Float[Tensor, "token vocab"], log_p: Float[Tensor, "token vocab"], log_q: Float[Tensor, "token vocab"]
-) -> Float[Tensor, "token"]:
-    summed = (p * (log_p - log_q)).sum(-1)
-    if summed.isnan().any():
-        # 0 * -inf: a token of probability 0 adds nothing. A true NaN stays.
-        summed = torch.where(p == 0, 0.0, p * (log_p - log_q)).sum(-1)
-    return summed

@@ -32,9 +32,8 @@ def test_every_number_is_that_of_the_whole_distribution(tiny_llama, final, monke
     assert (found.agrees == (top.indices[..., 0] == top.indices[:1, :, 0]).numpy()).all()
 
 
-def test_a_token_of_probability_zero_adds_nothing_and_nan_stays():
-    p = torch.tensor([[0.5, 0.5, 0.0], [torch.nan, 0.5, 0.5]])
-    log_q = torch.tensor([[0.25, 0.75, 0.0], [0.25, 0.25, 0.5]]).log()
-    summed = module._kl(p, p.log(), log_q)
-    assert summed[0].item() == pytest.approx(0.5 * np.log(2) + 0.5 * np.log(2 / 3))
-    assert summed[1].isnan()
+def test_kl_can_be_left_out(tiny_llama, final):
+    ids = torch.randint(2, 258, (13,))
+    whole, without = (predictions(tiny_llama, final, ids, with_kl=each) for each in (True, False))
+    assert np.isnan(without.kl).all() and not np.isnan(whole.kl).any()
+    np.testing.assert_array_equal(without.nll, whole.nll)

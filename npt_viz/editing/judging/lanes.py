@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from npt_viz.capture.predictions import CHUNK_ELEMENTS
+from npt_viz.capture.predictions import predictions
 from npt_viz.capture.running import Lane, forward_pass
 from npt_viz.model.base import BaseModel
 from npt_viz.shapes import Float, Tensor
@@ -27,20 +27,12 @@ def lane_batches(model: BaseModel, lanes: Sequence[Lane], n_tokens: int) -> Iter
 def last_log_p(model: BaseModel, lanes: Sequence[Lane], ids: Sequence[int]) -> Float[Tensor, "lane vocab"]:
     """Log-probabilities of the next token after a prompt in every lane, float32 on the CPU."""
     token_ids = torch.tensor([list(ids)])
-    found = []
+    log_p = []
     with model.lock:
         for batch in lane_batches(model, lanes, len(ids)):
             final = forward_pass(model, token_ids, batch).final[:, -1]
-            found.append(model.unembedding(final).float().log_softmax(-1).cpu())
-    return torch.cat(found)
-
-
-def kl_to_first(log_p: Float[Tensor, "lane vocab"]) -> Float[Tensor, "lane"]:
-    """KL(lane 0 ‖ lane) of every lane, nats, float64."""
-    log_p = log_p.double()
-    # 0 * -inf would be NaN; a token of probability 0 adds nothing. A true NaN stays.
-    p = log_p[0].exp()
-    return torch.where(p == 0, 0.0, p * (log_p[0] - log_p)).sum(-1).clamp_min(0)
+            log_p.append(model.unembedding(final).float().log_softmax(-1).cpu())
+    return torch.cat(log_p)
 
 
 class TextDrift(NamedTuple):
@@ -70,30 +62,10 @@ def text_drift(
             finals = [
                 forward_pass(model, token_ids, batch).final for batch in lane_batches(model, lanes, len(ids))
             ]
-            surprise, divergence = _sums(model, torch.cat(finals), token_ids[0], with_kl)
-        nll += surprise
-        kl += divergence
+            predicted = predictions(model, torch.cat(finals), token_ids[0], top_k=1, with_kl=with_kl)
+        # In float64; the last token has no next one.
+        nll += predicted.nll[:, :-1].sum(1, dtype=float)
+        kl += predicted.kl.sum(1, dtype=float)
         n_followed += len(ids) - 1
         n_all += len(ids)
-    return TextDrift(nll / n_followed, kl / n_all if with_kl else np.full(len(lanes), np.nan), n_followed)
-
-
-def _sums(
-    model: BaseModel, final: Float[Tensor, "lane token model"], ids: Tensor, with_kl: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """(sum of −log p of what follows, sum of KL(lane 0 ‖ lane)) of every lane, a chunk of tokens at a time."""
-    n_lanes, n_tokens, _ = final.shape
-    nll, kl = torch.zeros(n_lanes, dtype=torch.float64), torch.zeros(n_lanes, dtype=torch.float64)
-    step = max(1, CHUNK_ELEMENTS // (n_lanes * model.config.vocab_size))
-    for start in range(0, n_tokens if with_kl else n_tokens - 1, step):
-        span = slice(start, min(start + step, n_tokens))
-        log_p = model.unembedding(final[:, span]).float().log_softmax(-1)
-        following = ids[span.start + 1 : span.stop + 1].to(log_p.device)
-        chosen = log_p[:, : len(following)].gather(-1, following.expand(n_lanes, -1)[..., None])
-        nll -= chosen.sum((1, 2)).cpu().double()
-        if with_kl:
-            p = log_p[0].exp()
-            for lane in range(1, n_lanes):
-                # 0 * -inf would be NaN; a token of probability 0 adds nothing.
-                kl[lane] += torch.where(p == 0, 0.0, p * (log_p[0] - log_p[lane])).sum().cpu().double()
-    return nll.numpy(), kl.clamp_min(0).numpy()
+    return TextDrift(nll / n_followed, kl / n_all, n_followed)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from npt_viz import next_token
 from npt_viz.capture.predictions import predictions
 from npt_viz.editing.base_check import check_base
 from npt_viz.capture.running import Lane, changed, forward_pass
@@ -227,10 +228,10 @@ def outcomes(
 
 def top_rows(model: BaseModel, log_p: Float[Tensor, "vocab"], top_k: int) -> list[tuple[str, int, float]]:
     """(glyph, id, probability) of the most probable tokens."""
-    values, ids = log_p.topk(min(top_k, len(log_p)))
+    most_probable = next_token.top_k(log_p, top_k)
     return [
         (display_token(model.tokenizer, i).glyph, i, p)
-        for i, p in zip(ids.tolist(), values.exp().tolist(), strict=True)
+        for i, p in zip(*(column.tolist() for column in most_probable), strict=True)
     ]
 
 
@@ -241,16 +242,11 @@ def _recovery(
         return None
     text = context if context.endswith(prompt) else in_context(context, prompt)
     final = forward_pass(model, torch.tensor([encode(model, text).ids]), [before]).final
-    told = last_logits(model, final)[0].cpu().double().log_softmax(-1)
+    informed = last_logits(model, final)[0].cpu().double().log_softmax(-1)
     plain, updated = (torch.from_numpy(side.logits).double().log_softmax(-1) for side in sides)
     return Recovery(
         with_context=text,
-        kl_plain=_kl(told, plain),
-        kl_updated=_kl(told, updated),
-        top=top_rows(model, told, top_k),
+        kl_plain=float(next_token.kl(informed, plain)),
+        kl_updated=float(next_token.kl(informed, updated)),
+        top=top_rows(model, informed, top_k),
     )
-
-
-def _kl(reference: Float[Tensor, "vocab"], other: Float[Tensor, "vocab"]) -> float:
-    """KL(reference ‖ other) of two log distributions, nats."""
-    return max(0.0, float((reference.exp() * (reference - other)).sum()))

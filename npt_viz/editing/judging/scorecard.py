@@ -9,12 +9,13 @@ from npt_viz.capture.running import Lane, forward_pass
 from npt_viz.editing.base_check import check_base
 from npt_viz.editing.cases import NEUTRAL_TEXTS, Case
 from npt_viz.editing.changes import edited_lane
-from npt_viz.editing.judging.lanes import kl_to_first, text_drift
+from npt_viz.editing.judging.lanes import text_drift
 from npt_viz.editing.judging.sweep import continuation_ids
 from npt_viz.editing.making.readings import windows
 from npt_viz.editing.updates import Update
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import display_token, encode
+from npt_viz.next_token import kl, nll
 from npt_viz.results.editing import PromptScore, Scorecard
 from npt_viz.shapes import Float, Tensor
 
@@ -97,10 +98,10 @@ def answers(
 def _answer(log_p: Float[Tensor, "lane token vocab"], continuation: Sequence[int]) -> Answer:
     wanted = torch.tensor(list(continuation))
     return Answer(
-        log_p=log_p.gather(-1, wanted.expand(len(log_p), -1)[..., None])[..., 0].sum(-1),
+        log_p=-nll(log_p, wanted.expand(len(log_p), -1)).sum(-1),
         is_top=(log_p.argmax(-1) == wanted).all(-1),
         top=log_p[:, 0].argmax(-1),
-        kl=kl_to_first(log_p[:, 0]),
+        kl=kl(log_p[:1, 0], log_p[:, 0]),
     )
 
 

@@ -7,12 +7,13 @@ import numpy as np
 from npt_viz.editing.base_check import check_base
 from npt_viz.editing.cases import NEUTRAL_TEXTS, UNRELATED
 from npt_viz.editing.changes import edited_lane
-from npt_viz.editing.judging.lanes import kl_to_first, last_log_p, text_drift
+from npt_viz.editing.judging.lanes import last_log_p, text_drift
 from npt_viz.editing.making.readings import windows
 from npt_viz.editing.updates import Update, UpdateStore, check_alpha
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import display_token, encode
+from npt_viz.next_token import kl
 from npt_viz.results.editing import AlphaSweep
 
 
@@ -57,9 +58,10 @@ def alpha_sweep(
     new_id = first_token(model, new)
     old_id = int(log_p[0].argmax()) if old is None else first_token(model, old)
     counted("the prompt", asked)
-    kl = np.full((max(1, len(others)), len(lanes)), np.nan)
+    unrelated_kl = np.full((max(1, len(others)), len(lanes)), np.nan)
     for i, ids in enumerate(others):
-        kl[i] = kl_to_first(last_log_p(model, lanes, ids)).numpy()
+        others_log_p = last_log_p(model, lanes, ids)
+        unrelated_kl[i] = kl(others_log_p[:1], others_log_p).numpy()
         counted("unrelated prompts", ids)
     nll, n_neutral = np.zeros(len(lanes)), 0
     for ids in texts:
@@ -75,7 +77,7 @@ def alpha_sweep(
         old=(display_token(model.tokenizer, old_id).glyph, old_id),
         new_log_probability=new_log_p,
         margin=new_log_p - old_log_p,
-        unrelated_kl=kl[:, 1:].mean(0),
+        unrelated_kl=unrelated_kl[:, 1:].mean(0),
         perplexity=perplexity[1:],
         before_perplexity=float(perplexity[0]),
         n_unrelated=len(others),
