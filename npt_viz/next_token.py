@@ -23,7 +23,10 @@ def kl(
     ratio = log_q - log_p
     lowest, highest = ratio.detach().aminmax()
     if -torch.inf < lowest and highest < RATIO_LIMIT:
-        return ((ratio.expm1() - ratio) * log_p.exp()).sum(-1)
+        if ratio.requires_grad:
+            return ((ratio.expm1() - ratio) * log_p.exp()).sum(-1)
+        # The same in place: allocating arrays of this size takes as long as the arithmetic.
+        return ratio.expm1().sub_(ratio).mul_(log_p.exp()).sum(-1)
     p, q = log_p.exp(), log_q.exp()
     near = p * (ratio.clamp_max(1.0).expm1() - ratio)
     terms = torch.where(ratio < 1.0, near, q - p * (1 + ratio))

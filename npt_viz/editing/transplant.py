@@ -16,7 +16,7 @@ from npt_viz.editing.making.readings import layer_readings
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import encode
-from npt_viz.question import Mode, Positions
+from npt_viz.question import Mode, Positions, check_mode, check_positions
 from npt_viz.results.transplant import LayerShare, Transplant
 from npt_viz.shapes import Float
 
@@ -104,8 +104,10 @@ def transplant(
 
     layers: the NPT layers that run and in which ΔW is transplanted. mode: whether the donor runs through the base
     model (local) or through the NPT model (propagated) to make its ΔW.
-    Raises NptVizError for a layer or token that does not exist and an operation that is none of OPERATIONS.
+    Raises NptVizError for a layer, token, mode, positions or operation that does not exist.
     """
+    check_mode(mode)
+    check_positions(positions)
     if not np.isfinite(strength):
         raise NptVizError(f"strength is {strength!r}; give a finite number")
     own, given = weights_of(operation, float(strength))

@@ -1,5 +1,7 @@
 """Transplanted weight changes, against a Llama written out token by token with the ΔW of that token exchanged."""
 
+from inspect import unwrap
+
 import literal
 import numpy as np
 import pytest
@@ -174,9 +176,12 @@ def test_the_propagated_donor_runs_through_the_npt_model(tiny_llama):
         ({"donor_token": 17}, "token 17 does not exist: the donor text has 17 tokens"),
         ({"operation": "swap"}, f"choose one of {', '.join(OPERATIONS)}"),
         ({"strength": float("inf")}, "give a finite number"),
+        ({"mode": "propagate"}, "mode 'propagate' does not exist; choose local or propagated"),
+        ({"positions": "trained_"}, "positions 'trained_' do not exist; choose deployed or trained"),
     ],
 )
 def test_what_does_not_exist_is_refused_in_a_sentence(tiny_llama, arguments, message):
     npt = checkpoint(tiny_llama, "N1", (1,))
     with pytest.raises(NptVizError, match=message):
-        transplant(tiny_llama, npt, DONOR, PROMPT, **({"layers": 1} | arguments))
+        # Unwrapped: the annotations, which the tests check, would refuse a mode first.
+        unwrap(transplant)(tiny_llama, npt, DONOR, PROMPT, **({"layers": 1} | arguments))

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from npt_viz import next_token
 from npt_viz.capture.predictions import predictions
-from npt_viz.editing.base_check import check_base
 from npt_viz.capture.running import Lane, changed, forward_pass
+from npt_viz.editing.base_check import check_base
 from npt_viz.editing.cases import in_context
 from npt_viz.editing.changes import edited_lane
 from npt_viz.editing.making.from_source import Tokens, update_from

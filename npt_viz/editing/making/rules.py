@@ -18,7 +18,7 @@ from npt_viz.editing.making.readings import LayerReading, Reads, projection_inpu
 from npt_viz.editing.updates import Factors, Place
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
-from npt_viz.question import Mode, Positions
+from npt_viz.question import Mode, Positions, check_mode, check_positions
 from npt_viz.shapes import Float
 
 RuleName = Literal["npt", "exact", "minimum_norm", "whitened"]
@@ -67,12 +67,12 @@ class UpdateRule:
             "name": (self.name, get_args(RuleName)),
             "combine": (self.combine, ("mean", "sum")),
             "reads": (self.reads, get_args(Reads)),
-            "mode": (self.mode, get_args(Mode)),
-            "positions": (self.positions, get_args(Positions)),
         }
         for field, (value, allowed) in choices.items():
             if value not in allowed:
                 raise NptVizError(f"the update's {field} is {value!r}; choose one of {', '.join(allowed)}")
+        check_mode(self.mode)
+        check_positions(self.positions)
         if not self.ridge > 0:
             raise NptVizError(f"ridge is {self.ridge!r}; give a positive share, such as 0.01")
         if self.components is not None and not self.components:

@@ -277,12 +277,19 @@ def test_what_does_not_exist_is_refused_in_a_sentence(tiny_llama, arguments, mes
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("combine", "max"), ("reads", "h"), ("mode", "both"), ("name", "best")]
+    ("field", "value", "message"),
+    [
+        ("name", "best", "the update's name is 'best'; choose one of npt, exact, minimum_norm, whitened"),
+        ("combine", "max", "the update's combine is 'max'; choose one of mean, sum"),
+        ("reads", "h", "the update's reads is 'h'; choose one of z_C, z"),
+        ("mode", "propagate", "mode 'propagate' does not exist; choose local or propagated"),
+        ("positions", "trained_", "positions 'trained_' do not exist; choose deployed or trained"),
+    ],
 )
-def test_settings_that_do_not_exist_are_refused(field, value):
+def test_settings_that_do_not_exist_are_refused(field, value, message):
     rule = UpdateRule()
     object.__setattr__(rule, field, value)  # The annotations, which the tests check, would refuse it first.
-    with pytest.raises(NptVizError, match=f"the update's {field} is '{value}'; choose one of"):
+    with pytest.raises(NptVizError, match=message):
         rule.__post_init__()
 
 
