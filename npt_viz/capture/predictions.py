@@ -1,4 +1,4 @@
-"""Next-token predictions of several lanes without ever keeping the logits of a whole prompt."""
+"""Next-token predictions of several lanes, in chunks of tokens: the logits of a whole prompt are never in memory."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,7 +15,7 @@ CHUNK_ELEMENTS = 2**25
 
 
 class Predictions(NamedTuple):
-    """Every array is (lane, token, …); lane 0 is the reference of the KL divergence."""
+    """KL, NLL and top-k of several lanes; every array is (lane, token, …), lane 0 is the reference of the KL."""
 
     kl: np.ndarray
     """KL(lane 0 ‖ lane), nats"""
@@ -39,7 +39,7 @@ def predictions(
     with_kl: bool = True,
     each_chunk: Callable[[], None] = lambda: None,
 ) -> Predictions:
-    """Unembed chunks of tokens, in float32; keep only numbers per token.
+    """KL, NLL and top-k of every lane and token, unembedded in chunks, in float32.
 
     final: after the final norm, as forward_pass returns it. with_kl: False saves its time and leaves NaN. each_chunk: called after every
     chunk (`chunk_length`).
@@ -70,5 +70,5 @@ def predictions(
 
 
 def chunk_length(model: BaseModel, n_lanes: int) -> int:
-    """Tokens that are unembedded at a time."""
+    """Number of tokens that are unembedded at a time."""
     return max(1, CHUNK_ELEMENTS // (n_lanes * int(model.config.vocab_size)))

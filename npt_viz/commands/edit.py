@@ -1,4 +1,4 @@
-"""What writing a token's modulation into the weights would do, and the edited model to take away."""
+"""`edit`: preview a permanent update and export the edited model."""
 
 from typing import Annotated, Literal
 
@@ -107,19 +107,19 @@ def run(
     before = ledger.updates
     sweep = _sweep(base, preview, new, old, ledger) if new is not None else None
     preview.apply_to(ledger)
-    found = preview_json(preview, ledger.report((_dtype_name(base),)))
+    values = preview_json(preview, ledger.report((_dtype_name(base),)))
     if sweep is not None:
-        found["sweep"] = sweep
+        values["sweep"] = sweep
     if continued:
         texts = continuations(base, before, ledger.updates, preview.prompt, tokens=continued, seed=seed)
-        found["continuations"] = [{"side": c.name, "style": c.style, "text": c.text} for c in texts]
+        values["continuations"] = [{"side": c.name, "style": c.style, "text": c.text} for c in texts]
     if export:
         exported = ledger.export(export, kind)
-        found["exported"] = {"folder": str(exported.folder), "kind": kind, "notes": exported.notes}
+        values["exported"] = {"folder": str(exported.folder), "kind": kind, "notes": exported.notes}
     if as_json:
-        print_json(found)
+        print_json(values)
     else:
-        print(in_words(found, preview))
+        print(in_words(values, preview))
     for note in preview.notes:
         say(f"note: {note}")
 
@@ -157,11 +157,11 @@ def preview_json(preview, report) -> dict:
     }
 
 
-def in_words(found: dict, preview) -> str:
-    """A preview for a terminal."""
+def in_words(values: dict, preview) -> str:
+    """A preview as text for a terminal."""
     parts = [
-        f"{preview.update.origins[0]}, α = {preview.update.alpha:g}, ‖ΔW‖ = {found['update_norm']:.4g}, "
-        f"KL(before ‖ after) = {found['kl']:.4g} nats at the last token"
+        f"{preview.update.origins[0]}, α = {preview.update.alpha:g}, ‖ΔW‖ = {values['update_norm']:.4g}, "
+        f"KL(before ‖ after) = {values['kl']:.4g} nats at the last token"
     ]
     rows = [
         (
@@ -171,21 +171,22 @@ def in_words(found: dict, preview) -> str:
             row["rank_before"],
             row["rank_after"],
         )
-        for row in found["ranks"]
+        for row in values["ranks"]
     ]
     parts.append("next token\n" + table(("token", "p before", "p after", "rank before", "rank after"), rows))
-    if recovery := found["recovery"]:
+    if recovery := values["recovery"]:
         parts.append(
             f"without the context the edited model recovers {recovery['recovered']:.0%} of what the context does "
             f"(KL {recovery['kl_plain']:.3g} before, {recovery['kl_updated']:.3g} after)"
         )
     rows = [
-        (e["parameter"], e["dtype"], e["relative_norm"], e["cosine"], e["changed"]) for e in found["realised"]
+        (e["parameter"], e["dtype"], e["relative_norm"], e["cosine"], e["changed"])
+        for e in values["realised"]
     ]
     parts.append(
         "written into the weights\n" + table(("weight", "dtype", "‖ΔW‖/‖W‖", "cosine", "share changed"), rows)
     )
-    if sweep := found.get("sweep"):
+    if sweep := values.get("sweep"):
         names = ("alphas", "new_log_probability", "margin", "unrelated_kl", "perplexity")
         rows = list(zip(*(sweep[name] for name in names), strict=True))
         window = "none" if sweep["window"] is None else "{:.3g} to {:.3g}".format(*sweep["window"])
@@ -193,8 +194,8 @@ def in_words(found: dict, preview) -> str:
             f"strengths for {sweep['new'][0]} against {sweep['old'][0]}; usable: {window}\n"
             + table(("α", "log p new", "margin", "KL unrelated", "perplexity"), rows)
         )
-    parts += [f"{c['side']}, {c['style']}:\n{c['text']}" for c in found.get("continuations", [])]
-    if exported := found.get("exported"):
+    parts += [f"{c['side']}, {c['style']}:\n{c['text']}" for c in values.get("continuations", [])]
+    if exported := values.get("exported"):
         parts.append(
             "\n".join([f"exported to {exported['folder']} ({exported['kind']})", *exported["notes"]])
         )
@@ -202,7 +203,7 @@ def in_words(found: dict, preview) -> str:
 
 
 def _earlier(path: str, base, checkpoint) -> list:
-    """The edits in a recipe, an exported folder or a published history."""
+    """Updates in a recipe, an exported folder or a published history."""
     from pathlib import Path
 
     from npt_viz.editing.files.recipe import updates_from_recipe
@@ -219,14 +220,14 @@ def _earlier(path: str, base, checkpoint) -> list:
 def _sweep(base, preview, new: str, old: str | None, ledger) -> dict:
     from npt_viz.editing.judging.sweep import alpha_sweep
 
-    found = alpha_sweep(base, preview.update, preview.prompt, new, old, ledger=ledger, progress=progress)
+    strengths = alpha_sweep(base, preview.update, preview.prompt, new, old, ledger=ledger, progress=progress)
     return {
-        "new": found.new,
-        "old": found.old,
-        "window": found.window,
-        "before_perplexity": found.before_perplexity,
+        "new": strengths.new,
+        "old": strengths.old,
+        "window": strengths.window,
+        "before_perplexity": strengths.before_perplexity,
         **{
-            name: list(map(float, getattr(found, name)))
+            name: list(map(float, getattr(strengths, name)))
             for name in ("alphas", "new_log_probability", "margin", "unrelated_kl", "perplexity")
         },
     }

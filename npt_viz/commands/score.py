@@ -1,4 +1,4 @@
-"""How well rules and strengths write a set of facts, and what else they change."""
+"""`score`: scores of rules and strengths over a set of facts."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -43,35 +43,35 @@ def run(
     settings = [rule_of(name) for name in words(rules)]
     base = npt_viz.open_model(model, dtype=dtype, device=device, progress=progress)
     opened = npt_viz.open_checkpoint(checkpoint, base, semantics)
-    known = list(references(base, facts))
-    found, total = [], len(facts) * len(settings) * len(strengths)
+    reference_rows = list(references(base, facts))
+    judged, total = [], len(facts) * len(settings) * len(strengths)
     for trial in trials(base, opened, facts, layer=layers, token=token, rules=settings, alphas=strengths):
-        found.append(trial)
-        progress(f"{trial.rule}, α {trial.alpha:g}: {trial.case.prompt}", len(found) / total)
-    rows = summaries(found)
+        judged.append(trial)
+        progress(f"{trial.rule}, α {trial.alpha:g}: {trial.case.prompt}", len(judged) / total)
+    rows = summaries(judged)
     if as_json:
         print_json(
             {
                 "summary": rows,
-                "references": [each._asdict() | {"case": each.case.prompt} for each in known],
-                "trials": [trial_json(trial) for trial in found],
+                "references": [each._asdict() | {"case": each.case.prompt} for each in reference_rows],
+                "trials": [trial_json(trial) for trial in judged],
             }
         )
     else:
         print(table(list(rows[0]), [list(row.values()) for row in rows]))
         for told, name in ((False, "the base"), (True, "the base with the context in front")):
-            print(in_words(name, [each for each in known if each.told is told]))
+            print(in_words(name, [each for each in reference_rows if each.told is told]))
         say(
             f"{len(facts)} facts; shares of prompts, ± standard deviation over facts of log p(new) − log p(old)"
         )
 
 
-def summaries(found: Sequence) -> list[dict]:
-    """One row for each rule and strength: means over facts, with their spread."""
+def summaries(judged: Sequence) -> list[dict]:
+    """Means over facts for each rule and strength, with their spread; one row each."""
     import numpy as np
 
     groups: dict[tuple[str, float], list] = {}
-    for trial in found:
+    for trial in judged:
         groups.setdefault((trial.rule, trial.alpha), []).append(trial)
     rows = []
     for (rule, alpha), group in groups.items():
@@ -92,13 +92,13 @@ def summaries(found: Sequence) -> list[dict]:
     return rows
 
 
-def in_words(name: str, known: Sequence) -> str:
-    """A reference for the rows above."""
+def in_words(name: str, reference_rows: Sequence) -> str:
+    """A reference as text for a terminal."""
     import numpy as np
 
-    margins = [each.margin for each in known]
-    hits = sum(each.hit for each in known)
-    return f"{name}: {hits} of {len(known)} right, margin {np.mean(margins):.3g} ± {np.std(margins):.3g} nats"
+    margins = [each.margin for each in reference_rows]
+    hits = sum(each.hit for each in reference_rows)
+    return f"{name}: {hits} of {len(reference_rows)} right, margin {np.mean(margins):.3g} ± {np.std(margins):.3g} nats"
 
 
 def trial_json(trial) -> dict:

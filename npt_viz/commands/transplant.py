@@ -1,4 +1,4 @@
-"""What a prompt becomes when one of its tokens uses another token's weight change."""
+"""`transplant`: put one token's weight change in the place of another's."""
 
 from typing import Annotated, Literal
 
@@ -44,7 +44,7 @@ def run(
 
     base = npt_viz.open_model(model, dtype=dtype, device=device, progress=progress)
     opened = npt_viz.open_checkpoint(checkpoint, base, semantics)
-    found = npt_viz.transplant(
+    result = npt_viz.transplant(
         base,
         opened,
         donor,
@@ -59,45 +59,45 @@ def run(
         top_k=top_k,
     )
     if as_json:
-        print_json(transplant_json(found))
+        print_json(transplant_json(result))
     else:
-        print(in_words(found))
+        print(in_words(result))
 
 
-def transplant_json(found) -> dict:
+def transplant_json(result) -> dict:
     """A Transplant as plain values."""
     return {
-        "donor_token": found.donor_token,
-        "token": found.token,
-        "layers": found.layers,
-        "operation": found.operation,
-        "strength": found.strength,
-        "npt_top": found.npt.next_tokens,
-        "transplanted_top": found.transplanted.next_tokens,
-        "base_top": found.base.next_tokens,
-        "donor_top": found.donor_top,
-        "tokens": [piece.glyph for piece in found.pieces],
-        "kl_per_token": found.transplanted.kl,
-        "kl": float(found.transplanted.kl[-1]),
-        "ranks": [row._asdict() for row in found.next_tokens],
-        "shares": [share._asdict() for share in found.shares],
+        "donor_token": result.donor_token,
+        "token": result.token,
+        "layers": result.layers,
+        "operation": result.operation,
+        "strength": result.strength,
+        "npt_top": result.npt.next_tokens,
+        "transplanted_top": result.transplanted.next_tokens,
+        "base_top": result.base.next_tokens,
+        "donor_top": result.donor_top,
+        "tokens": [piece.glyph for piece in result.pieces],
+        "kl_per_token": result.transplanted.kl,
+        "kl": float(result.transplanted.kl[-1]),
+        "ranks": [row._asdict() for row in result.next_tokens],
+        "shares": [share._asdict() for share in result.shares],
     }
 
 
-def in_words(found) -> str:
-    """A Transplant for a terminal."""
+def in_words(result) -> str:
+    """A Transplant as text for a terminal."""
     rows = [
         (row.glyph, row.probability_before, row.probability_after, row.rank_before, row.rank_after)
-        for row in found.next_tokens
+        for row in result.next_tokens
     ]
     by_token = [
         (i, p.glyph, float(kl))
-        for i, (p, kl) in enumerate(zip(found.pieces, found.transplanted.kl, strict=True))
+        for i, (p, kl) in enumerate(zip(result.pieces, result.transplanted.kl, strict=True))
     ]
-    shares = [(share.layer, share.kl_at_token, share.kl_at_end) for share in found.shares]
+    shares = [(share.layer, share.kl_at_token, share.kl_at_end) for share in result.shares]
     return "\n\n".join(
         [
-            found.sentence,
+            result.sentence,
             "next token\n"
             + table(("token", "p NPT", "p transplanted", "rank NPT", "rank transplanted"), rows),
             "KL(NPT ‖ transplanted), nats\n" + table(("#", "after", "KL"), by_token),

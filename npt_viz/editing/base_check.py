@@ -1,4 +1,4 @@
-"""Whether an update belongs to a base model."""
+"""Check that an update was made on a given base model."""
 
 from npt_viz.editing.updates import Update
 from npt_viz.errors import NptVizError
@@ -6,7 +6,7 @@ from npt_viz.model.base import BaseModel
 
 
 def check_base(model: BaseModel, update: Update) -> None:
-    """Refuse an update of another base model: a layer, a shape or a fingerprint that differs raises NptVizError."""
+    """Raise NptVizError where a layer, a shape or a fingerprint of the update is not that of the base model."""
     beyond = [place for place in update.places if place.layer >= model.n_layers]
     if beyond:
         raise NptVizError(

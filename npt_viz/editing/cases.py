@@ -1,4 +1,4 @@
-"""Facts to write and prompts to judge the result by: a small built-in set, and files of the user's own."""
+"""Facts to write and prompts to judge them by: ten built-in facts, and readers of .jsonl and .csv files."""
 
 import csv
 import json
@@ -35,21 +35,21 @@ NEUTRAL_TEXTS = (
 
 
 def whitening_texts() -> tuple[str, ...]:
-    """The default reference text of whitened keys: some 2,000 tokens of the bundled sample."""
+    """Default reference text of whitened keys: some 2,000 tokens of the bundled sample."""
     return tuple(bundled_texts("heldout")[:8])
 
 
 def leakage_texts() -> tuple[str, ...]:
-    """The default text on which leakage is measured: other texts than those that whiten, or the key would look too good."""
+    """Default text for leakage: not the text that whitens keys, or a whitened key would look too good."""
     return tuple(bundled_texts("heldout")[8:12])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One fact: told in a context, asked without it."""
+    """Fact to write: a context that states it, and prompts that ask for it without the context."""
 
     context: str
-    """The text that tells it; the source of the update is the context followed by the prompt."""
+    """The text that states it; the source of the update is the context followed by the prompt."""
 
     prompt: str
     """The question, without the context."""

@@ -1,4 +1,4 @@
-"""Edits as changes of a running layer: the preview adds alpha * (x v_a^T) v_b and no weight is touched."""
+"""Updates in a forward pass: alpha * (x v_a^T) v_b is added to the projection's output; no weight changes."""
 
 from collections.abc import Iterable, Mapping
 
@@ -13,7 +13,7 @@ from npt_viz.shapes import Float
 
 
 class LayerEdit:
-    """The weights of one layer with updates added; the layer runs as in the base model otherwise."""
+    """Updates of one layer; otherwise it runs as in the base model."""
 
     attention = "standard"
 
@@ -40,7 +40,7 @@ class LayerEdit:
 
 
 class EditedNpt:
-    """An NPT layer on top of edited weights: an edit made from a token's modulation then counts twice at that token."""
+    """NPT layer on edited weights: an update made from a token's modulation counts twice at that token."""
 
     def __init__(self, adapter: LayerAdapter, edit: LayerEdit) -> None:
         self._adapter, self._edit = adapter, edit
@@ -71,7 +71,7 @@ def edited_lane(
     updates: Iterable[Update],
     adapters: Mapping[int, LayerAdapter] | None = None,
 ) -> Lane:
-    """The base with these updates; with adapters, their layers run as NPT layers on top of the edited weights."""
+    """Lane of the base with these updates; with adapters, their layers run as NPT layers on top of the edited weights."""
     return lane_of(model, accumulated(updates), adapters)
 
 
@@ -80,7 +80,7 @@ def lane_of(
     factors: Mapping[Place, Factors],
     adapters: Mapping[int, LayerAdapter] | None = None,
 ) -> Lane:
-    """The base with these changes of its weights, projection by projection."""
+    """Lane of the base with these changes of its projections."""
     by_layer: dict[int, dict[Target, Factors]] = {}
     for place, parts in factors.items():
         by_layer.setdefault(place.layer, {})[place.target] = parts
@@ -92,7 +92,7 @@ def lane_of(
 
 
 def layer_device(model: BaseModel, layer: int) -> torch.device:
-    """Where a layer computes, also when accelerate keeps its weights elsewhere."""
+    """Device on which a layer computes, also when accelerate keeps its weights elsewhere."""
     gate = model.parts(layer).gate
     device = getattr(getattr(gate, "_hf_hook", None), "execution_device", None)
     return torch.device(device) if device is not None else weight_of(gate).device

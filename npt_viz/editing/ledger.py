@@ -1,4 +1,4 @@
-"""Which permanent updates an edited model has: base + ledger, and never a changed base."""
+"""Ledger of permanent updates: the edited model is base + ledger, and the base never changes."""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ class Entry(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """What, where, how strong, from which text."""
+        """One line: the rule, the layers and tokens, alpha and the source text."""
         origins = self.update.origins
         what = str(origins[0]) if origins else f"layers {', '.join(map(str, self.update.layers))}"
         more = f" and {len(origins) - 1} more" if len(origins) > 1 else ""
@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 
 
 class Ledger:
-    """The updates that an edited model has on top of an untouched base.
+    """Ordered list of the updates on top of an untouched base model.
 
     Undoing is leaving an entry out, so the base comes back with the same bits and in any order.
     """
@@ -50,15 +50,16 @@ class Ledger:
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """In the order in which they were applied."""
+        """Entries in the order in which they were applied."""
         return self._entries
 
     @property
     def updates(self) -> tuple[Update, ...]:
+        """Updates of the entries, in the same order."""
         return tuple(entry.update for entry in self._entries)
 
     def moved_to(self, model: BaseModel) -> "Ledger":
-        """The same entries on the same base opened anew; refused for another base."""
+        """Copy with the same entries for the same base opened again; NptVizError for another base."""
         for update in self.updates:
             check_base(model, update)
         moved = Ledger(model)
@@ -66,7 +67,7 @@ class Ledger:
         return moved
 
     def apply(self, update: Update) -> Entry:
-        """Add an update. Refused, with the ledger as it was, for another base or a weight that is not finite."""
+        """Add an update; NptVizError, with the ledger unchanged, for another base or a weight that is not finite."""
         check_base(self.model, update)
         merged_base([*(known.base for known in self.updates), update.base])
         check_finite(self.model, accumulated([*self.updates, update]), self.model.dtype)
@@ -84,19 +85,19 @@ class Ledger:
             raise
 
     def undo(self, number: int | None = None) -> Entry:
-        """Take one entry back, the latest by default."""
+        """Remove one entry, the latest by default, and return it."""
         if not self._entries:
             raise NptVizError("the ledger is empty, so there is nothing to undo; apply an update first")
         wanted = self._entries[-1].number if number is None else number
-        found = next((entry for entry in self._entries if entry.number == wanted), None)
-        if found is None:
+        undone = next((entry for entry in self._entries if entry.number == wanted), None)
+        if undone is None:
             known = ", ".join(f"#{entry.number}" for entry in self._entries)
             raise NptVizError(f"the ledger has no entry #{wanted}; choose among {known}")
-        self._entries = tuple(entry for entry in self._entries if entry is not found)
-        return found
+        self._entries = tuple(entry for entry in self._entries if entry is not undone)
+        return undone
 
     def undo_all(self) -> None:
-        """Back to the base."""
+        """Remove all entries."""
         self._entries = ()
 
     def lane(self, adapters: Mapping[int, LayerAdapter] | None = None) -> Lane:
@@ -104,7 +105,7 @@ class Ledger:
         return edited_lane(self.model, self.updates, adapters)
 
     def report(self, dtypes: Sequence[str] = tuple(DTYPES)) -> EditReport:
-        """Requested against realised ΔW of everything in the ledger."""
+        """Requested and realised ΔW of the sum of all updates."""
         return edit_report(self.model, self.updates, dtypes)
 
     def export(self, folder: str | Path, kind: str = "lora") -> Exported:

@@ -1,4 +1,4 @@
-"""What becomes of a requested ΔW when the edited weight is stored in a real dtype."""
+"""Rounding of an edited weight: requested ΔW against the ΔW that is left in float32, bfloat16 or float16."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -17,7 +17,7 @@ CHUNK_ELEMENTS = 2**22
 
 
 def projection_weight(model: BaseModel, place: Place) -> Float[Tensor, "out inp"]:
-    """The base model's weight, in its dtype; read-only."""
+    """Weight of one projection of the base model, in its dtype; read-only."""
     return weight_of(getattr(model.parts(place.layer), place.target))
 
 
@@ -34,7 +34,7 @@ def edited_weight(
 def edit_report(
     model: BaseModel, updates: Sequence[Update], dtypes: Sequence[str] = tuple(DTYPES)
 ) -> EditReport:
-    """Requested against realised, for the sum of all updates in each projection and dtype."""
+    """Requested and realised ΔW of the sum of all updates, for each projection and dtype."""
     total = accumulated(updates)
     return EditReport(
         edits=tuple(
@@ -47,7 +47,7 @@ def edit_report(
 
 
 def check_finite(model: BaseModel, factors: Mapping[Place, Factors], dtype: torch.dtype) -> None:
-    """Refuse updates whose weights would not be finite in this dtype."""
+    """Raise NptVizError where an edited weight would not be finite in this dtype."""
     for place, parts in factors.items():
         for _, before, change in _chunks(projection_weight(model, place), parts):
             if not (before + change).to(dtype).isfinite().all():

@@ -1,4 +1,4 @@
-"""What if one token of a prompt used the weight change of another prompt's token?"""
+"""Transplant: one token of a prompt runs with the weight change of a token of another prompt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ OPERATIONS = {
 
 
 def weights_of(operation: str, strength: float) -> tuple[float, float]:
-    """(factor on the token's own ΔW, factor on the donor's)."""
+    """Factors on the token's own ΔW and on the donor's."""
     match operation:
         case "replace":
             return 0.0, strength
@@ -44,7 +44,7 @@ def weights_of(operation: str, strength: float) -> tuple[float, float]:
 
 @dataclass(frozen=True, eq=False)
 class Grafted:
-    """An NPT layer in which one token also has the weight change that another attention output makes.
+    """NPT layer in which one token also receives the weight change of another attention output.
 
     A modulation's change is linear in ΔW, so weighting what own and donor ΔW add to the projection is weighting the
     ΔW themselves; for the additive variants the same holds for the bias and the factor that they add.
@@ -74,13 +74,13 @@ class Grafted:
         x: Float[Tensor, "batch token inp"],
         unmodulated: Float[Tensor, "batch token out"],
     ) -> Float[Tensor, "batch token out"]:
-        """What the layer adds to the projection's output; only one token's row differs from the adapter's own."""
+        """Change of the projection's output; only one token's row differs from the adapter's."""
         added = self.adapter.change(target, attention, x, unmodulated)
-        here = slice(self.token, self.token + 1)
+        row = slice(self.token, self.token + 1)
         donor = self.donor.to(attention).expand(x.shape[0], 1, -1)
-        given = self.adapter.change(target, donor, x[:, here], unmodulated[:, here])
+        given = self.adapter.change(target, donor, x[:, row], unmodulated[:, row])
         added = added.clone()
-        added[:, here] = self.own * added[:, here] + self.given * given
+        added[:, row] = self.own * added[:, row] + self.given * given
         return added
 
 
@@ -113,26 +113,26 @@ def transplant(
     own, given = weights_of(operation, float(strength))
     chosen = layers_of(checkpoint, [layers] if isinstance(layers, int) else list(layers))
     adapters: dict = {layer: checkpoint.adapter(layer) for layer in chosen}
-    there, here = encode(model, donor), encode(model, prompt)
-    i, j = position(donor_token, len(there.ids), "donor"), position(token, len(here.ids), "prompt")
+    of_donor, of_prompt = encode(model, donor), encode(model, prompt)
+    i, j = position(donor_token, len(of_donor.ids), "donor"), position(token, len(of_prompt.ids), "prompt")
     with model.lock:
         lane: Lane = adapters if mode == "propagated" else {}
-        seen = layer_readings(model, torch.tensor([there.ids]), chosen, lane=lane, positions=positions)
+        readings = layer_readings(model, torch.tensor([of_donor.ids]), chosen, lane=lane, positions=positions)
         grafted: dict = {
-            layer: Grafted(adapter, seen[layer].attention[i], j, own, given)
+            layer: Grafted(adapter, readings[layer].attention[i], j, own, given)
             for layer, adapter in adapters.items()
         }
         alone: list[Lane] = (
             [{**adapters, layer: grafted[layer]} for layer in chosen] if len(chosen) > 1 else []
         )
         lanes: list[Lane] = [adapters, grafted, {}, *alone]
-        ids = torch.tensor([here.ids])
+        ids = torch.tensor([of_prompt.ids])
         names = ["NPT", "transplanted", "base", *(f"layer {layer} alone" for layer in chosen[: len(alone)])]
-        found = outcomes(model, ids, lanes, names, top_k, positions)
-        donor_top = _donor_top(model, there.ids, i, adapters, positions, top_k)
+        sides = outcomes(model, ids, lanes, names, top_k, positions)
+        donor_top = _donor_top(model, of_donor.ids, i, adapters, positions, top_k)
     return Transplant(
-        donor_pieces=there.pieces,
-        pieces=here.pieces,
+        donor_pieces=of_donor.pieces,
+        pieces=of_prompt.pieces,
         donor_token=i,
         token=j,
         layers=tuple(chosen),
@@ -140,13 +140,13 @@ def transplant(
         strength=float(strength),
         mode=mode,
         positions=positions,
-        npt=found[0],
-        transplanted=found[1],
-        base=found[2],
+        npt=sides[0],
+        transplanted=sides[1],
+        base=sides[2],
         donor_top=donor_top,
         shares=tuple(
             LayerShare(layer, float(each.kl[j]), float(each.kl[-1]))
-            for layer, each in zip(chosen, found[3:] or [found[1]], strict=True)
+            for layer, each in zip(chosen, sides[3:] or [sides[1]], strict=True)
         ),
     )
 
@@ -154,6 +154,6 @@ def transplant(
 def _donor_top(
     model: BaseModel, ids: list[int], token: int, adapters: Lane, positions: Positions, top_k: int
 ) -> list[tuple[str, int, float]]:
-    """What the NPT model predicts after the donor's token, where its ΔW is at home."""
+    """Prediction of the NPT model after the donor's token in its own text."""
     final = forward_pass(model, torch.tensor([ids]), [adapters], positions=positions).final[:, token]
     return top_rows(model, model.unembedding(final)[0].float().log_softmax(-1), top_k)

@@ -1,4 +1,4 @@
-"""A permanent weight update as a value: factored, never a dense matrix, and it knows where it came from.
+"""Permanent weight updates: factors of ΔW, never a dense matrix, with the origin of each.
 
 W of one projection becomes W + alpha * sum_i v_b,i v_a,i^T. Sum, multiple and negative act on ΔW: the factors
 are put side by side and only v_b is scaled, because (-v_b)(-v_a)^T is the same matrix.
@@ -23,14 +23,14 @@ PROJECTIONS: dict[Target, str] = {"gate": "gate_proj", "up": "up_proj", "down": 
 
 
 class Place(NamedTuple):
-    """One weight matrix of the model."""
+    """Weight matrix that an update changes: layer and projection."""
 
     layer: int
     target: Target
 
     @property
     def parameter(self) -> str:
-        """Its name in a Hugging Face state dict."""
+        """Name in a Hugging Face state dict."""
         return f"model.layers.{self.layer}.mlp.{PROJECTIONS[self.target]}.weight"
 
 
@@ -60,12 +60,12 @@ class Factors:
         return math.sqrt(max(0.0, float(((a @ a.T) * (b @ b.T)).sum())))
 
     def singular_values(self) -> np.ndarray:
-        """Of ΔW, descending; the zeros beyond min(factor, inp, out) are left out."""
+        """Singular values of ΔW, descending; the zeros beyond min(factor, inp, out) are left out."""
         core = self._core()[1]
         return np.linalg.svd(core, compute_uv=False)
 
     def thinned(self) -> "Factors":
-        """The same ΔW from as few factors as its rank allows; exact up to float32 rounding."""
+        """Same ΔW with as few factors as its rank allows; exact up to float32 rounding."""
         if len(self) <= 1:
             return self
         q_b, core, q_a = self._core()
@@ -75,6 +75,7 @@ class Factors:
         return Factors((right[:n] @ q_a.T), (q_b @ (left[:, :n] * sizes[:n])).T)
 
     def is_finite(self) -> bool:
+        """Whether no factor is NaN or infinite."""
         return bool(np.isfinite(self.v_a).all() and np.isfinite(self.v_b).all())
 
     def _core(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -86,7 +87,7 @@ class Factors:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where one part of an update came from, in plain values that a recipe can hold."""
+    """Source of one part of an update: rule, text, layers, tokens, checkpoint; plain values, as a recipe holds them."""
 
     rule: str
     """npt, exact, minimum_norm or whitened"""
@@ -149,15 +150,17 @@ class Update:
 
     @property
     def places(self) -> tuple[Place, ...]:
+        """Weight matrices that it changes."""
         return tuple(self.factors)
 
     @property
     def layers(self) -> tuple[int, ...]:
+        """Layers that it changes."""
         return tuple(dict.fromkeys(place.layer for place in self.factors))
 
     @property
     def rank(self) -> int:
-        """The largest number of factors that one projection receives."""
+        """Largest number of factors in one projection."""
         return max(map(len, self.factors.values()))
 
     def written(self, place: Place) -> Factors:
@@ -173,11 +176,11 @@ class Update:
         return math.sqrt(sum(norm**2 for norm in self.norms().values()))
 
     def at(self, alpha: Number) -> "Update":
-        """The same ΔW with another strength."""
+        """Same ΔW with another alpha."""
         return replace(self, alpha=float(alpha))
 
     def digest(self) -> str:
-        """Sixteen hex digits of everything that changes a weight."""
+        """Hash of alpha and the factors, sixteen hex digits."""
         content = hashlib.sha256(float(self.alpha).hex().encode())
         for place, factors in self.factors.items():
             content.update(f"{place.parameter} {factors.v_a.shape} {factors.v_b.shape}".encode())
@@ -207,7 +210,7 @@ Applied = TypeVar("Applied", covariant=True)
 
 @runtime_checkable
 class UpdateStore(Protocol[Applied]):
-    """What judging an update needs of a ledger."""
+    """Interface of a ledger: earlier updates, and adding one."""
 
     @property
     def updates(self) -> Sequence[Update]:
@@ -215,12 +218,12 @@ class UpdateStore(Protocol[Applied]):
         ...
 
     def apply(self, update: Update) -> Applied:
-        """Add an update; the entry that it became."""
+        """Add an update and return its entry."""
         ...
 
 
 def sum_of(updates: Sequence[Update]) -> Update:
-    """The update whose every ΔW is the sum of theirs; its alpha is 1."""
+    """Sum of updates on ΔW; alpha of the sum is 1."""
     if not updates:
         raise NptVizError("there is no update to add; give at least one")
     return Update(
@@ -231,7 +234,7 @@ def sum_of(updates: Sequence[Update]) -> Update:
 
 
 def accumulated(updates: Iterable[Update]) -> dict[Place, Factors]:
-    """alpha * ΔW summed over updates, projection by projection: factors side by side."""
+    """Sum of alpha * ΔW over updates, for each projection: factors side by side."""
     collected: dict[Place, list[Factors]] = {}
     for update in updates:
         for place in update.places:
@@ -243,14 +246,14 @@ def accumulated(updates: Iterable[Update]) -> dict[Place, Factors]:
 
 
 def merged_base(bases: Sequence[Mapping]) -> dict:
-    """The fingerprints of several updates as one; refuses updates of different base models."""
+    """Joint base fingerprint of several updates; NptVizError where the base models differ."""
     merged: dict = {"config": None, "layers": {}}
     for base in bases:
         if not base:
             continue
         known = merged["layers"]
         differs = merged["config"] not in (None, base["config"]) or any(
-            known.get(layer, found) != found for layer, found in base["layers"].items()
+            known.get(layer, digest) != digest for layer, digest in base["layers"].items()
         )
         if differs:
             raise NptVizError(
@@ -261,7 +264,7 @@ def merged_base(bases: Sequence[Mapping]) -> dict:
 
 
 def check_alpha(alpha: object) -> None:
-    """A strength has to be a finite number."""
+    """Raise NptVizError unless alpha is a finite number."""
     if (
         not isinstance(alpha, int | float | np.floating)
         or isinstance(alpha, bool)

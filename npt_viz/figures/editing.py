@@ -1,4 +1,4 @@
-"""Permanent updates in pictures: before beside after, what every strength does, where an update leaks."""
+"""Figures of permanent updates and transplants."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ LINEAR_BELOW = 0.1
 
 
 def next_tokens(rows: Sequence[NextToken], *, sides: tuple[str, str], theme: Theme = "light") -> go.Figure:
-    """Each candidate's probability before and after, joined; the most probable afterwards on top.
+    """Next-token probabilities before and after, joined by a line; the most probable afterwards on top.
 
     sides: what before and after are called.
     """
@@ -73,7 +73,7 @@ def _ranks(row: NextToken) -> str:
 
 
 def sweep(result: AlphaSweep, *, alpha: float | None = None, theme: Theme = "light") -> go.Figure:
-    """Target, damage to unrelated prompts and to neutral text along α; the usable window is shaded.
+    """Margin, KL on unrelated prompts and perplexity on neutral text along α; the usable window is shaded.
 
     A click on a point gives its α as customdata.
     """
@@ -132,7 +132,7 @@ _TICKS = sorted({sign * value for sign in (-1, 1) for value in (0, 0.1, 0.3, 1, 
 
 
 def position_of(alphas: np.ndarray) -> np.ndarray:
-    """Where strengths lie on the axis: evenly around zero, by factors away from it."""
+    """Axis positions of strengths: linear around zero, logarithmic away from it."""
     return np.arcsinh(np.asarray(alphas, float) / LINEAR_BELOW)
 
 
@@ -143,29 +143,29 @@ def _ceiling(values: np.ndarray, limit: float) -> float:
 
 
 def scores(card: Scorecard, *, theme: Theme = "light") -> go.Figure:
-    """The share of hits of every part with its 95 % interval, and beside it the share that prefers new over old."""
+    """Share of hits of every part with its 95 % interval, and the share that prefers new over old."""
     parts = [part for part in PARTS if part in card.parts]
     figure = go.Figure()
     for preferred, name, colour in (
         (False, "expected is the top token", ROLES["edited"]),
         (True, "new beats old", FAINT),
     ):
-        found = [card.score(part, preferred=preferred) for part in parts]
+        shares = [card.score(part, preferred=preferred) for part in parts]
         shown = [i for i, part in enumerate(parts) if not (preferred and part == "locality")]
         figure.add_bar(
             x=[parts[i] for i in shown],
-            y=[found[i].value for i in shown],
+            y=[shares[i].value for i in shown],
             name=name,
             marker=dict(color=colour, line=dict(color=REFERENCE, width=1 if preferred else 0)),
             error_y=dict(
                 type="data",
                 symmetric=False,
-                array=[found[i].interval[1] - found[i].value for i in shown],
-                arrayminus=[found[i].value - found[i].interval[0] for i in shown],
+                array=[shares[i].interval[1] - shares[i].value for i in shown],
+                arrayminus=[shares[i].value - shares[i].interval[0] for i in shown],
                 color=REFERENCE,
                 thickness=1,
             ),
-            text=[f"{found[i].hits:g}/{found[i].n}" for i in shown],
+            text=[f"{shares[i].hits:g}/{shares[i].n}" for i in shown],
             textposition="inside",
             insidetextanchor="start",
             hovertemplate="%{x}: %{text}<extra></extra>",
@@ -177,7 +177,7 @@ def scores(card: Scorecard, *, theme: Theme = "light") -> go.Figure:
 
 
 def leakage(results: Sequence[Leakage], *, theme: Theme = "light") -> go.Figure:
-    """How often other tokens receive which share of the source's effect; 0 is none of it, 1 is all."""
+    """Histogram of the effect on other tokens as a share of the effect at the source."""
     everything = np.concatenate([each.leakage for each in results])
     low, high = np.quantile(everything, [0.005, 0.995])
     edges = np.linspace(min(low, 0), max(high, 1.05), 81)
@@ -206,7 +206,7 @@ def leakage(results: Sequence[Leakage], *, theme: Theme = "light") -> go.Figure:
 
 
 def singular_values(report: EditReport, *, theme: Theme = "light") -> go.Figure:
-    """Of the accumulated ΔW of every projection: as many as it has independent directions."""
+    """Singular values of the summed ΔW of every projection."""
     figure = go.Figure()
     for parameter, values in report.singular_values.items():
         figure.add_scatter(
@@ -228,7 +228,7 @@ def singular_values(report: EditReport, *, theme: Theme = "light") -> go.Figure:
 def layer_shares(
     layers: Sequence[int], at_token: Sequence[float], at_end: Sequence[float], *, theme: Theme = "light"
 ) -> go.Figure:
-    """What the transplant into each layer alone does, at the token and at the end of the prompt."""
+    """KL of the transplant into each layer alone, at the token and at the end of the prompt."""
     figure = go.Figure()
     for name, values, colour in (
         ("at the token", at_token, ROLES["edited"]),

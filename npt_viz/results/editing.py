@@ -1,4 +1,4 @@
-"""What a permanent update does: numbers of previews, sweeps, scorecards, leakage and realised edits."""
+"""Results of permanent updates: previews, sweeps, scorecards, leakage and realised edits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from npt_viz.results.inspection import TopTokens
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """One prompt through one version of the model."""
+    """Predictions for one prompt by one version of the model."""
 
     name: str
     """before, after, NPT on before the edit, NPT on after the edit"""
@@ -31,7 +31,7 @@ class Outcome:
 
 
 class NextToken(NamedTuple):
-    """One candidate after the last token, in two versions of the model. Ranks count from 1."""
+    """Next-token candidate in two versions of the model. Ranks count from 1."""
 
     glyph: str
     id: int
@@ -42,7 +42,7 @@ class NextToken(NamedTuple):
 
 
 def rank_changes(before: Outcome, after: Outcome, also: Mapping[int, str] | None = None) -> list[NextToken]:
-    """The most probable next tokens of either side, the most probable afterwards first.
+    """Most probable next tokens of either side, the most probable afterwards first.
 
     also: id -> glyph of tokens that are listed wherever they rank.
     """
@@ -65,7 +65,7 @@ def rank_changes(before: Outcome, after: Outcome, also: Mapping[int, str] | None
 
 @dataclass(frozen=True, kw_only=True)
 class Recovery:
-    """Whether the edited model without the context predicts what the base predicts with it."""
+    """Distance of the edited model without the context from the base with the context."""
 
     with_context: str
     """The prompt with its context, as it was run through the model before the edit."""
@@ -83,7 +83,7 @@ class Recovery:
 
 
 class Continuation(NamedTuple):
-    """What one version of the model writes after a prompt."""
+    """Text that one version of the model writes after a prompt."""
 
     name: str
     """before or after"""
@@ -94,7 +94,7 @@ class Continuation(NamedTuple):
 
 
 class RealisedEdit(NamedTuple):
-    """What is left of a requested ΔW when a weight is stored in some dtype."""
+    """Part of a requested ΔW that is left when the weight is stored in some dtype."""
 
     parameter: str
     dtype: str
@@ -113,7 +113,7 @@ class RealisedEdit(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class EditReport:
-    """The accumulated ΔW of a ledger or update, projection by projection."""
+    """Realised edits and singular values of the summed ΔW of each projection."""
 
     edits: tuple[RealisedEdit, ...]
     """One a projection and dtype."""
@@ -122,16 +122,17 @@ class EditReport:
 
     @property
     def finite(self) -> bool:
+        """Whether all edited weights are finite."""
         return all(edit.finite for edit in self.edits)
 
     def of(self, dtype: str) -> tuple[RealisedEdit, ...]:
-        """The rows of one dtype."""
+        """Rows of one dtype."""
         return tuple(edit for edit in self.edits if edit.dtype == dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlphaSweep:
-    """One update at many strengths. Every array is (alpha,)."""
+    """Effects of one update at many strengths. Every array is (alpha,)."""
 
     alphas: np.ndarray
     new: tuple[str, int]
@@ -180,14 +181,14 @@ class AlphaSweep:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A share of n prompts that did what they should."""
+    """Share of n prompts that are hits."""
 
     hits: float
     n: int
 
     @property
     def value(self) -> float:
-        """NaN where there is nothing to count."""
+        """Hits / n; NaN where n is 0."""
         return self.hits / self.n if self.n else float("nan")
 
     @property
@@ -203,7 +204,7 @@ class Score:
 
 
 class PromptScore(NamedTuple):
-    """One prompt of a scorecard."""
+    """Score of one prompt."""
 
     part: str
     """reliability, generalisation, locality or portability"""
@@ -226,7 +227,7 @@ PARTS = ("reliability", "generalisation", "locality", "portability")
 
 @dataclass(frozen=True, kw_only=True)
 class Scorecard:
-    """How well an update writes a fact and how much it breaks."""
+    """Scores of an update on one fact, and perplexity and KL on neutral text."""
 
     prompts: tuple[PromptScore, ...]
     before_perplexity: float
@@ -238,11 +239,11 @@ class Scorecard:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Those of PARTS that were measured."""
+        """Measured parts, in the order of PARTS."""
         return tuple(part for part in PARTS if any(row.part == part for row in self.prompts))
 
     def score(self, part: str, *, preferred: bool = False) -> Score:
-        """One of PARTS; preferred counts prompts on which new beats old instead of those where it is the top token."""
+        """Score of one of PARTS; preferred counts prompts on which new beats old instead of those where it is the top token."""
         rows = [row for row in self.prompts if row.part == part]
         return Score(hits=float(sum(row.preferred if preferred else row.hit for row in rows)), n=len(rows))
 
@@ -252,18 +253,19 @@ class Scorecard:
 
     @property
     def perplexity_ratio(self) -> float:
+        """Perplexity on neutral text after / before."""
         return self.after_perplexity / self.before_perplexity
 
 
 def harmonic_mean(values: list[float]) -> float:
-    """0 where a value is 0, NaN where there is none."""
+    """Harmonic mean; 0 where a value is 0, NaN where there is none."""
     if not values:
         return float("nan")
     return 0.0 if min(values) == 0 else len(values) / sum(1 / v for v in values)
 
 
 class HitToken(NamedTuple):
-    """A reference token that an update hits hard."""
+    """Reference token on which an update has a large effect."""
 
     before: str
     """The text in front of it, as glyphs"""
@@ -273,7 +275,7 @@ class HitToken(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Leakage:
-    """What an update does to other tokens, as a share of what it does at its source; one projection."""
+    """Effect of an update on other tokens as a share of its effect at the source, in one projection."""
 
     rule: str
     parameter: str

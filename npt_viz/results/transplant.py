@@ -1,4 +1,4 @@
-"""A prompt in which one token used another token's weight change."""
+"""Results of transplants."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from npt_viz.results.inspection import Token
 
 
 class LayerShare(NamedTuple):
-    """What the transplant into one layer does by itself."""
+    """Effect of the transplant into one layer alone."""
 
     layer: int
     kl_at_token: float
@@ -35,7 +35,7 @@ class Transplant:
     transplanted: Outcome
     base: Outcome
     donor_top: list[tuple[str, int, float]]
-    """(glyph, id, probability) after the donor's token in the NPT model, where its ΔW is at home"""
+    """(glyph, id, probability) after the donor's token in its own text, in the NPT model"""
     shares: tuple[LayerShare, ...]
 
     @property
@@ -45,10 +45,10 @@ class Transplant:
 
     @property
     def sentence(self) -> str:
-        """What was put where."""
+        """One line: operation, donor token, receiving token, layers."""
         where = f"layer{'s' if len(self.layers) > 1 else ''} {', '.join(map(str, self.layers))}"
-        there = f"{self.donor_pieces[self.donor_token].glyph} #{self.donor_token}"
-        here = f"{self.pieces[self.token].glyph} #{self.token}"
+        donor = f"{self.donor_pieces[self.donor_token].glyph} #{self.donor_token}"
+        receiver = f"{self.pieces[self.token].glyph} #{self.token}"
         if self.operation == "scale":
-            return f"{self.strength:g} × own ΔW at {here}, {where}"
-        return f"{self.operation} ({self.strength:g}) ΔW of {there} at {here}, {where}"
+            return f"{self.strength:g} × own ΔW at {receiver}, {where}"
+        return f"{self.operation} ({self.strength:g}) ΔW of {donor} at {receiver}, {where}"

@@ -63,6 +63,9 @@ def test_another_weight_in_an_edited_layer_is_another_base(update):
     other.parts(3).gate.weight.add_(0.5)
     with pytest.raises(NptVizError, match="layer 3 of tiny has another fingerprint"):
         preview(other, update, "The cat is")
+    other.parts(1).gate.weight.add_(0.5)
+    with pytest.raises(NptVizError, match="layer 1 of tiny has another fingerprint"):
+        check_base(other, update)
 
 
 def test_a_layer_that_the_base_does_not_have_is_refused(update):

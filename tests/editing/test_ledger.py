@@ -132,7 +132,7 @@ def test_a_report_holds_the_realised_edit_against_the_dense_one(tiny_llama, upda
 
 
 def test_rounding_to_bf16_loses_most_of_a_tiny_edit(tiny_llama, updates):
-    """npt-facts §5: at ‖ΔW‖/‖W‖ = 1e-4 little of the edit survives in bfloat16."""
+    """docs/mathematics.md §12: at ‖ΔW‖/‖W‖ = 1e-4 little of the edit survives in bfloat16."""
     ledger = Ledger(tiny_llama)
     ledger.apply(updates[0])
     size = ledger.report().edits[0].relative_norm

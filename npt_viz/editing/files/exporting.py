@@ -88,8 +88,8 @@ def _write_lora(total: dict[Place, Factors], base: str, folder: Path) -> list[st
         "use_dora": False,
     }
     save_file(tensors, folder / LORA_WEIGHTS, metadata={"format": "pt"})
-    again = load_file(folder / LORA_WEIGHTS)
-    if any(not torch.equal(again[name], tensor) for name, tensor in tensors.items()):
+    stored = load_file(folder / LORA_WEIGHTS)
+    if any(not torch.equal(stored[name], tensor) for name, tensor in tensors.items()):
         raise OSError("the adapter does not read back as it was written")
     # Last: without it no tool takes the folder for an adapter.
     (folder / LORA_CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""An edited model as a Hugging Face folder: the base's files with only the edited weights made anew."""
+"""Merged model: a Hugging Face folder with the base's files, in which only the edited weights differ."""
 
 import json
 import shutil
@@ -39,12 +39,12 @@ class BaseFiles(NamedTuple):
 
     @property
     def shards(self) -> list[str]:
-        """A folder may hold the weights a second time, for other tools: only these count."""
+        """Names of the files with weights; other weight files in the folder, for other tools, do not count."""
         return sorted(set(self.shard_of.values()))
 
 
 def base_files(model: BaseModel) -> BaseFiles | None:
-    """None for a base that was made in memory or comes from a .gguf file."""
+    """Safetensors files of the base; None where it was made in memory or comes from a .gguf file."""
     name = getattr(model.config, "_name_or_path", "")
     folder = Path(name) if name else None
     if folder is not None and (folder / INDEX).is_file():
@@ -57,7 +57,7 @@ def base_files(model: BaseModel) -> BaseFiles | None:
 
 
 def merged_bytes(model: BaseModel) -> int:
-    """What a merged model takes on disk, about."""
+    """Size of a merged model on disk, approximately."""
     base = base_files(model)
     if base is None:
         return model.memory_bytes()
@@ -65,7 +65,7 @@ def merged_bytes(model: BaseModel) -> int:
 
 
 def write_merged(model: BaseModel, updates: Sequence[Update], folder: Path) -> list[str]:
-    """The model in `folder`, checked by reading it back; what was checked, in sentences.
+    """Write the merged model into `folder` and read it back; returns what was checked, in sentences.
 
     An edited weight is computed in float32 from the model as it is open and stored in that model's dtype; all
     other tensors keep the bytes of the base's files.
@@ -156,9 +156,9 @@ def _reloaded(model: BaseModel, updates: Sequence[Update], folder: Path) -> str:
     final = forward_pass(model, ids, [edited_lane(model, updates)]).final
     expected = model.unembedding(final)[0].float().cpu()
     with quiet_transformers():
-        again = AutoModelForCausalLM.from_pretrained(folder, dtype=model.dtype, use_safetensors=True)
-    found = again.eval()(input_ids=ids, use_cache=False).logits[0].float()
-    difference = float((found - expected).norm() / expected.norm())
+        reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=model.dtype, use_safetensors=True)
+    logits = reloaded.eval()(input_ids=ids, use_cache=False).logits[0].float()
+    difference = float((logits - expected).norm() / expected.norm())
     if not difference <= TOLERANCE.get(model.dtype, 8e-2):
         raise NptVizError(
             f"the merged model does not compute what was previewed (logits differ by {difference:.1e} of their norm); "

@@ -1,4 +1,4 @@
-"""A ledger as a JSON file: what was written, from where, on which base, and the factors themselves.
+"""Recipe: a ledger as a JSON file with the factors, their origins and the base's fingerprint.
 
 The factors are in it, so a ledger comes back bit for bit on any machine, without its checkpoints.
 """
@@ -28,7 +28,7 @@ _LISTS = {"layers": int, "tokens": int, "glyphs": str, "components": int, "detai
 
 
 def recipe_text(model: BaseModel, updates: Sequence[Update]) -> str:
-    """The recipe as JSON, with a seal over everything in it."""
+    """Recipe of some updates as JSON, with a hash over its content."""
     layers = sorted({layer for update in updates for layer in update.layers})
     content = {
         "format": FORMAT,
@@ -42,7 +42,7 @@ def recipe_text(model: BaseModel, updates: Sequence[Update]) -> str:
 
 
 def updates_from_recipe(path: str | Path, model: BaseModel, checkpoint=None) -> list[Update]:
-    """The updates of a recipe file or of an exported folder, for a ledger of `model`.
+    """Read the updates of a recipe file or an exported folder.
 
     checkpoint: where given, every edit has to come from it.
     Raises NptVizError for another base or checkpoint, and for a file that was changed after it was saved.
@@ -59,7 +59,7 @@ def updates_from_recipe(path: str | Path, model: BaseModel, checkpoint=None) -> 
 
 
 def updates_from_text(text: str, where: str, model: BaseModel, checkpoint=None) -> list[Update]:
-    """The same for the content of a recipe file. where: its name, for messages."""
+    """Read the updates in the content of a recipe file. where: its name, for messages."""
     content = _checked(text, where)
     updates = []
     for number, edit in enumerate(content["edits"], 1):

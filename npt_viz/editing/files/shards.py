@@ -1,4 +1,4 @@
-"""Safetensors files rewritten tensor by tensor: untouched bytes are streamed, so a shard is never in memory.
+"""Rewrite safetensors files tensor by tensor: other bytes are streamed, so that a file is never in memory as a whole.
 
 Layout: eight bytes with the header's length, a JSON header (name -> dtype, shape, offsets), then the bytes.
 """
@@ -16,7 +16,7 @@ DTYPE_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16
 
 
 class Shard(NamedTuple):
-    """The header of a file."""
+    """Header of a safetensors file."""
 
     metadata: Mapping | None
     tensors: Mapping[str, dict]
@@ -26,7 +26,7 @@ class Shard(NamedTuple):
 
 
 def rewrite_shard(source: Path, target: Path, weights: Mapping[str, Tensor]) -> tuple[int, int]:
-    """Copy a file with some tensors replaced; (number of tensors, bytes that it grew).
+    """Copy a file with some tensors replaced; returns the number of tensors and the bytes by which it grew.
 
     Metadata, names, order and all other bytes stay; a replaced tensor brings its own dtype.
     """
@@ -54,25 +54,25 @@ def rewrite_shard(source: Path, target: Path, weights: Mapping[str, Tensor]) -> 
 
 
 def same_bytes(source: Path, target: Path, weights: Mapping[str, Tensor]) -> bool:
-    """Whether the target holds the source's tensors, and these weights in place of the ones they replace."""
+    """Whether the target equals the source but for these weights, byte by byte."""
     old, new = read_header(source), read_header(target)
     if list(old.tensors) != list(new.tensors):
         return False
     with source.open("rb") as before, target.open("rb") as after:
         for name in old.tensors:
-            found = _blocks(after, new.start, new.tensors[name])
+            written = _blocks(after, new.start, new.tensors[name])
             if name in weights:
-                if b"".join(found) != _bytes(weights[name]):
+                if b"".join(written) != _bytes(weights[name]):
                     return False
             elif any(
-                a != b for a, b in zip(_blocks(before, old.start, old.tensors[name]), found, strict=True)
+                a != b for a, b in zip(_blocks(before, old.start, old.tensors[name]), written, strict=True)
             ):
                 return False
     return True
 
 
 def read_header(path: Path) -> Shard:
-    """Names, dtypes, shapes and places of the tensors in a file."""
+    """Read the header of a file."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))

@@ -1,4 +1,4 @@
-"""Many versions of the model on one prompt, in batches that fit: what they predict at its end and along a text."""
+"""Predictions of many lanes on one prompt or text, in batches that fit into memory."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -16,7 +16,7 @@ BATCH_BYTES = 2**28
 
 
 def lane_batches(model: BaseModel, lanes: Sequence[Lane], n_tokens: int) -> Iterator[Sequence[Lane]]:
-    """The lanes in groups whose activations fit into memory."""
+    """Groups of lanes whose activations fit into memory."""
     bytes_a_lane = 4 * 3 * n_tokens * model.d_ffn
     size = max(1, BATCH_BYTES // bytes_a_lane)
     for start in range(0, len(lanes), size):
@@ -36,7 +36,7 @@ def last_log_p(model: BaseModel, lanes: Sequence[Lane], ids: Sequence[int]) -> F
 
 
 class TextDrift(NamedTuple):
-    """What lanes make of some texts; every array is (lane,)."""
+    """NLL and KL of lanes over some texts; every array is (lane,)."""
 
     nll: np.ndarray
     """Mean −log p of the tokens that follow, nats"""
@@ -47,6 +47,7 @@ class TextDrift(NamedTuple):
 
     @property
     def perplexity(self) -> np.ndarray:
+        """exp of the mean NLL."""
         return np.exp(self.nll)
 
 
@@ -54,7 +55,7 @@ class TextDrift(NamedTuple):
 def text_drift(
     model: BaseModel, lanes: Sequence[Lane], texts: Sequence[Sequence[int]], *, with_kl: bool = True
 ) -> TextDrift:
-    """Perplexity and drift of every lane over texts of token ids. Lane 0 is the reference."""
+    """NLL and KL of every lane over texts of token ids; lane 0 is the reference. with_kl: False saves time."""
     nll, kl, n_followed, n_all = np.zeros(len(lanes)), np.zeros(len(lanes)), 0, 0
     for ids in texts:
         token_ids = torch.tensor([list(ids)])

@@ -1,4 +1,4 @@
-"""Where else an update acts: its effect on the tokens of ordinary text, beside other keys for the same effect."""
+"""Leakage: the effect of an update on tokens of ordinary text, for several keys with the same effect at the source."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,7 +36,7 @@ def leakage(
     whitening: ReferenceInputs | None = None,
     top: int = 8,
 ) -> list[Leakage]:
-    """For each rule and edited projection of one layer, the effect on other texts as a share of that at the source.
+    """Effect on other texts as a share of the effect at the source, for each rule and edited projection of one layer.
 
     rule: the settings that all rules share; texts: the bundled sample's by default, and never those that whiten.
     """
@@ -47,7 +47,7 @@ def leakage(
     reference = reference_inputs(model, texts, places, reads=shared.reads, positions=shared.positions)
     reading = source_readings(model, checkpoint, source, [layer], token, shared)[layer]
     at_source = {target: x for target, (x, _) in effects_at_source(model, adapter, reading, shared).items()}
-    found = []
+    results = []
     for name in rules:
         update = update_from(
             model,
@@ -58,12 +58,12 @@ def leakage(
             rule=replace(shared, name=name),
             reference=whitening,
         )
-        found += [
+        results += [
             _leakage(name, place, update, at_source[place.target], reference, top)
             for place in update.places
             if place.target in at_source
         ]
-    return found
+    return results
 
 
 def _leakage(
@@ -89,7 +89,7 @@ def _leakage(
 def effects_elsewhere(
     factors: Factors, source: Float[Tensor, "token inp"], elsewhere: Float[Tensor, "n inp"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(ΔW x′ along the effect at the source, ‖ΔW x′‖), both as shares of the effect at the source, (n,) each.
+    """ΔW x′ along the effect at the source, and ‖ΔW x′‖; both (n,), as shares of the effect at the source.
 
     For one factor the first is v_a·x′ / v_a·x and the second its absolute value. Several source tokens count by
     their mean effect. Works on the factors' Gram matrix: no (n, out) array is made.

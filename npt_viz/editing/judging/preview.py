@@ -1,4 +1,4 @@
-"""What an update would do, computed in activation space: no weight is touched."""
+"""Preview of an update: predictions before and after, computed without changing a weight."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from npt_viz.shapes import Float, Int, TokenIds
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class UpdatePreview:
-    """One prompt before and after an update; `before` has the ledger's earlier edits in it."""
+    """Predictions for one prompt before and after an update; both have the earlier edits of the ledger."""
 
     update: Update
     prompt: str
@@ -72,7 +72,7 @@ def preview_update(
     reference: ReferenceInputs | None = None,
     top_k: int = 10,
 ) -> UpdatePreview:
-    """What writing a token's modulation into the weights would do to a prompt.
+    """Make an update from a token's modulation and preview it on a prompt.
 
     source: the text whose token's modulation is written; prompt: where the effect is looked at, the source by default.
     token: a position, several, or 'all'; rule: npt, exact, minimum_norm, whitened, or an UpdateRule with settings.
@@ -106,9 +106,9 @@ def preview(
     ledger: UpdateStore | None = None,
     top_k: int = 10,
 ) -> UpdatePreview:
-    """An update that is already made, on one prompt.
+    """Preview an existing update on one prompt.
 
-    context: a text that tells what the prompt asks; recovery compares with the prompt behind it. It may contain the
+    context: a text that states what the prompt asks for; recovery compares with the prompt behind it. It may contain the
     prompt at its end already.
     """
     check_base(model, update)
@@ -149,7 +149,7 @@ def continuations(
     temperature: float = 0.8,
     seed: int = 0,
 ) -> list[Continuation]:
-    """What both sides write after the prompt, greedily and sampled with the same random numbers."""
+    """Text after the prompt before and after an update, greedy and sampled with the same random numbers."""
     ids = torch.tensor([encode(model, prompt).ids])
     room = model.context_length - ids.shape[1]
     if room < 1:
@@ -163,16 +163,16 @@ def continuations(
             ("greedy", 0.0),
             (f"sampled, temperature {temperature:g}, seed {seed}", temperature),
         ):
-            found = continued(model, lane, ids, min(tokens, room), temperature=heat, seed=seed)
-            text = model.tokenizer.decode(found, skip_special_tokens=False)
-            written.append(Continuation(name, style, text, tuple(found)))
+            token_ids = continued(model, lane, ids, min(tokens, room), temperature=heat, seed=seed)
+            text = model.tokenizer.decode(token_ids, skip_special_tokens=False)
+            written.append(Continuation(name, style, text, tuple(token_ids)))
     return written
 
 
 def continued(
     model: BaseModel, lane: Lane, token_ids: TokenIds, steps: int, *, temperature: float = 0.0, seed: int = 0
 ) -> list[int]:
-    """The ids that follow, up to end-of-text; temperature 0 takes the most probable token.
+    """Token ids of a continuation, up to end-of-text; temperature 0 takes the most probable token.
 
     Sampling inverts the cumulative distribution at uniform numbers, so that two models with the same seed differ
     only where their predictions do.
@@ -191,7 +191,7 @@ def continued(
 
 
 def last_logits(model: BaseModel, final: Float[Tensor, "lane token model"]) -> Float[Tensor, "lane vocab"]:
-    """The logits after the last token of every lane, float32."""
+    """Logits after the last token of every lane, float32."""
     return model.unembedding(final[:, -1]).float()
 
 
@@ -203,31 +203,31 @@ def outcomes(
     top_k: int,
     positions: Positions = "deployed",
 ) -> list[Outcome]:
-    """One prompt in several versions of the model; the first is the reference of every KL."""
+    """Predictions for one prompt in several lanes; the first is the reference of every KL."""
     final = forward_pass(model, token_ids, lanes, positions=positions).final
-    found = predictions(model, final, token_ids[0], top_k=top_k)
+    predicted = predictions(model, final, token_ids[0], top_k=top_k)
     logits = last_logits(model, final).cpu().numpy()
     return [
         Outcome(
             name=name,
             logits=logits[lane],
             top=TopTokens(
-                ids=found.top_ids[lane],
-                probabilities=found.top_probabilities[lane],
+                ids=predicted.top_ids[lane],
+                probabilities=predicted.top_probabilities[lane],
                 glyphs=tuple(
                     tuple(display_token(model.tokenizer, i).glyph for i in row)
-                    for row in found.top_ids[lane].tolist()
+                    for row in predicted.top_ids[lane].tolist()
                 ),
             ),
-            nll=found.nll[lane],
-            kl=found.kl[lane],
+            nll=predicted.nll[lane],
+            kl=predicted.kl[lane],
         )
         for lane, name in enumerate(names)
     ]
 
 
 def top_rows(model: BaseModel, log_p: Float[Tensor, "vocab"], top_k: int) -> list[tuple[str, int, float]]:
-    """(glyph, id, probability) of the most probable tokens."""
+    """Most probable tokens as (glyph, id, probability)."""
     most_probable = next_token.top_k(log_p, top_k)
     return [
         (display_token(model.tokenizer, i).glyph, i, p)

@@ -1,4 +1,4 @@
-"""How well an update writes a fact, and how much else it changes."""
+"""Scorecard of an update on one fact: whether it is written, and what else changes."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -28,7 +28,7 @@ def scorecard(
     *,
     neutral: Sequence[str] = NEUTRAL_TEXTS,
 ) -> Scorecard:
-    """Two ledgers' worth of updates on one fact: reliability, generalisation, locality, portability, neutral text.
+    """Scores of one fact: reliability, generalisation, locality, portability, neutral text.
 
     A prompt is a hit when every token of the expected continuation is the most probable one; for locality when the
     most probable next token is the same as before.
@@ -44,7 +44,7 @@ def scorecards(
     *,
     neutral: Sequence[str] = NEUTRAL_TEXTS,
 ) -> list[Scorecard]:
-    """The same for several versions of the edited model at once, in one batch."""
+    """Scorecards of several edited models on one fact, in one batch."""
     for update in (update for after in afters for update in after):
         check_base(model, update)
     lanes = [edited_lane(model, updates) for updates in (before, *afters)]
@@ -63,7 +63,7 @@ def scorecards(
 
 
 class Answer(NamedTuple):
-    """How every lane continues one prompt with a given continuation; lane 0 is before the edit."""
+    """Probability of one continuation of a prompt in every lane; lane 0 is before the edit."""
 
     log_p: Float[Tensor, "lane"]
     """Of the whole continuation, nats"""
@@ -79,10 +79,10 @@ class Answer(NamedTuple):
 def answers(
     model: BaseModel, lanes: Sequence[Lane], prompt: str, continuations: Sequence[Sequence[int]]
 ) -> list[Answer]:
-    """Teacher-forced: a continuation's tokens are given, and each is judged by what precedes it."""
+    """Answers for several continuations of one prompt, teacher-forced: each token is judged after the ones before it."""
     ids = encode(model, prompt).ids
     passes: dict[tuple[int, ...], Tensor] = {}
-    found = []
+    judged = []
     for continuation in continuations:
         # The last token is judged and never read, so all one-token continuations share a pass.
         known = (*ids, *continuation[:-1])
@@ -91,8 +91,8 @@ def answers(
             with model.lock:
                 final = forward_pass(model, torch.tensor([known]), lanes).final[:, len(ids) - 1 :]
                 passes[known] = model.unembedding(final).float().cpu().double().log_softmax(-1)
-        found.append(_answer(passes[known], continuation))
-    return found
+        judged.append(_answer(passes[known], continuation))
+    return judged
 
 
 def _answer(log_p: Float[Tensor, "lane token vocab"], continuation: Sequence[int]) -> Answer:
@@ -109,17 +109,17 @@ def _prompts(model: BaseModel, lanes: Sequence[Lane], case: Case) -> Iterator[li
     """For every prompt of the case, its score in each edited lane."""
     new = continuation_ids(model, case.new)
     old = continuation_ids(model, case.old) if case.old else None
-    reliability, old = _told(model, lanes, "reliability", case.prompt, new, old)
+    reliability, old = _rewritten(model, lanes, "reliability", case.prompt, new, old)
     yield reliability
     for prompt in case.paraphrases:
-        yield _told(model, lanes, "generalisation", prompt, new, old)[0]
+        yield _rewritten(model, lanes, "generalisation", prompt, new, old)[0]
     for prompt in case.unrelated:
         yield _kept(model, lanes, prompt)
     for prompt, expected in case.consequences:
-        yield _told(model, lanes, "portability", prompt, continuation_ids(model, expected), None)[0]
+        yield _rewritten(model, lanes, "portability", prompt, continuation_ids(model, expected), None)[0]
 
 
-def _told(
+def _rewritten(
     model: BaseModel,
     lanes: Sequence[Lane],
     part: str,
@@ -127,21 +127,21 @@ def _told(
     new: Sequence[int],
     old: Sequence[int] | None,
 ) -> tuple[list[PromptScore], Sequence[int]]:
-    """(the score in each edited lane, what new is held against: by default the model's own answer before)."""
+    """Score in each edited lane, and the ids of the old answer: by default the model's own before the edit."""
     if old is None:
         old = [int(answers(model, lanes[:1], prompt, [new])[0].top[0])]
-    found, stale = answers(model, lanes, prompt, [new, old])
-    margins = (found.log_p - stale.log_p).tolist()
+    new_answer, old_answer = answers(model, lanes, prompt, [new, old])
+    margins = (new_answer.log_p - old_answer.log_p).tolist()
     scores = [
         PromptScore(
             part=part,
             prompt=prompt,
             expected=_glyphs(model, new),
-            predicted=_glyphs(model, [int(found.top[lane])]),
-            hit=bool(found.is_top[lane]),
+            predicted=_glyphs(model, [int(new_answer.top[lane])]),
+            hit=bool(new_answer.is_top[lane]),
             preferred=margins[lane] > 0,
             margin=margins[lane],
-            kl=float(found.kl[lane]),
+            kl=float(new_answer.kl[lane]),
         )
         for lane in range(1, len(lanes))
     ]
@@ -149,17 +149,17 @@ def _told(
 
 
 def _kept(model: BaseModel, lanes: Sequence[Lane], prompt: str) -> list[PromptScore]:
-    (found,) = answers(model, lanes, prompt, [[0]])
+    (answer,) = answers(model, lanes, prompt, [[0]])
     return [
         PromptScore(
             part="locality",
             prompt=prompt,
-            expected=_glyphs(model, [int(found.top[0])]),
-            predicted=_glyphs(model, [int(found.top[lane])]),
-            hit=bool(found.top[lane] == found.top[0]),
-            preferred=bool(found.top[lane] == found.top[0]),
+            expected=_glyphs(model, [int(answer.top[0])]),
+            predicted=_glyphs(model, [int(answer.top[lane])]),
+            hit=bool(answer.top[lane] == answer.top[0]),
+            preferred=bool(answer.top[lane] == answer.top[0]),
             margin=float("nan"),
-            kl=float(found.kl[lane]),
+            kl=float(answer.kl[lane]),
         )
         for lane in range(1, len(lanes))
     ]

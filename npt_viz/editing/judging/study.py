@@ -1,4 +1,4 @@
-"""Rules and strengths over a set of facts: which of them writes facts, and at what cost."""
+"""Scores of rules and strengths over a set of facts, each fact written on the untouched base."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from npt_viz.results.editing import Scorecard
 
 
 class Trial(NamedTuple):
-    """One fact written by one rule at one strength."""
+    """Scores of one fact written by one rule at one strength."""
 
     case: Case
     rule: str
@@ -39,7 +39,7 @@ def trials(
     alphas: Sequence[float],
     neutral: Sequence[str] = NEUTRAL_TEXTS,
 ) -> Iterator[Trial]:
-    """Every case × rule × alpha, each on the untouched base; the update comes from the case's context and prompt."""
+    """Trials of every case × rule × alpha; the source of an update is the case's context and prompt."""
     layers = [layer] if isinstance(layer, int) else list(layer)
     places = [Place(each, target) for each in layers for target in checkpoint.adapter(each).targets]
     references = {
@@ -70,7 +70,7 @@ def trials(
 
 
 class Reference(NamedTuple):
-    """How the base answers a fact's prompt, with its context in front or without: what no edit and the best edit give."""
+    """Answer of the base to a fact's prompt, with its context in front or without: bounds for what an edit can do."""
 
     case: Case
     told: bool
@@ -82,7 +82,7 @@ class Reference(NamedTuple):
 
 
 def references(model: BaseModel, cases: Sequence[Case]) -> Iterator[Reference]:
-    """Both references of every case."""
+    """References of every case, without and with its context."""
     for case in cases:
         new = continuation_ids(model, case.new)
         if case.old:
@@ -90,5 +90,7 @@ def references(model: BaseModel, cases: Sequence[Case]) -> Iterator[Reference]:
         else:
             old = [int(answers(model, [{}], case.prompt, [new])[0].top[0])]
         for told, prompt in ((False, case.prompt), (True, case.source)):
-            found, stale = answers(model, [{}], prompt, [new, old])
-            yield Reference(case, told, bool(found.is_top[0]), float(found.log_p[0] - stale.log_p[0]))
+            new_answer, old_answer = answers(model, [{}], prompt, [new, old])
+            yield Reference(
+                case, told, bool(new_answer.is_top[0]), float(new_answer.log_p[0] - old_answer.log_p[0])
+            )

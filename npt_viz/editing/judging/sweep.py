@@ -1,4 +1,4 @@
-"""One update at dozens of strengths, side by side in batches that share everything below the edited layer."""
+"""Sweep of one update over many strengths, in batches that share the layers below the edited one."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,7 +18,7 @@ from npt_viz.results.editing import AlphaSweep
 
 
 def default_alphas(largest: float = 10.0, n: int = 41) -> np.ndarray:
-    """Zero, and strengths on both sides of it that grow by nearly equal factors: n values, n odd."""
+    """Default strengths: 0 and, on both sides of it, values that grow by nearly equal factors; n values, n odd."""
     # Three digits: the α that a person reads and types again is the α that was tried.
     side = [float(f"{alpha:.3g}") for alpha in largest * np.geomspace(0.01, 1, n // 2)]
     return np.array([*(-alpha for alpha in reversed(side)), 0.0, *side])
@@ -37,7 +37,7 @@ def alpha_sweep(
     ledger: UpdateStore | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> AlphaSweep:
-    """What the update does at every alpha: to the prompt, to unrelated prompts, to a neutral text.
+    """Effect of the update at every alpha on the prompt, on unrelated prompts and on a neutral text.
 
     new, old: continuations of the prompt, of which the first token counts; old is by default what the model says
     without the update. progress: called with what was done and the share of all work.
@@ -53,22 +53,22 @@ def alpha_sweep(
     lanes += [edited_lane(model, [*earlier, update.at(float(alpha))]) for alpha in values]
     asked, others = encode(model, prompt).ids, [encode(model, text).ids for text in unrelated]
     texts = list(windows(model, neutral))
-    counted = _Counted(progress, sum(map(len, [asked, *others, *texts])))
+    report = _Progress(progress, sum(map(len, [asked, *others, *texts])))
     log_p = last_log_p(model, lanes, asked).double()
     new_id = first_token(model, new)
     old_id = int(log_p[0].argmax()) if old is None else first_token(model, old)
-    counted("the prompt", asked)
+    report("the prompt", asked)
     unrelated_kl = np.full((max(1, len(others)), len(lanes)), np.nan)
     for i, ids in enumerate(others):
         others_log_p = last_log_p(model, lanes, ids)
         unrelated_kl[i] = kl(others_log_p[:1], others_log_p).numpy()
-        counted("unrelated prompts", ids)
+        report("unrelated prompts", ids)
     nll, n_neutral = np.zeros(len(lanes)), 0
     for ids in texts:
         drift = text_drift(model, lanes, [ids], with_kl=False)
         nll += drift.nll * drift.n_tokens
         n_neutral += drift.n_tokens
-        counted("neutral text", ids)
+        report("neutral text", ids)
     perplexity = np.exp(nll / n_neutral)
     new_log_p, old_log_p = log_p[1:, new_id].numpy(), log_p[1:, old_id].numpy()
     return AlphaSweep(
@@ -85,8 +85,8 @@ def alpha_sweep(
     )
 
 
-class _Counted:
-    """Tells a listener which share of all tokens is done."""
+class _Progress:
+    """Reports the share of all tokens that is done."""
 
     def __init__(self, listener: Callable[[str, float], None] | None, total: int) -> None:
         self._listener, self._total, self._done = listener, total, 0
@@ -98,12 +98,12 @@ class _Counted:
 
 
 def first_token(model: BaseModel, continuation: str) -> int:
-    """The id of the first token of a continuation, which usually begins with a space."""
+    """Id of the first token of a continuation, which usually begins with a space."""
     return continuation_ids(model, continuation)[0]
 
 
 def continuation_ids(model: BaseModel, continuation: str) -> list[int]:
-    """The ids of a text that goes on after a prompt: without a beginning-of-sequence token."""
+    """Token ids of a continuation, without a beginning-of-sequence token."""
     ids = model.tokenizer(continuation, add_special_tokens=False, verbose=False)["input_ids"]
     if not ids:
         raise NptVizError(

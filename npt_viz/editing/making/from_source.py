@@ -1,4 +1,4 @@
-"""Make an update from a source text, by one of the rules."""
+"""Updates from a source text, by one of the rules."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ def update_from(
     rule: UpdateRule | str = "npt",
     reference: ReferenceInputs | None = None,
 ) -> Update:
-    """What the modulation at some tokens of `source` would write into the weights of some layers.
+    """Make an update from the modulation at some tokens of `source` in some layers.
 
     The source always runs through the base model without earlier edits, so that edits do not depend on the order
     in which they are made. reference: what the edited projections read over the rule's reference texts, where it is
@@ -63,7 +63,7 @@ def update_from(
     encoded = encode(model, source)
     with model.lock:
         chosen, at_source = _at_source(model, adapters, encoded, token, rule)
-        factors, added = _factors(model, adapters, at_source, rule, reference)
+        factors, reasons = _factors(model, adapters, at_source, rule, reference)
     if any(bool(reading.is_sink.any()) for reading in at_source.values()):
         notes.append(
             "a chosen token is an attention sink, whose modulation is unlike that of any other token"
@@ -80,7 +80,7 @@ def update_from(
         components=rule.components,
         positions=rule.positions,
         mode=rule.mode,
-        details=(*notes, *added),
+        details=(*notes, *reasons),
     )
     return Update(factors=factors, alpha=float(alpha), base=model.fingerprint(layers), origins=(origin,))
 
@@ -94,7 +94,7 @@ def source_readings(
     token: Tokens,
     rule: UpdateRule,
 ) -> dict[int, LayerReading]:
-    """Layer -> what it sees at the chosen tokens of the source."""
+    """Readings of some layers at the chosen tokens of the source."""
     adapters = {each: checkpoint.adapter(each) for each in layers_of(checkpoint, layers)}
     with model.lock:
         return _at_source(model, adapters, encode(model, source), token, rule)[1]
@@ -107,7 +107,7 @@ def _at_source(
     token: Tokens,
     rule: UpdateRule,
 ) -> tuple[list[int], dict[int, LayerReading]]:
-    """(the chosen positions, what each layer sees there)."""
+    """Chosen positions, and the readings of each layer there."""
     lane = adapters if rule.mode == "propagated" else None
     readings = layer_readings(
         model, torch.tensor([encoded.ids]), list(adapters), lane=lane, positions=rule.positions
@@ -117,7 +117,7 @@ def _at_source(
 
 
 def checkpoint_fingerprint(checkpoint, layers: Sequence[int]) -> str:
-    """Sixteen hex digits of these layers' adapters: their weights as used, and what their forward pass is."""
+    """Hash of these layers' adapters, sixteen hex digits: weights as used, and semantics."""
     content = hashlib.sha256()
     for layer in sorted(layers):
         adapter: LayerAdapter = checkpoint.adapter(layer)
@@ -134,7 +134,7 @@ def _factors(
     rule: UpdateRule,
     reference: ReferenceInputs | None,
 ) -> tuple[dict[Place, Factors], list[str]]:
-    """(the factors of every projection, what decided them beside the rule, in sentences)."""
+    """Factors of every projection, and what decided them beside the rule, in sentences."""
     n_tokens = len(next(iter(at_source.values())).hidden)
     weights = torch.ones(n_tokens) / (n_tokens if rule.combine == "mean" else 1)
     places = [Place(layer, target) for layer, adapter in adapters.items() for target in adapter.targets]
@@ -147,36 +147,36 @@ def _factors(
         details.append(
             f"key whitened by the second moment of {rule.reads} over {len(reference)} tokens, ridge {rule.ridge:g}"
         )
-    found: dict[Place, Factors] = {}
+    factors: dict[Place, Factors] = {}
     for layer, reading in at_source.items():
         if rule.name == "npt":
-            found |= npt_layer_factors(adapters[layer], reading.attention, weights, rule)
+            factors |= npt_layer_factors(adapters[layer], reading.attention, weights, rule)
         elif rule.name == "exact":
-            found |= exact_layer_factors(model, layer, reading, weights)
+            factors |= exact_layer_factors(model, layer, reading, weights)
         else:
-            found |= keyed_layer_factors(model, adapters[layer], reading, weights, rule, inputs)
+            factors |= keyed_layer_factors(model, adapters[layer], reading, weights, rule, inputs)
     if rule.protect:
-        details += _protect(model, found, at_source, rule)
-    return found, details
+        details += _protect(model, factors, at_source, rule)
+    return factors, details
 
 
 def _protect(
     model: BaseModel,
-    found: dict[Place, Factors],
+    factors: dict[Place, Factors],
     at_source: Mapping[int, LayerReading],
     rule: UpdateRule,
 ) -> list[str]:
-    """Project every key off what the protected prompts read, in place; say how much of the effect is left."""
+    """Project every key off the inputs of the protected prompts, in place; returns the share of the effect that is left."""
     protected = reference_inputs(
-        model, rule.protect, list(found), reads=rule.reads, positions=rule.positions, with_sinks=True
+        model, rule.protect, list(factors), reads=rule.reads, positions=rule.positions, with_sinks=True
     )
     details = []
-    for place in list(found):
+    for place in list(factors):
         source: Tensor = projection_inputs(model, place.layer, at_source[place.layer].mlp_input(rule.reads))[
             place.target
         ]
-        found[place], share = without_effect_on(
-            found[place], protected.inputs[place], source, place.parameter
+        factors[place], share = without_effect_on(
+            factors[place], protected.inputs[place], source, place.parameter
         )
         details.append(
             f"{place.target} of layer {place.layer}: key projected off {len(rule.protect)} protected "
@@ -199,7 +199,7 @@ def _tokens(token: Tokens, encoded: Encoded, readings: Mapping[int, LayerReading
 
 
 def position(token: int, n: int, text: str) -> int:
-    """A token's place from the start of a text of n tokens; negative ones count from its end."""
+    """Index of a token from the start of a text of n tokens; negative ones count from its end."""
     if not -n <= token < n:
         raise NptVizError(
             f"token {token} does not exist: the {text} text has {n} tokens; choose -{n} to {n - 1}"

@@ -1,4 +1,4 @@
-"""The injection_history.json of published NPT tools: replay what can be replayed, say what cannot.
+"""Replay the injection_history.json of published NPT tools, with notes on what cannot be replayed.
 
 Such a file says which text was injected into which layer, at which position and strength, and how large ΔW was; it
 has no weights. So ΔW is made again from the checkpoint and held against the recorded size.
@@ -29,7 +29,7 @@ NORM_KEYS = {"gate": ("gate_delta_norm", "delta_norm"), "up": ("up_delta_norm",)
 
 
 class Replayed(NamedTuple):
-    """What became of a history."""
+    """Updates replayed from a history, and notes."""
 
     updates: tuple[Update, ...]
     notes: tuple[str, ...]
@@ -37,7 +37,7 @@ class Replayed(NamedTuple):
 
 
 def updates_from_history(path: str | Path, model: BaseModel, checkpoint) -> Replayed:
-    """The recorded edits as updates of this model and checkpoint, in the order of the file.
+    """Replay a history file: its edits as updates of this model and checkpoint, in the order of the file.
 
     Raises NptVizError where the file is no injection history.
     """
@@ -52,7 +52,7 @@ def updates_from_history(path: str | Path, model: BaseModel, checkpoint) -> Repl
 
 
 def updates_from_history_text(text: str, where: str, model: BaseModel, checkpoint) -> Replayed:
-    """The same for the content of a file. where: its name, for messages."""
+    """Replay the content of a history file. where: its name, for messages."""
     updates, notes, per_layer = [], [], dict[int, int]()
     for number, (layer, entry) in enumerate(_entries(text, where), 1):
         try:

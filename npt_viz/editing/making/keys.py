@@ -1,4 +1,4 @@
-"""Keys: to which inputs an update answers. v_a x' is what leaks to another token's input x'."""
+"""Keys v_a of an update: the inputs it responds to. v_a x' is what leaks to another token's input x'."""
 
 import torch
 from torch import Tensor
@@ -15,14 +15,14 @@ LEAST_EFFECT_KEPT = 1e-3
 
 
 def minimum_norm_key(x: Float[Tensor, "token inp"]) -> Float[Tensor, "token inp"]:
-    """x/‖x‖²: the smallest v_a with v_a x = 1."""
+    """Smallest v_a with v_a x = 1: x/‖x‖²."""
     return x / x.square().sum(-1, keepdim=True)
 
 
 def whitened_key(
     x: Float[Tensor, "token inp"], reference: Float[Tensor, "n inp"], ridge: float
 ) -> Float[Tensor, "token inp"]:
-    """C⁻¹x / (xᵀC⁻¹x): of all v_a with v_a x = 1 the one with the least mean (v_a x')² over the reference inputs.
+    """v_a with v_a x = 1 and the least mean (v_a x')² over the reference inputs: C⁻¹x / (xᵀC⁻¹x).
 
     C is the second moment of the reference plus `ridge` times its mean eigenvalue on the diagonal: a text has
     fewer tokens than the input has dimensions, and outside their span C alone would punish nothing.
@@ -48,7 +48,7 @@ def without_effect_on(
     source: Float[Tensor, "token inp"],
     where: str,
 ) -> tuple[Factors, float]:
-    """(v_a projected off everything in `protected`, the share of the effect at the source that this left).
+    """Factors with v_a projected off all inputs in `protected`, and the share of the effect at the source that is left.
 
     The result is scaled so that along the old effect at the source it adds what it added before.
     Raises NptVizError where the protected prompts span what the source reads.

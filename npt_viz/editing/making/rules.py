@@ -1,8 +1,8 @@
-"""Where an update comes from: the settings, and for each rule the factors it writes.
+"""Rules that make factors from a source token, and their settings.
 
-A rule is an effect at the source token (what is to be added to a projection's output there) and a key v_a (to which
-inputs it is added). NPT's own rule has both; exact is the closed form of npt-facts; minimum_norm and whitened keep
-NPT's effect at the source token and choose another key.
+A rule is an effect at the source token (what is added to a projection's output there) and a key v_a (the inputs to
+which it is added). NPT's own rule has both; exact is the closed form of docs/mathematics.md §5; minimum_norm and
+whitened keep NPT's effect at the source token and choose another key (§12).
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ RULES: dict[RuleName, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateRule:
-    """How a token's modulation becomes a permanent update."""
+    """Settings with which a token's modulation becomes a permanent update."""
 
     name: RuleName = "npt"
     """See RULES."""
@@ -80,7 +80,7 @@ class UpdateRule:
 
 
 def rule_of(rule: UpdateRule | str) -> UpdateRule:
-    """A rule by its name, or with settings as it is."""
+    """UpdateRule of a name; one with settings is returned as it is."""
     if isinstance(rule, UpdateRule):
         return rule
     if rule not in RULES:
@@ -94,7 +94,7 @@ def modulation_factors(
     weights: Float[Tensor, "token"],
     components: Sequence[int] | None = None,
 ) -> Factors:
-    """sum_t weights_t ΔW_t of a rule that is a weight change; with many tokens no more factors than its rank."""
+    """Factors of sum_t weights_t ΔW_t; with many tokens no more factors than the sum's rank."""
     chosen = _components(modulation, components)
     if isinstance(modulation, LowRankTanh):
         # Every token shares A and B, so the sum has rank r: c is all that is summed.
@@ -118,7 +118,7 @@ def npt_layer_factors(
     weights: Float[Tensor, "token"],
     rule: UpdateRule,
 ) -> dict[Place, Factors]:
-    """The rule `npt`: the modulations of the chosen tokens."""
+    """Factors of the rule `npt`: the modulations of the chosen tokens."""
     home = next(adapter.parameters())
     attention, weights = attention.to(home), weights.to(home)
     return {
@@ -130,7 +130,7 @@ def npt_layer_factors(
 def exact_layer_factors(
     model: BaseModel, layer: int, reading: LayerReading, weights: Float[Tensor, "token"]
 ) -> dict[Place, Factors]:
-    """The rule `exact`, for all three projections: h + MLP_patched(z) = h + a + MLP(z_C) at the source token."""
+    """Factors of the rule `exact` in all three projections: h + MLP_patched(z) = h + a + MLP(z_C) at the source token."""
     parts = model.parts(layer)
     z, z_C = reading.z, reading.z_C
     change = {
@@ -153,22 +153,22 @@ def keyed_layer_factors(
     rule: UpdateRule,
     reference: Mapping[Place, Tensor],
 ) -> dict[Place, Factors]:
-    """The rules `minimum_norm` and `whitened`: NPT's effect at the source token with another key."""
-    found = {}
+    """Factors of the rules `minimum_norm` and `whitened`: NPT's effect at the source token with another key."""
+    factors = {}
     for target, (x, effect) in effects_at_source(model, adapter, reading, rule).items():
         place = Place(adapter.layer, target)
         if rule.name == "whitened":
             key = whitened_key(x, reference[place].to(x), rule.ridge)
         else:
             key = minimum_norm_key(x)
-        found[place] = paired(key, effect, weights)
-    return found
+        factors[place] = paired(key, effect, weights)
+    return factors
 
 
 def effects_at_source(
     model: BaseModel, adapter: LayerAdapter, reading: LayerReading, rule: UpdateRule
 ) -> dict[Target, tuple[Float[Tensor, "token _"], Float[Tensor, "token _"]]]:
-    """Target -> (what the projection reads, what the modulation adds to its output) at the source tokens."""
+    """Target -> (input of the projection, change of its output by the modulation) at the source tokens."""
     parts = model.parts(adapter.layer)
     effects: dict[Target, Tensor] = {}
     inputs: dict[Target, Tensor] = {}
@@ -192,12 +192,12 @@ def effects_at_source(
 def paired(
     keys: Float[Tensor, "token inp"], effects: Float[Tensor, "token out"], weights: Float[Tensor, "token"]
 ) -> Factors:
-    """One factor a token."""
+    """Factors of one token each: its key and its weighted effect."""
     return Factors(keys.cpu().numpy(), (weights.to(effects)[:, None] * effects).cpu().numpy())
 
 
 def _effect(modulation: Modulation, attention, x, unmodulated, components) -> Tensor:
-    """What the chosen components add to the projection's output, one token at a time: x differs from token to token."""
+    """Change of the projection's output by the chosen components, for each token's own x."""
     home = next(modulation.parameters())
     if isinstance(modulation, Additive):
         _components(modulation, components)
@@ -211,7 +211,7 @@ def _effect(modulation: Modulation, attention, x, unmodulated, components) -> Te
 
 
 def _components(modulation: Modulation, chosen: Sequence[int] | None) -> list[int]:
-    """The indices of the chosen components, each of which has to exist."""
+    """Indices of the chosen components; NptVizError for one that does not exist."""
     if chosen is None:
         return list(range(modulation.components))
     if beyond := [j for j in chosen if not 0 <= j < modulation.components]:
