@@ -1,6 +1,7 @@
 """`edit`, `transplant` and `score` on tiny files: the numbers of the library, and exports that load."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from transformers import AutoModelForCausalLM
 import npt_viz
 from npt_viz.__main__ import main
 from npt_viz.editing.cases import BUILT_IN
+from npt_viz.editing.judging.study import trials
+from npt_viz.editing.judging.sweep import alpha_sweep
 from npt_viz.model.tokens import encode
 
 SOURCE, PROMPT = "The cat is blue. The cat is", "The cat is"
@@ -41,6 +44,19 @@ def call(capsys, on_disk):
 def opened(on_disk):
     model = npt_viz.open_model(on_disk.model)
     return model, npt_viz.open_checkpoint(on_disk.checkpoint, model)
+
+
+SHORT = ("A quiet morning.",)
+"""Neutral text: in the built-in ones each of some hundred bytes is a token here."""
+
+
+@pytest.fixture
+def short_texts(monkeypatch):
+    """Sweeps and scores over short texts."""
+    sweep = partial(alpha_sweep, unrelated=("xy", "z"), neutral=SHORT)
+    monkeypatch.setattr("npt_viz.editing.judging.sweep.alpha_sweep", sweep)
+    monkeypatch.setattr("npt_viz.editing.judging.study.trials", partial(trials, neutral=SHORT))
+    monkeypatch.setattr("npt_viz.editing.judging.study.whitening_texts", lambda: SHORT)
 
 
 EDIT = ("--source", SOURCE, "--prompt", PROMPT, "--layer", "1,3")
@@ -109,13 +125,21 @@ def test_edit_replays_a_published_history(call, tmp_path):
     assert top_of(strict(out)["base_top"]) != approx_top(without)
 
 
+@pytest.mark.usefixtures("short_texts")
 def test_edit_for_people_has_the_tables(call):
     status, out, _ = call("edit", *EDIT, "--new", "q", "--continue", "3")
     assert status == 0
-    for said in ("rank before", "written into the weights", "strengths for q", "before, greedy:", "recovers"):
-        assert said in out
+    for words in (
+        "rank before",
+        "written into the weights",
+        "strengths for q",
+        "before, greedy:",
+        "recovers",
+    ):
+        assert words in out
 
 
+@pytest.mark.usefixtures("short_texts")
 def test_a_sweep_is_in_the_json(call):
     sweep = strict(call("edit", *EDIT, "--new", "q", "--json")[1])["sweep"]
     assert len(sweep["alphas"]) == len(sweep["margin"]) == 41
@@ -186,11 +210,8 @@ def test_transplant_prints_the_numbers_of_the_library(call, opened):
     assert status == 0 and out.startswith("blend (0.4) ΔW of")
 
 
-def test_score_judges_every_fact_rule_and_strength(call, opened, tmp_path, monkeypatch):
-    # The bundled sample has ten thousand bytes, each of which is a token here.
-    monkeypatch.setattr(
-        "npt_viz.editing.judging.study.whitening_texts", lambda: ("A quiet morning by the river.",)
-    )
+@pytest.mark.usefixtures("short_texts")
+def test_score_judges_every_fact_rule_and_strength(call, opened, tmp_path):
     path = tmp_path / "cases.jsonl"
     facts = [
         {
@@ -246,11 +267,12 @@ def test_score_judges_every_fact_rule_and_strength(call, opened, tmp_path, monke
         np.std(margins)
     )
     assert row["generalisation"] in (0, 1) and row["portability"] in (0, 1)
-    status, out, err = call("score", *options)
+    status, out, err = call("score", "--layer", "3", "--cases", path, "--rules", "npt", "--alphas", "1")
     assert status == 0 and "recovered" in out and "2 facts" in err
     assert "the base: " in out and "the base with the context in front: " in out
 
 
+@pytest.mark.usefixtures("short_texts")
 def test_the_built_in_facts_are_the_default(call, monkeypatch):
     monkeypatch.setattr("npt_viz.editing.cases.BUILT_IN", BUILT_IN[:1])
     found = strict(call("score", "--layer", "3", "--rules", "npt", "--alphas", "1", "--json")[1])
