@@ -1,4 +1,4 @@
-"""What the projections of a layer read and write at the tokens of some texts: the raw material of updates."""
+"""Readings: h, a and the MLP inputs of a layer at the tokens of some texts, from which updates are made."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from npt_viz.adapter import TARGETS, Target
 from npt_viz.capture.layer_trace import attention_sinks, mlp_input_of
-from npt_viz.capture.running import Lane, forward_pass
+from npt_viz.capture.running import Lane, LayerRecord, forward_pass
 from npt_viz.editing.updates import Place
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
@@ -22,14 +22,13 @@ from npt_viz.shapes import Float, TokenIds
 Reads = Literal["z_C", "z"]
 """Which MLP input counts: z_C = norm(h + a), what the edited layer reads once NPT is off; z = norm(h), what NPT reads."""
 
-
 WINDOW = 512
 """Tokens of a long reference text that run together."""
 
 
 @dataclass(frozen=True, eq=False)
 class LayerReading:
-    """One layer at the tokens of one text, float32."""
+    """h, a, z and z_C of one layer at the tokens of one text, float32."""
 
     hidden: Float[Tensor, "token model"]
     attention: Float[Tensor, "token model"]
@@ -39,6 +38,7 @@ class LayerReading:
     """(token,) bool: attention sinks, whose residual norm dwarfs the others"""
 
     def mlp_input(self, reads: Reads) -> Float[Tensor, "token model"]:
+        """z_C or z."""
         return self.z_C if reads == "z_C" else self.z
 
 
@@ -51,16 +51,16 @@ def layer_readings(
     lane: Lane | None = None,
     positions: Positions = "deployed",
 ) -> dict[int, LayerReading]:
-    """Layer -> what it sees, in the base model or in one lane. token_ids: (1, token)."""
+    """Layer -> reading, in the base model or in one lane. token_ids: (1, token)."""
     lanes: list[Lane] = [lane or {}]
     with model.lock:
-        seen = forward_pass(
+        recorded = forward_pass(
             model, token_ids, lanes, record=layers, positions=positions, stop_after=max(layers)
         )
-        return {layer: _reading(model, layer, seen.layers[layer]) for layer in layers}
+        return {layer: _reading(model, layer, recorded.layers[layer]) for layer in layers}
 
 
-def _reading(model: BaseModel, layer: int, record) -> LayerReading:
+def _reading(model: BaseModel, layer: int, record: LayerRecord) -> LayerReading:
     hidden, attention = record.hidden[0], record.attention[0]
     parts = model.parts(layer)
     return LayerReading(
@@ -74,7 +74,7 @@ def _reading(model: BaseModel, layer: int, record) -> LayerReading:
 
 @dataclass(frozen=True, eq=False)
 class ReferenceInputs:
-    """What some projections read over some texts: the tokens of all texts in one list, without attention sinks."""
+    """Inputs of some projections over some texts: all tokens in one list, without attention sinks."""
 
     inputs: Mapping[Place, Float[Tensor, "n inp"]]
     """float32, on the CPU"""
@@ -97,9 +97,9 @@ def reference_inputs(
     positions: Positions = "deployed",
     with_sinks: bool = False,
 ) -> ReferenceInputs:
-    """Run the texts through the base model and keep what each projection reads."""
+    """Run the texts through the base model and record the inputs of each projection."""
     layers = sorted({place.layer for place in places})
-    found: dict[Place, list[Tensor]] = {place: [] for place in places}
+    collected: dict[Place, list[Tensor]] = {place: [] for place in places}
     pieces, tokens = [], []
     for ids in windows(model, texts):
         readings = layer_readings(model, torch.tensor([ids]), layers, positions=positions)
@@ -110,17 +110,17 @@ def reference_inputs(
         for layer, reading in readings.items():
             inputs = projection_inputs(model, layer, reading.mlp_input(reads)[kept])
             for target in TARGETS:
-                if (layer, target) in found:
-                    found[Place(layer, target)].append(inputs[target].cpu())
+                if (layer, target) in collected:
+                    collected[Place(layer, target)].append(inputs[target].cpu())
     return ReferenceInputs(
-        inputs={place: torch.cat(parts) for place, parts in found.items()},
+        inputs={place: torch.cat(parts) for place, parts in collected.items()},
         texts=tuple(pieces),
         tokens=tuple(tokens),
     )
 
 
 def windows(model: BaseModel, texts: Sequence[str], length: int = WINDOW) -> Iterator[list[int]]:
-    """The token ids of every text, in pieces of at most `length` tokens; a last piece of one token is left out."""
+    """Token ids of every text, in pieces of at most `length` tokens; a last piece of one token is left out."""
     length = min(length, model.context_length)
     for text in texts:
         if not text:
@@ -138,7 +138,7 @@ def projection_inputs(
     mlp_input: Float[Tensor, "token model"],
     effects: Mapping[Target, Tensor] | None = None,
 ) -> dict[Target, Float[Tensor, "token _"]]:
-    """What gate, up and down read for one MLP input; effects are added to the outputs of gate and up on the way."""
+    """Inputs of gate, up and down for one MLP input; effects are added to the outputs of gate and up on the way."""
     parts = model.parts(layer)
     x = mlp_input.to(model.dtype)
     effects = effects or {}
