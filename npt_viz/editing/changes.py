@@ -7,7 +7,7 @@ from torch import Tensor
 
 from npt_viz.adapter import TARGETS, LayerAdapter, Target
 from npt_viz.capture.running import Lane
-from npt_viz.editing.updates import Factors, Place, Update, accumulated
+from npt_viz.editing.updates import Factors, Update, accumulated
 from npt_viz.model.base import BaseModel, weight_of
 from npt_viz.shapes import Float
 
@@ -72,17 +72,8 @@ def edited_lane(
     adapters: Mapping[int, LayerAdapter] | None = None,
 ) -> Lane:
     """Lane of the base with these updates; with adapters, their layers run as NPT layers on top of the edited weights."""
-    return lane_of(model, accumulated(updates), adapters)
-
-
-def lane_of(
-    model: BaseModel,
-    factors: Mapping[Place, Factors],
-    adapters: Mapping[int, LayerAdapter] | None = None,
-) -> Lane:
-    """Lane of the base with these changes of its projections."""
     by_layer: dict[int, dict[Target, Factors]] = {}
-    for place, parts in factors.items():
+    for place, parts in accumulated(updates).items():
         by_layer.setdefault(place.layer, {})[place.target] = parts
     lane: dict = dict(adapters or {})
     for layer, targets in by_layer.items():

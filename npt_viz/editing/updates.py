@@ -158,11 +158,6 @@ class Update:
         """Layers that it changes."""
         return tuple(dict.fromkeys(place.layer for place in self.factors))
 
-    @property
-    def rank(self) -> int:
-        """Largest number of factors in one projection."""
-        return max(map(len, self.factors.values()))
-
     def written(self, place: Place) -> Factors:
         """alpha * ΔW of one projection."""
         return self.factors[place].scaled(self.alpha)
@@ -191,9 +186,6 @@ class Update:
         return self.at(self.alpha * factor)
 
     __rmul__ = __mul__
-
-    def __truediv__(self, divisor: Number) -> "Update":
-        return self * (1 / divisor)
 
     def __neg__(self) -> "Update":
         return self * -1.0

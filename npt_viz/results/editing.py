@@ -120,15 +120,6 @@ class EditReport:
     singular_values: Mapping[str, np.ndarray]
     """Parameter -> the singular values of its ΔW, descending"""
 
-    @property
-    def finite(self) -> bool:
-        """Whether all edited weights are finite."""
-        return all(edit.finite for edit in self.edits)
-
-    def of(self, dtype: str) -> tuple[RealisedEdit, ...]:
-        """Rows of one dtype."""
-        return tuple(edit for edit in self.edits if edit.dtype == dtype)
-
 
 @dataclass(frozen=True, kw_only=True)
 class AlphaSweep:

@@ -135,7 +135,7 @@ def _factors(
     reference: ReferenceInputs | None,
 ) -> tuple[dict[Place, Factors], list[str]]:
     """Factors of every projection, and what decided them beside the rule, in sentences."""
-    n_tokens = len(next(iter(at_source.values())).hidden)
+    n_tokens = len(next(iter(at_source.values())).attention)
     weights = torch.ones(n_tokens) / (n_tokens if rule.combine == "mean" else 1)
     places = [Place(layer, target) for layer, adapter in adapters.items() for target in adapter.targets]
     details, inputs = [], {}

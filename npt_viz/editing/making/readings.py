@@ -1,4 +1,4 @@
-"""Readings: h, a and the MLP inputs of a layer at the tokens of some texts, from which updates are made."""
+"""Readings: attention output and MLP inputs of a layer at the tokens of some texts, from which updates are made."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,9 +28,8 @@ WINDOW = 512
 
 @dataclass(frozen=True, eq=False)
 class LayerReading:
-    """h, a, z and z_C of one layer at the tokens of one text, float32."""
+    """a, z and z_C of one layer at the tokens of one text, float32."""
 
-    hidden: Float[Tensor, "token model"]
     attention: Float[Tensor, "token model"]
     z: Float[Tensor, "token model"]
     z_C: Float[Tensor, "token model"]
@@ -64,7 +63,6 @@ def _reading(model: BaseModel, layer: int, record: LayerRecord) -> LayerReading:
     hidden, attention = record.hidden[0], record.attention[0]
     parts = model.parts(layer)
     return LayerReading(
-        hidden=hidden.float(),
         attention=attention.float(),
         z=mlp_input_of(parts, hidden, attention, "withheld").float(),
         z_C=mlp_input_of(parts, hidden, attention, "standard").float(),
