@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 
+from npt_viz import next_token
 from npt_viz.shapes import Float, Tensor
 
 CHUNK_ELEMENTS = 2**25
@@ -44,5 +45,5 @@ def kl(
         with torch.no_grad():
             log_p = unembedding(final_base[span]).log_softmax(-1)
         log_q = unembedding(final[span]).log_softmax(-1)
-        parts.append(torch.nn.functional.kl_div(log_q, log_p, reduction="sum", log_target=True))
+        parts.append(next_token.kl(log_p, log_q).sum())
     return torch.stack(parts).sum() / len(final)
