@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from npt_viz import next_token
+import npt_viz.next_token as next_token
 from npt_viz.model.base import BaseModel
 from npt_viz.shapes import Float, Int, Tensor
 

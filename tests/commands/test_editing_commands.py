@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,10 +12,15 @@ from transformers import AutoModelForCausalLM
 
 import npt_viz
 from npt_viz.__main__ import main
+from npt_viz.commands import edit, transplant
 from npt_viz.editing.cases import BUILT_IN
+from npt_viz.editing.files.exporting import EXPORT_KINDS
 from npt_viz.editing.judging.study import trials
 from npt_viz.editing.judging.sweep import alpha_sweep
+from npt_viz.editing.making.rules import RULES
+from npt_viz.editing.transplant import OPERATIONS
 from npt_viz.model.tokens import encode
+from npt_viz.question import MODES, POSITIONS
 
 SOURCE, PROMPT = "The cat is blue. The cat is", "The cat is"
 
@@ -277,3 +283,20 @@ def test_the_built_in_facts_are_the_default(call, monkeypatch):
     monkeypatch.setattr("npt_viz.editing.cases.BUILT_IN", BUILT_IN[:1])
     found = strict(call("score", "--layer", "3", "--rules", "npt", "--alphas", "1", "--json")[1])
     assert [t["prompt"] for t in found["trials"]] == ["The telephone was invented by"]
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "choices"),
+    [
+        (edit, "kind", EXPORT_KINDS),
+        (edit, "rule", RULES),
+        (edit, "mode", MODES),
+        (edit, "positions", POSITIONS),
+        (transplant, "operation", OPERATIONS),
+        (transplant, "mode", MODES),
+    ],
+)
+def test_the_options_offer_what_the_library_takes(command, option, choices):
+    """They are written out a second time, because --help must not wait for torch."""
+    offered = get_args(get_args(command.run.__annotations__[option])[0])
+    assert set(offered) == set(choices)

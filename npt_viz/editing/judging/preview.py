@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from npt_viz import next_token
+import npt_viz.next_token as next_token
 from npt_viz.capture.predictions import predictions
 from npt_viz.capture.running import Lane, changed, forward_pass
 from npt_viz.editing.base_check import check_base

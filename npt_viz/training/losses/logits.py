@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from npt_viz import next_token
+import npt_viz.next_token as next_token
 from npt_viz.shapes import Float, Tensor
 
 CHUNK_ELEMENTS = 2**25
