@@ -28,7 +28,9 @@ class Entry(NamedTuple):
     def sentence(self) -> str:
         """One line: the rule, the layers and tokens, alpha and the source text."""
         origins = self.update.origins
-        what = str(origins[0]) if origins else f"layers {', '.join(map(str, self.update.layers))}"
+        layers = self.update.layers
+        where = f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"
+        what = str(origins[0]) if origins else where
         more = f" and {len(origins) - 1} more" if len(origins) > 1 else ""
         source = f", from “{_shortened(origins[0].prompt)}”" if origins else ""
         return f"#{self.number}: {what}{more}, α = {self.update.alpha:g}{source}"

@@ -1,5 +1,7 @@
 """Base + ledger: what is applied, what is undone, and that the base never changes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from conftest import specimen, tiny_model
 
 from npt_viz.capture.running import changed
 from npt_viz.checkpoint import Checkpoint
-from npt_viz.editing.ledger import Ledger
+from npt_viz.editing.ledger import Entry, Ledger
 from npt_viz.editing.making.from_source import update_from
 from npt_viz.errors import NptVizError
 
@@ -62,6 +64,29 @@ def test_undoing_one_of_three_leaves_what_the_other_two_alone_give(tiny_llama, u
     three.undo_all()
     assert len(three) == 0 and torch.equal(logits(three), tiny_llama.hf(IDS).logits)
     assert first.sentence.startswith("#1: npt, layer 1, token e #2, α = 0.3, from “one”")
+
+
+def test_an_entry_is_named_by_its_first_origin_and_the_end_of_a_long_source(updates):
+    origin = replace(updates[0].origins[0], prompt="line one\n  " + 51 * "x")
+    assert Entry(2, replace(updates[0], origins=(origin,))).sentence.endswith(f"from “line one {51 * 'x'}”")
+    longer = replace(origin, prompt=origin.prompt + "y")
+    assert Entry(2, replace(updates[0], origins=(longer,))).sentence.endswith(f"from “…ne one {51 * 'x'}y”")
+    several = Entry(3, updates[0] + updates[1] + updates[2])
+    assert "token e #2 and 2 more, α = 1, from “one”" in several.sentence
+    assert Entry(4, replace(updates[0], origins=())).sentence == "#4: layer 1, α = 0.3"
+
+
+def test_a_ledger_moves_to_the_same_base_opened_again_and_to_no_other(tiny_llama, updates):
+    ledger = Ledger(tiny_llama)
+    ledger.apply_all(updates[:2])
+    again = tiny_model()
+    moved = ledger.moved_to(again)
+    assert moved.model is again and moved.entries == ledger.entries
+    assert moved.apply(updates[2]).number == 3 and len(ledger) == 2
+    other = tiny_model()
+    other.parts(3).up.weight.add_(1)
+    with pytest.raises(NptVizError, match="layer 3 of tiny has another fingerprint"):
+        ledger.moved_to(other)
 
 
 def test_undoing_what_is_not_there_is_a_sentence(tiny_llama, updates):

@@ -1,9 +1,11 @@
 """Arithmetic of updates, against dense numpy matrices."""
 
+from dataclasses import FrozenInstanceError, replace
+
 import numpy as np
 import pytest
 
-from npt_viz.editing.updates import Factors, Place, Update, check_alpha, sum_of
+from npt_viz.editing.updates import Factors, Origin, Place, Update, check_alpha, sum_of
 from npt_viz.errors import NptVizError
 
 GATE, UP, DOWN = Place(2, "gate"), Place(2, "up"), Place(4, "down")
@@ -46,6 +48,7 @@ def test_sum_difference_and_multiples_are_those_of_the_dense_matrices(first, sec
         close(dense(first + second, place), dense(first, place) + dense(second, place))
         close(dense(first - second, place), dense(first, place) - dense(second, place))
         close(dense(first * 2.5, place), 2.5 * dense(first, place))
+        close(dense(2.5 * first, place), 2.5 * dense(first, place))
 
 
 def test_an_update_minus_itself_is_nothing(first):
@@ -94,6 +97,72 @@ def test_the_digest_tells_updates_apart_and_knows_the_same_one(first):
     assert len({first.digest(), (first * 2).digest(), (-first).digest(), first.at(0.70001).digest()}) == 4
 
 
+@pytest.mark.parametrize("place", [GATE, DOWN])
+@pytest.mark.parametrize("name", ["v_a", "v_b"])
+def test_the_digest_knows_every_entry_of_the_factors(first, place, name):
+    values = getattr(first.factors[place], name).copy()
+    values[-1, -1] += 1e-3
+    changed = replace(first.factors[place], **{name: values})
+    assert replace(first, factors={**first.factors, place: changed}).digest() != first.digest()
+
+
+def test_the_digest_knows_the_projection(first):
+    elsewhere = {Place(3, "gate"): first.factors[GATE], DOWN: first.factors[DOWN]}
+    assert replace(first, factors=elsewhere).digest() != first.digest()
+
+
+ORIGIN = Origin(
+    rule="minimum_norm",
+    prompt="a cat",
+    layers=(2,),
+    tokens=(4,),
+    glyphs=("t",),
+    checkpoint="demo",
+    checkpoint_fingerprint="0",
+)
+
+
+def test_a_sum_keeps_the_origins_of_its_parts_with_their_strengths(first, second):
+    parts = replace(first, origins=(ORIGIN,)), replace(second, origins=(replace(ORIGIN, rule="npt"),))
+    both = sum_of(parts)
+    assert [(o.rule, o.weight) for o in both.origins] == [("minimum_norm", 0.7), ("npt", -1.3)]
+    assert [o.weight for o in (both * 2 + parts[0]).origins] == pytest.approx([1.4, -2.6, 0.7])
+
+
+def test_an_origin_names_layers_and_at_most_four_tokens():
+    assert str(ORIGIN) == "minimum norm, layer 2, token t #4"
+    many = replace(ORIGIN, rule="npt", layers=(2, 3), tokens=(0, 2, 4, 6), glyphs=tuple("abcd"))
+    assert str(many) == "npt, layers 2, 3, token a #0 b #2 c #4 d #6"
+    more = replace(many, tokens=(0, 2, 4, 6, 8, 9), glyphs=tuple("abcdef"))
+    assert str(more) == "npt, layers 2, 3, token a #0 b #2 c #4 d #6 and 2 more"
+
+
+def test_updates_and_origins_cannot_be_changed(first):
+    for value, name in ((first, "alpha"), (ORIGIN, "rule"), (first.factors[GATE], "v_a")):
+        with pytest.raises(FrozenInstanceError):
+            setattr(value, name, None)
+
+
+@pytest.mark.parametrize(
+    ("v_a", "v_b"), [((2, 3), (3, 3)), ((3,), (3, 3)), ((3, 3), (3,)), ((1, 2, 3), (1, 3))]
+)
+def test_factors_that_do_not_pair_are_refused(v_a, v_b):
+    pair = factors(0)
+    object.__setattr__(
+        pair, "v_a", np.ones(v_a)
+    )  # The annotations, which the tests check, would refuse it first.
+    object.__setattr__(pair, "v_b", np.ones(v_b))
+    with pytest.raises(ValueError, match="do not pair"):
+        pair.__post_init__()
+
+
+def test_an_update_of_nothing_is_refused():
+    with pytest.raises(NptVizError, match="changes no weights"):
+        Update(factors={})
+    with pytest.raises(NptVizError, match="no update to add"):
+        sum_of([])
+
+
 @pytest.mark.parametrize("alpha", [float("nan"), float("inf"), "1", None, True])
 def test_a_strength_that_is_no_finite_number_is_refused(alpha):
     with pytest.raises(NptVizError, match="give a finite number"):
@@ -108,8 +177,11 @@ def test_an_update_checks_its_strength(first):
 def test_updates_that_are_not_finite_are_refused(first):
     broken = factors(0)
     broken.v_b[1, 2] = np.nan
-    with pytest.raises(NptVizError, match=r"the update of model.*gate_proj.* is not finite"):
-        Update(factors={GATE: broken})
+    unread = factors(0)
+    unread.v_a[2, 0] = np.inf
+    for each in (broken, unread):
+        with pytest.raises(NptVizError, match=r"the update of model.*gate_proj.* is not finite"):
+            Update(factors={GATE: each})
     with pytest.raises(NptVizError, match="overflow float32"):
         first.at(1e39)
 
@@ -121,3 +193,6 @@ def test_updates_of_different_bases_do_not_add(first, second):
         sum_of([here, there])
     other_layer = Update(factors=second.factors, base={"config": "a", "layers": {"4": "y"}})
     assert (here + other_layer).base == {"config": "a", "layers": {"2": "x", "4": "y"}}
+    with pytest.raises(NptVizError, match="different base models"):
+        sum_of([here, Update(factors=second.factors, base={"config": "b", "layers": {"4": "y"}})])
+    assert (first + here + second).base == here.base and (first + second).base == {}

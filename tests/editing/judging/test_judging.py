@@ -91,6 +91,28 @@ def test_a_sweep_is_every_strength_written_into_the_weights(tiny_llama, npt, mon
     assert sweep.unrelated_kl[2] == pytest.approx(0, abs=1e-7)
 
 
+def test_a_sweep_reports_the_share_of_all_tokens_that_is_done(tiny_llama, npt):
+    reports = []
+    alpha_sweep(
+        tiny_llama,
+        update_from(tiny_llama, npt, SOURCE, layer=3),
+        PROMPT,
+        "q",
+        "r",
+        alphas=[1.0],
+        unrelated=("xyz", "ab"),
+        neutral=("12345",),
+        progress=lambda stage, share: reports.append((stage, share)),
+    )
+    total = 10 + 3 + 2 + 5
+    assert reports == [
+        ("the prompt", 10 / total),
+        ("unrelated prompts", 13 / total),
+        ("unrelated prompts", 15 / total),
+        ("neutral text", 1.0),
+    ]
+
+
 def test_default_strengths_are_symmetric_about_zero():
     alphas = default_alphas(5.0, 41)
     assert len(alphas) == 41 and alphas[20] == 0 and alphas[-1] == 5
