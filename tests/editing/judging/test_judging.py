@@ -262,6 +262,8 @@ def test_leakage_of_one_factor_is_its_key_on_other_tokens(tiny_llama):
         )
         np.testing.assert_allclose(each.effect, np.abs(each.leakage), rtol=1e-3, atol=1e-5)
         assert each.update_norm == pytest.approx(update.norm(), rel=1e-5)
+        strongest = each.leakage[np.argsort(-each.effect)[:8]]
+        np.testing.assert_allclose([hit.leakage for hit in each.hit_most], strongest)
         worst = each.hit_most[0]
         row = int(each.effect.argmax())
         text, position = x.tokens[row]
