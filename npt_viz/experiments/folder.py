@@ -2,7 +2,7 @@
 
 experiment.toml         what it is
 text.jsonl              its text, where that is neither bundled nor a file
-<arm>/seed-0/           steps.jsonl, steps.parquet, result.json, checkpoint/
+<arm>/seed-0/           steps.jsonl, result.json, checkpoint/
 """
 
 import json

@@ -19,7 +19,7 @@ from npt_viz.experiments.plan import Experiment
 from npt_viz.model.base import BaseModel
 from npt_viz.model.progress import Progress, silent
 from npt_viz.model.tokens import encode
-from npt_viz.results.training import Step, history
+from npt_viz.results.training import Step
 from npt_viz.training.data import Corpus, corpus_of
 from npt_viz.training.log import FILE, StepLog
 from npt_viz.training.spec import AdapterSpec
@@ -154,13 +154,6 @@ def start_of(model: BaseModel, experiment: Experiment) -> AdapterSpec | Checkpoi
 def _save(
     model: BaseModel, experiment: Experiment, task: Task, training: Training, steps: Sequence[Step]
 ) -> None:
-    frame = history(steps)
-    try:
-        frame.to_parquet(task.folder / "steps.parquet", index=False)
-    except OSError as error:
-        raise NptVizError(
-            f"{task.folder}: cannot be written ({error.strerror or error}); check the space"
-        ) from None
     save_checkpoint(
         task.checkpoint,
         training.adapters,

@@ -1,13 +1,10 @@
 """What one training step did, what is alarming about it, and how well the result does on text it has not seen."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import pandas
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +114,7 @@ class Step:
         return float(np.mean([layer.total for layer in self.layers.values()]))
 
     def rows(self) -> Iterator[dict[str, float | int]]:
-        """One flat row a layer, for a table, JSONL or Parquet: `loss/direct`, `weighted/direct`, `gradient/direct`,
+        """One flat row a layer, for a table or JSONL: `loss/direct`, `weighted/direct`, `gradient/direct`,
         `gate/scalar_variance`, `heldout/recovered`, …; cosines are `cosine/direct|kl`."""
         for layer, found in self.layers.items():
             row = {
@@ -151,13 +148,6 @@ def _pairs(found: LayerStep) -> Iterator[tuple[str, float]]:
     for i, first in enumerate(names):
         for j in range(i + 1, len(names)):
             yield f"{first}|{names[j]}", float(found.cosines[i, j])
-
-
-def history(steps: Iterable[Step]) -> "pandas.DataFrame":
-    """One row a layer and step (see Step.rows); NaN where something was not measured at that step."""
-    import pandas
-
-    return pandas.DataFrame([row for step in steps for row in step.rows()])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,8 @@ from npt_viz.training import log
 from npt_viz.training.batches import Batches
 from npt_viz.training.data import corpus_of
 from npt_viz.training.losses import Objective, objective
-from npt_viz.training.spec import AdapterSpec, Recipe
+from npt_viz.training.recipe import Recipe
+from npt_viz.training.spec import AdapterSpec
 from npt_viz.training.trainer import train
 
 SPEC = AdapterSpec(layers=(1, 3), rank=5, targets=("gate", "up"))
@@ -155,7 +156,8 @@ def test_what_is_read_back_is_what_was_trained(tiny_llama, texts, tmp_path):
     result = finished(tiny_llama, plan, tmp_path / "x", texts)
     run = result.run("b", 0)
     folder = tmp_path / "x" / "b" / "seed-0"
-    table = pd.read_parquet(folder / "steps.parquet")
+    lines = (folder / log.FILE).read_text(encoding="utf-8").splitlines()
+    table = pd.DataFrame([json.loads(line) for line in lines[1:]])
     assert len(table) == 8, "four steps of two layers"
     for layer in SPEC.layers:
         steps, values = run.curves[layer].measured("loss/orthogonality")
