@@ -58,17 +58,3 @@ def numbers(option: str, text: str) -> list[int]:
 def words(text: str) -> list[str]:
     """The words in "gate,up"."""
     return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def weights(option: str, text: str) -> dict[str, float]:
-    """The weights in "direct=1,orthogonality=0.01"; a name alone weighs 1."""
-    found = {}
-    for part in words(text):
-        name, _, weight = part.partition("=")
-        try:
-            found[name.strip()] = float(weight or 1)
-        except ValueError:
-            raise typer.BadParameter(
-                f"{part!r} is no name=number such as direct=1", param_hint=option
-            ) from None
-    return found

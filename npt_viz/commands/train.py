@@ -1,25 +1,39 @@
 """Train NPT layers on activations of the base model, and save them."""
 
-from dataclasses import asdict
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Literal
 
 import typer
 
-from npt_viz.commands._options import AsJson, Device, Dtype, Model, Positions, numbers, weights, words
+from npt_viz.commands._options import AsJson, Device, Dtype, Model, Positions, numbers, words
 from npt_viz.commands._output import plain, print_json, progress, say, stages
 from npt_viz.errors import NptVizError
+from npt_viz.training.recipe import FRESH_COMPONENTS, FRESH_RANK, FRESH_TARGETS, Recipe
+
+DECIDED = (
+    *("layers", "targets", "rank", "components", "variant", "start", "losses", "text", "seed"),
+    *("learning_rate", "batch_tokens", "positions"),
+)
+"""Parameters of `run` that a saved training has already decided."""
 
 
 def run(
+    context: typer.Context,
     model: Model,
     layers: Annotated[
         str | None, typer.Option("--layers", metavar="3,15", help="Layers to train afresh.")
     ] = None,
-    targets: Annotated[str, typer.Option("--targets", metavar="gate,up,down")] = "gate,up",
-    rank: Annotated[int, typer.Option("--rank", help="Width of the bottleneck.")] = 64,
-    components: Annotated[int, typer.Option("--components", help="Rank-1 updates a token (num_ranks).")] = 1,
+    targets: Annotated[str, typer.Option("--targets", metavar="gate,up,down")] = ",".join(FRESH_TARGETS),
+    rank: Annotated[int, typer.Option("--rank", help="Width of the bottleneck.")] = FRESH_RANK,
+    components: Annotated[
+        int, typer.Option("--components", help="Rank-1 updates a token (num_ranks).")
+    ] = FRESH_COMPONENTS,
     variant: Annotated[
         str | None,
         typer.Option("--variant", help="Forward pass of a named variant (N1 … T1); N1's by default."),
@@ -30,21 +44,38 @@ def run(
             "--from", metavar="C", help="Continue this checkpoint; it decides layers, targets and rank."
         ),
     ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            "--resume",
+            metavar="PATH",
+            help="Go on with a training that --out saved, step for step; more --steps make it longer.",
+        ),
+    ] = None,
     losses: Annotated[
         str, typer.Option("--losses", metavar="direct=1,…", help="Loss terms and their weights.")
     ] = "direct=1",
-    steps: Annotated[int, typer.Option("--steps")] = 1500,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", help=f"{Recipe.steps} by default, or those of the training resumed."),
+    ] = None,
     text: Annotated[
         str | None,
         typer.Option("--text", metavar="FILE", help=".txt or .jsonl; text sampled from SmolLM2 by default."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Peak of the schedule.")] = 3e-3,
-    batch_tokens: Annotated[int, typer.Option("--batch-tokens", help="Tokens a step.")] = 256,
-    positions: Positions = "deployed",
+    seed: Annotated[int, typer.Option("--seed")] = Recipe.seed,
+    learning_rate: Annotated[
+        float, typer.Option("--learning-rate", help="Peak of the schedule.")
+    ] = Recipe.learning_rate,
+    batch_tokens: Annotated[int, typer.Option("--batch-tokens", help="Tokens a step.")] = Recipe.batch_tokens,
+    positions: Positions = Recipe.positions,
     out: Annotated[
-        str | None, typer.Option("--out", metavar="DIR", help="Folder for the checkpoint.")
+        str | None,
+        typer.Option("--out", metavar="DIR", help="Folder for the checkpoint; that of --resume by default."),
     ] = None,
+    save_every: Annotated[
+        int, typer.Option("--save-every", min=1, help="Steps between two saves in --out, to be resumed from.")
+    ] = 500,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier checkpoint in DIR.")
     ] = False,
@@ -60,52 +91,57 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Train adapters and report the share of the attention effect they recover on held-out text."""
-    if (layers is None) == (start is None):
-        raise typer.BadParameter("give --layers to train afresh or --from to go on, one of the two")
-    terms = weights("--losses", losses)
+    if [layers, start, resume].count(None) != 2:
+        raise typer.BadParameter(
+            "give --layers to train afresh, --from or --resume to go on, one of the three"
+        )
     chosen = numbers("--layers", layers) if layers is not None else []
+    if resume is not None:
+        _refuse_decided(context)
+        if out is None:
+            path = Path(resume)
+            out, overwrite = str(path if path.is_dir() else path.parent), True
     _check_free(out, overwrite)
     import npt_viz
     from npt_viz.model.memory import out_of_memory_explained
     from npt_viz.texts import bundled_texts, texts_from_file
-    from npt_viz.training.log import FILE, save_log
+    from npt_viz.training.losses import objective
+    from npt_viz.training.state import resumed
+    from npt_viz.training.trainer import Training
 
-    texts = texts_from_file(text) if text else bundled_texts()
+    terms = objective(losses)
+    texts = texts_from_file(text) if text else bundled_texts() if resume is None else []
     base = npt_viz.open_model(model, dtype=dtype, device=device, progress=progress)
-    if start is None:
-        begin = _spec(chosen, words(targets), rank, components, variant)
-    else:
-        begin = npt_viz.open_checkpoint(start, base)
     with out_of_memory_explained("this training", "use fewer --layers, less text, or fewer --batch-tokens"):
-        settings = {"learning_rate": learning_rate, "batch_tokens": batch_tokens, "positions": positions}
-        training = npt_viz.train(
-            base, begin, texts, terms, steps=steps, seed=seed, progress=stages(), **settings
-        )
-        result, rows, was_stopped = _trained(training, stored if out else "float32")
-    if out is None:
+        if resume is not None:
+            training = resumed(base, resume, steps=steps, progress=stages())
+        else:
+            recipe = Recipe(
+                steps=Recipe.steps if steps is None else steps,
+                seed=seed,
+                learning_rate=learning_rate,
+                batch_tokens=batch_tokens,
+                positions=positions,
+            )
+            begin = (
+                npt_viz.open_checkpoint(start, base)
+                if start is not None
+                else _spec(chosen, words(targets), rank, components, variant)
+            )
+            origin = {"text": text or "bundled sample", "from": start}
+            training = Training(base, begin, texts, terms, recipe, progress=stages(), origin=origin)
+        folder = _Folder(Path(out), stored, licence, fault, overwrite, resume) if out else None
+        result, was_stopped = _trained(training, folder, save_every)
+    if folder is None:
         say("nothing was saved: there is no --out")
     else:
-        recipe = {**asdict(training.recipe), "losses": terms, "text": text or "bundled sample", "from": start}
-        recipe |= {"steps_done": result["steps"], "train_tokens": training.corpus.n_train}
-        npt_viz.save_checkpoint(
-            out,
-            training.adapters,
-            base,
-            recipe=recipe,
-            figures=plain({"heldout": result["layers"], "seconds": result["seconds"]}),
-            licence=licence,
-            dtype=stored,
-            fault=fault,
-            initial=training.initial,
-            overwrite=overwrite,
-        )
-        save_log(Path(out) / FILE, rows, name=Path(out).name, settings=plain(training.described()))
+        folder.save(training, plain({"heldout": result["layers"], "seconds": result["seconds"]}))
         say(f"saved in {out}")
     if as_json:
         print_json(result | {"out": out})
     else:
-        for layer, found in result["layers"].items():
-            share, n_tokens = found["recovered"], found["n_tokens"]
+        for layer, evaluation in result["layers"].items():
+            share, n_tokens = evaluation["recovered"], evaluation["n_tokens"]
             print(
                 f"layer {layer}: {share:.3f} of the attention effect recovered on {n_tokens} held-out tokens"
             )
@@ -113,41 +149,129 @@ def run(
         raise typer.Exit(130)
 
 
-def _trained(training, stored: str) -> tuple[dict, list[dict], bool]:
-    """What `--json` prints, the rows of its steps, and whether Ctrl-C ended it: what was learned until then counts.
+@dataclass
+class _Folder:
+    """Where a training is saved: checkpoint, log of its steps, and the state from which it can be resumed."""
 
-    The figures are those of the weights as they are saved, rounded to the dtype `stored`.
+    path: Path
+    stored: str
+    licence: str
+    fault: str | None
+    overwrite: bool
+    resume: str | None
+
+    def __post_init__(self) -> None:
+        from npt_viz.training.log import FILE, logged_rows
+        from npt_viz.training.state import state_file, steps_saved
+
+        self.rows: list[dict] = []
+        """As Step.rows gives them; those before a resumed training are read from its log."""
+        if self.resume is not None and (log := state_file(self.resume).parent / FILE).is_file():
+            done, _ = steps_saved(self.resume)
+            self.rows = [row for row in logged_rows(log)[0] if row["step"] <= done]
+
+    def save(self, training, figures: dict) -> None:
+        from npt_viz import save_checkpoint
+        from npt_viz.training.log import FILE, save_log
+        from npt_viz.training.state import STATE_FILE, save_state
+
+        save_checkpoint(
+            self.path,
+            training.adapters,
+            training.model,
+            recipe=plain(training.described() | {"losses": training.objective.active}),
+            figures=figures,
+            licence=self.licence,
+            dtype=self.stored,
+            fault=self.fault,
+            initial=training.initial,
+            overwrite=self.overwrite,
+        )
+        self.overwrite = True
+        save_log(self.path / FILE, self.rows, name=self.path.name, settings=plain(training.described()))
+        if training.is_between_steps:
+            save_state(training, self.path / STATE_FILE)
+
+
+def _trained(training, folder: _Folder | None, save_every: int) -> tuple[dict, bool]:
+    """What `--json` prints, and whether Ctrl-C ended it: what was learned until then counts.
+
+    The figures are those of the weights as they are saved, rounded to the dtype of the folder.
     """
-    rows, seconds, was_stopped = [], 0.0, False
+    seconds, was_stopped = 0.0, False
     try:
-        for step in training:
-            rows += step.rows()
-            seconds = step.seconds
-            progress(f"step {step.number}, loss {step.total:.4f}", step.number / training.recipe.steps)
-            if step.heldout is not None:
-                shares = ", ".join(f"{layer}: {found.recovered:.3f}" for layer, found in step.heldout.items())
-                say(f"step {step.number}: loss {step.total:.4f}, share recovered on held-out text {shares}")
+        with _ctrl_c_waits() as stop:
+            for step in training:
+                seconds = step.seconds
+                progress(f"step {step.number}, loss {step.total:.4f}", step.number / training.total_steps)
+                if step.heldout is not None:
+                    shares = ", ".join(f"{layer}: {e.recovered:.3f}" for layer, e in step.heldout.items())
+                    say(
+                        f"step {step.number}: loss {step.total:.4f}, share recovered on held-out text {shares}"
+                    )
+                if folder is not None:
+                    folder.rows += step.rows()
+                    if step.number % save_every == 0 and step.number < training.total_steps:
+                        folder.save(training, {})
+                if stop.is_set():
+                    raise KeyboardInterrupt
     except KeyboardInterrupt:
         was_stopped = True
         say(f"stopped at step {training.done}")
-    _round(training.adapters, stored)
-    heldout = training.evaluation()
+    with _rounded(training.adapters, folder.stored if folder else "float32"):
+        heldout = training.evaluation()
     result = {
-        "heldout_recovered": fmean(found.recovered for found in heldout.values()),
+        "heldout_recovered": fmean(evaluation.recovered for evaluation in heldout.values()),
         "steps": training.done,
         "seconds": seconds,
-        "layers": {str(layer): asdict(found) for layer, found in heldout.items()},
+        "layers": {str(layer): asdict(evaluation) for layer, evaluation in heldout.items()},
     }
-    return result, rows, was_stopped
+    return result, was_stopped
 
 
-def _round(adapters, stored: str) -> None:
+@contextmanager
+def _ctrl_c_waits() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event, so that the step that runs ends and can be saved; a second Ctrl-C stops at once."""
+    stop = threading.Event()
+
+    def asked(number, frame) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = signal.signal(signal.SIGINT, asked)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _rounded(adapters, stored: str) -> Iterator[None]:
+    """Round every weight to a dtype inside the block; afterwards the old bits are back."""
     import torch
 
+    parameters = [parameter for adapter in adapters.values() for parameter in adapter.parameters()]
+    before = [parameter.detach().clone() for parameter in parameters]
     with torch.no_grad():
-        for adapter in adapters.values():
-            for parameter in adapter.parameters():
-                parameter.copy_(parameter.to(getattr(torch, stored)))
+        for parameter in parameters:
+            parameter.copy_(parameter.to(getattr(torch, stored)))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, old in zip(parameters, before, strict=True):
+                parameter.copy_(old)
+
+
+def _refuse_decided(context: typer.Context) -> None:
+    for name in DECIDED:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = "--from" if name == "start" else f"--{name.replace('_', '-')}"
+            raise typer.BadParameter(
+                f"the saved training has decided {option}; leave it out", param_hint="--resume"
+            )
 
 
 def _spec(layers: list[int], targets: list[str], rank: int, components: int, variant: str | None):

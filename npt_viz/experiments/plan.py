@@ -10,7 +10,8 @@ from npt_viz.training.data import MIN_TOKENS, WINDOW
 from npt_viz.training.losses import Objective
 from npt_viz.training.losses.presets import PRESETS, as_written_and_corrected, each_alone, leave_one_out
 from npt_viz.training.losses.terms import TERMS
-from npt_viz.training.spec import AdapterSpec, Recipe
+from npt_viz.training.recipe import Recipe
+from npt_viz.training.spec import AdapterSpec
 
 PROMPT = "The capital of France is Paris. The capital of Italy is"
 """What the arms are shown on, token by token, where nobody says otherwise."""
@@ -53,14 +54,6 @@ class Arm:
         is_whole = self.name.isascii() and len(self.name) <= LONGEST and plain
         digest = hashlib.sha256(self.name.encode("utf-8", "replace")).hexdigest()[:8]
         return plain if is_whole else f"{plain[: LONGEST - 9] or 'arm'}-{digest}"
-
-    @property
-    def losses_text(self) -> str:
-        """Its losses as they are typed: `direct=1,guidance:as_written=2`."""
-        marked = {
-            name: ":as_written" if name in self.losses.as_written else "" for name in self.losses.active
-        }
-        return ",".join(f"{name}{marked[name]}={weight!r}" for name, weight in self.losses.active.items())
 
     @property
     def sentence(self) -> str:

@@ -11,8 +11,9 @@ from npt_viz.adapter import VARIANTS, Semantics
 from npt_viz.errors import NptVizError
 from npt_viz.experiments.plan import RECIPE_FIELDS, Arm, Experiment, arms_of
 from npt_viz.experiments.typed import refuse_wrong_types
-from npt_viz.training.losses import Curriculum, Objective, objective
-from npt_viz.training.spec import AdapterSpec, Recipe
+from npt_viz.training.losses import Curriculum, Objective, losses_text, objective
+from npt_viz.training.recipe import Recipe
+from npt_viz.training.spec import AdapterSpec
 
 _TOP = {field.name for field in fields(Experiment)} - {"arms", "start", "recipe"}
 _START = {field.name for field in fields(AdapterSpec)} | {"variant"}
@@ -152,19 +153,18 @@ def _arm(said: Mapping) -> Arm:
         _only(curriculum, {field.name for field in fields(Curriculum)}, f"{where}, curriculum")
         refuse_wrong_types(curriculum, Curriculum, f"{where}, curriculum")
         settings["curriculum"] = Curriculum(**{key: tuple(value) for key, value in curriculum.items()})
-    chosen = objective(said["losses"])
-    return Arm(
-        name=said["name"],
-        losses=Objective(weights=chosen.weights, as_written=chosen.as_written, **settings),
-        changes=dict(said.get("changes", {})),
-    )
+    try:
+        losses = objective(said["losses"], **settings)
+    except NptVizError as error:
+        raise NptVizError(f"{where}: {error}") from None
+    return Arm(name=said["name"], losses=losses, changes=dict(said.get("changes", {})))
 
 
 def _arm_table(arm: Arm) -> dict:
     losses = arm.losses
     said = {
         "name": arm.name,
-        "losses": arm.losses_text,
+        "losses": losses_text(losses),
         "adaptive": losses.adaptive,
         "gradient_scale": losses.gradient_scale,
     }

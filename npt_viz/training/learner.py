@@ -12,7 +12,7 @@ from npt_viz.results.training import LayerStep
 from npt_viz.shapes import Tensor
 from npt_viz.training.losses import TERMS, AdaptiveWeights, Objective
 from npt_viz.training.measures import gradient_cosines
-from npt_viz.training.spec import Recipe
+from npt_viz.training.recipe import Recipe
 from npt_viz.training.student import Student
 
 TermGradients = dict[str, list[Tensor]]

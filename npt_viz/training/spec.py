@@ -1,14 +1,11 @@
-"""Settings of an adapter to be trained and of the training."""
+"""Settings of the adapters to be trained."""
 
-import math
 from dataclasses import dataclass, field
 
 from npt_viz.adapter import TARGETS, LayerAdapter, Semantics, random_adapter
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
-
-INITIALISATIONS = ("attention", "improved", "conservative", "uniform")
-STREAMS = ("base", "in_order", "end_to_end")
+from npt_viz.training.recipe import FRESH_COMPONENTS, FRESH_RANK, FRESH_TARGETS, INITIALISATIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,19 +15,19 @@ class AdapterSpec:
     layers: tuple[int, ...]
     """Which layers of the base model become NPT layers."""
 
-    targets: tuple[str, ...] = ("gate", "up")
+    targets: tuple[str, ...] = FRESH_TARGETS
     """Which projections are modulated: some of TARGETS."""
 
-    rank: int = 64
+    rank: int = FRESH_RANK
     """Width r of the bottleneck; at most d_model."""
 
-    components: int = 1
+    components: int = FRESH_COMPONENTS
     """Rank-1 updates a token and projection (k, num_ranks)."""
 
     semantics: Semantics = field(default_factory=Semantics)
     """The forward pass."""
 
-    initialisation: str = "attention"
+    initialisation: str = INITIALISATIONS[0]
     """attention (from the attention output, changes nothing yet), or a published scheme: improved, conservative,
     uniform (see npt_viz.training.published)."""
 
@@ -88,75 +85,3 @@ class AdapterSpec:
             std=0.02,
             seed=seed,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How to train, apart from the losses and the text."""
-
-    steps: int
-    """Optimiser steps; of each layer where layers train in order."""
-
-    seed: int = 0
-    """Of the initialisation and of the order of tokens."""
-
-    learning_rate: float = 3e-3
-    """Peak of the schedule."""
-
-    warmup: int = 50
-    """Steps of linear warm-up."""
-
-    schedule: str = "cosine"
-    """After the warm-up: cosine (decay to a hundredth of the peak) or constant."""
-
-    batch_tokens: int = 256
-    """Tokens of a batch; losses on logits take whole sequences until there are as many."""
-
-    accumulate: int = 1
-    """Batches a step; their gradients are averaged."""
-
-    weight_decay: float = 0.0
-    """AdamW's decoupled weight decay."""
-
-    clip: float = 1.0
-    """Largest gradient norm of one layer's adapter."""
-
-    evaluate_every: int = 250
-    """Steps between evaluations on held-out tokens; the last step is always evaluated."""
-
-    whole_sequences: bool = False
-    """Batches of whole sequences also where no loss needs them: the same text as arms of an experiment that do."""
-
-    cosines_every: int = 10
-    """Steps between measurements of the cosines between the losses' gradients."""
-
-    stream: str = "base"
-    """What a layer sees. base: the base model's activations; layers do not influence each other. in_order: one layer
-    after the other, each on the stream that the trained layers below it make, captured anew (self-correcting).
-    end_to_end: all at once, each on the stream that the layers below make now."""
-
-    autocast: bool | None = None
-    """bfloat16 for the products of the modulated MLP and the layers above; None: where the adapter is on a GPU."""
-
-    positions: str = "deployed"
-    """Positions of the captured activations: deployed (RoPE) or trained (none, as the public code did)."""
-
-    def __post_init__(self):
-        for name in ("steps", "accumulate", "evaluate_every", "cosines_every"):
-            if getattr(self, name) < 1:
-                raise NptVizError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.batch_tokens < 8:
-            raise NptVizError(f"batch_tokens must be at least 8, got {self.batch_tokens}")
-        if self.schedule not in ("cosine", "constant"):
-            raise NptVizError(f"schedule {self.schedule!r} does not exist; choose cosine or constant")
-        if self.stream not in STREAMS:
-            raise NptVizError(f"stream {self.stream!r} does not exist; choose among {', '.join(STREAMS)}")
-        if not 0 < self.learning_rate < 10:
-            raise NptVizError(f"learning_rate must lie between 0 and 10, got {self.learning_rate}")
-        if not (self.warmup >= 0 and 0 <= self.weight_decay < math.inf and self.clip > 0):
-            raise NptVizError(
-                "warmup and weight_decay must be finite and not negative and clip must be positive, got "
-                f"{self.warmup}, {self.weight_decay} and {self.clip}"
-            )
-        if self.positions not in ("deployed", "trained"):
-            raise NptVizError(f"positions {self.positions!r} do not exist; choose deployed or trained")

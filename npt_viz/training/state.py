@@ -1,10 +1,14 @@
-"""A training on disk, to be continued: one file, written whole or not at all, read without running code from it."""
+"""A training on disk, to be continued: one file, written whole or not at all, read without running code from it.
+
+The file has the adapters, what AdamW remembers of them, the order of the text and the text's tokens: about four times
+the adapters, and four bytes a token.
+"""
 
 import os
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -18,20 +22,29 @@ from npt_viz.checkpoint.store import MappingStore, read_torch_file
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.progress import Progress, silent
-from npt_viz.training.data import Corpus, corpus_of
+from npt_viz.training.data import Corpus
 from npt_viz.training.losses import Curriculum, Objective
-from npt_viz.training.spec import AdapterSpec, Recipe
+from npt_viz.training.recipe import Recipe
+from npt_viz.training.spec import AdapterSpec
+from npt_viz.training.streams import Captures
 from npt_viz.training.trainer import Training
 
-FORMAT = "npt_viz training, version 1"
+FORMAT = "npt_viz training, version 2"
+STATE_FILE = "training_state.pt"
+"""Its name beside the checkpoint."""
 
 
 def save_state(training: Training, path: str | Path) -> Path:
-    """Write where a training is: adapters, optimisers, order of the text, step. Between two steps only.
+    """Write where a training is: adapters, optimisers, text and its order, step.
 
-    Raises NptVizError where it cannot be written; an earlier file of that name is then as it was.
+    Raises NptVizError where it cannot be written, and inside a step; an earlier file of that name is then as it was.
     """
     path = Path(path)
+    if not training.is_between_steps:
+        raise NptVizError(
+            f"{path}: not saved, because the training ended inside step {training.done + 1}; go on from what was saved "
+            "last"
+        )
     adapters = dict(training.adapters)
     if not isinstance(training.start, AdapterSpec):
         adapters = {layer: training.start.adapter(layer) for layer in training.layers} | adapters
@@ -40,12 +53,15 @@ def save_state(training: Training, path: str | Path) -> Path:
         "spec": asdict(training.start) if isinstance(training.start, AdapterSpec) else None,
         "recipe": asdict(training.recipe),
         "objective": _plain(training.objective),
+        "origin": dict(training.origin),
         "base": training.model.fingerprint(training.layers),
-        "text": training.corpus.digest(),
+        "train": _packed(training.corpus.train),
+        "heldout": _packed(training.corpus.heldout),
         "adapters": _tensors(adapters),
         "initial": _tensors(training.initial),
         "semantics": {layer: asdict(adapter.semantics) for layer, adapter in adapters.items()},
         "state": training.state,
+        "total_steps": training.total_steps,
     }
     _write(path, fields)
     return path
@@ -54,57 +70,96 @@ def save_state(training: Training, path: str | Path) -> Path:
 def resumed(
     model: BaseModel,
     path: str | Path,
-    texts: Sequence[str] | Corpus,
     *,
+    steps: int | None = None,
     progress: Progress = silent,
     budget: int | None = None,
+    captures: Captures | None = None,
 ) -> Training:
     """A training that goes on from `path`, step for step as if it had never stopped.
 
-    texts: the same as before; their activations are captured anew.
-    Raises NptVizError for a file that is none, another base, and another text.
+    path: what save_state wrote, or the folder that has it as STATE_FILE.
+    steps: of the whole training, those before included, in place of the saved number; the schedule of the learning
+        rate is that of the new number.
+
+    Raises NptVizError for a file that is none, another base, and a training that has no steps left.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise NptVizError(f"{path}: there is no such file; give one that save_state wrote")
-    fields = read_torch_file(path)
-    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-        raise NptVizError(f"{path}: is no saved training ({FORMAT}); give a file that save_state wrote")
-    recipe = Recipe(**fields["recipe"])
-    corpus = texts if isinstance(texts, Corpus) else corpus_of(model, texts, seed=recipe.seed)
-    semantics = {layer: Semantics(**found) for layer, found in fields["semantics"].items()}
+    path = state_file(path)
+    fields = _fields(path)
+    recipe, done = Recipe(**fields["recipe"]), fields["state"]["done"]
+    if steps is not None and steps != recipe.steps:
+        if fields["total_steps"] != recipe.steps:
+            raise NptVizError(
+                f"{path}: its layers train one after the other, {recipe.steps} steps each, which cannot change on the "
+                "way; leave the number of steps as it is"
+            )
+        recipe = replace(recipe, steps=steps)
+        fields["total_steps"] = steps
+    if done >= fields["total_steps"]:
+        raise NptVizError(f"{path}: has taken {done} steps already; give a larger number of steps to go on")
     if model.fingerprint([int(layer) for layer in fields["base"]["layers"]]) != fields["base"]:
         raise NptVizError(
             f"{path}: was trained on another base than {model.name}; open the base of that training"
         )
-    if corpus.digest() != fields["text"]:
-        raise NptVizError(
-            f"{path}: was trained on another text; give the text of that training, in the same order"
-        )
+    semantics = {layer: Semantics(**each) for layer, each in fields["semantics"].items()}
     adapters = _checkpoint(fields["adapters"], semantics, model, path.name)
     initial = _checkpoint(fields["initial"], semantics, model, path.name)
     state = dict(fields["state"])
     state["learners"] = {
-        layer: (adapters.adapter(layer), initial.adapter(layer), remembered)
-        for layer, remembered in state["learners"].items()
+        layer: (adapters.adapter(layer), initial.adapter(layer), learner)
+        for layer, learner in state["learners"].items()
     }
     return Training(
         model,
         adapters if fields["spec"] is None else _spec(fields["spec"]),
-        corpus,
+        Corpus(train=_unpacked(fields["train"]), heldout=_unpacked(fields["heldout"])),
         _objective(fields["objective"]),
         recipe,
         progress=progress,
         budget=budget,
+        captures=captures,
         resumed=state,
+        origin=fields["origin"],
     )
 
 
+def state_file(path: str | Path) -> Path:
+    """The file that a path names: itself, or STATE_FILE in a folder."""
+    path = Path(path)
+    return path / STATE_FILE if path.is_dir() else path
+
+
+def steps_saved(path: str | Path) -> tuple[int, int]:
+    """(steps taken, steps of the whole training); raises NptVizError for a file that is no saved training."""
+    fields = _fields(state_file(path))
+    return fields["state"]["done"], fields["total_steps"]
+
+
+def _fields(path: Path) -> dict:
+    if not path.is_file():
+        raise NptVizError(
+            f"{path}: there is no such file; give a {STATE_FILE} that a training saved, or its folder"
+        )
+    fields = read_torch_file(path)
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        raise NptVizError(f"{path}: is no saved training ({FORMAT}); give a file that a training saved")
+    return fields
+
+
+def _packed(sequences: Sequence[torch.Tensor]) -> dict:
+    """Token sequences as one tensor: a file of many small ones is slow to read."""
+    return {"ids": torch.cat(list(sequences)).int(), "lengths": [len(ids) for ids in sequences]}
+
+
+def _unpacked(packed: Mapping) -> list[torch.Tensor]:
+    return list(packed["ids"].long().split(packed["lengths"]))
+
+
 def _tensors(adapters: Mapping[int, LayerAdapter]) -> dict[str, torch.Tensor]:
-    found = {}
+    tensors = {}
     for adapter in adapters.values():
-        found |= {name: tensor.detach().cpu() for name, tensor in named_tensors(adapter).items()}
-    return found
+        tensors |= {name: tensor.detach().cpu() for name, tensor in named_tensors(adapter).items()}
+    return tensors
 
 
 def _checkpoint(
@@ -112,9 +167,9 @@ def _checkpoint(
 ) -> Checkpoint:
     source = Source(store=MappingStore(tensors))
     layout = layout_of(source.store.infos, name)
-    found = {layer: semantics[layer] for layer in layout.layers}
-    provenance = dict.fromkeys(found, "from the file")
-    return Checkpoint(source, layout, found, provenance, name=name, format="memory", model=model)
+    of_layers = {layer: semantics[layer] for layer in layout.layers}
+    provenance = dict.fromkeys(of_layers, "from the file")
+    return Checkpoint(source, layout, of_layers, provenance, name=name, format="memory", model=model)
 
 
 def _spec(fields: Mapping) -> AdapterSpec:

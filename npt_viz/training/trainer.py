@@ -20,11 +20,12 @@ from npt_viz.training.batches import Batches
 from npt_viz.training.data import Corpus, corpus_of
 from npt_viz.training.initialisation import initialise_from_attention
 from npt_viz.training.learner import Diverged, Learner, gradients_of
-from npt_viz.training.losses import Objective, objective
+from npt_viz.training.losses import Losses, Objective, objective
 from npt_viz.training.measures import evaluated, measured_targets
 from npt_viz.training.published import initialise_as_published
+from npt_viz.training.recipe import Recipe
 from npt_viz.training.rehearsal import rehearse
-from npt_viz.training.spec import AdapterSpec, Recipe
+from npt_viz.training.spec import AdapterSpec
 from npt_viz.training.streams import (
     EVALUATION_CHUNK,
     Batch,
@@ -35,8 +36,6 @@ from npt_viz.training.streams import (
 )
 from npt_viz.training.student import Student, student
 
-Losses = Objective | Mapping[str, float | int] | Sequence[str] | str
-
 
 def train(
     model: BaseModel,
@@ -44,31 +43,60 @@ def train(
     texts: Sequence[str] | Corpus,
     losses: Losses = ("direct",),
     *,
-    steps: int,
-    seed: int = 0,
+    steps: int = Recipe.steps,
+    seed: int = Recipe.seed,
+    learning_rate: float = Recipe.learning_rate,
+    warmup: int = Recipe.warmup,
+    schedule: str = Recipe.schedule,
+    batch_tokens: int = Recipe.batch_tokens,
+    accumulate: int = Recipe.accumulate,
+    weight_decay: float = Recipe.weight_decay,
+    clip: float = Recipe.clip,
+    evaluate_every: int = Recipe.evaluate_every,
+    whole_sequences: bool = Recipe.whole_sequences,
+    cosines_every: int = Recipe.cosines_every,
+    stream: str = Recipe.stream,
+    autocast: bool | None = Recipe.autocast,
+    positions: str = Recipe.positions,
     progress: Progress = silent,
     budget: int | None = None,
     captures: Captures | None = None,
-    **recipe,
 ) -> "Training":
     """Train adapters on activations captured from the base model; iterate the result for its steps.
 
     checkpoint_or_spec: a checkpoint is continued on clones of its adapters; a spec starts afresh.
     losses: an Objective, term -> weight, names that all weigh 1, or text like `direct=1,guidance:as_written=2`.
-    progress: told how far the capture is; may raise to stop it.
+    steps … positions: the fields of Recipe, which says what each of them is.
+    progress: called with the stage and the share of it that is done; may raise to stop the capture.
     budget: bytes of memory for captured activations, beyond which they go to a file; half of what is free by default.
     captures: of earlier trainings on this base; the same text, layers and positions are not captured again.
-    recipe: the other fields of Recipe.
 
     Raises NptVizError for unknown losses or settings, losses that the adapter cannot have, text too short to split,
     and a shape or a base that does not fit; Diverged while iterating, where a number is no longer finite.
     """
+    recipe = Recipe(
+        steps=steps,
+        seed=seed,
+        learning_rate=learning_rate,
+        warmup=warmup,
+        schedule=schedule,
+        batch_tokens=batch_tokens,
+        accumulate=accumulate,
+        weight_decay=weight_decay,
+        clip=clip,
+        evaluate_every=evaluate_every,
+        whole_sequences=whole_sequences,
+        cosines_every=cosines_every,
+        stream=stream,
+        autocast=autocast,
+        positions=positions,
+    )
     return Training(
         model,
         checkpoint_or_spec,
         texts,
         objective(losses),
-        Recipe(steps=steps, seed=seed, **recipe),
+        recipe,
         progress=progress,
         budget=budget,
         captures=captures,
@@ -93,9 +121,11 @@ class Training(Iterator[Step]):
         budget: int | None = None,
         captures: Captures | None = None,
         resumed: Mapping | None = None,
+        origin: Mapping[str, str | None] | None = None,
     ) -> None:
         """resumed: `state` of an earlier training of the same start, text, losses and recipe; its `learners` with
-        their adapters beside their states (npt_viz.training.state makes it from a file)."""
+        their adapters beside their states (npt_viz.training.state makes it from a file).
+        origin: where text and start come from, in words for a checkpoint's recipe."""
         rehearse(model, start, losses)
         self.model, self.start, self.objective, self.recipe = model, start, losses, recipe
         self.layers = tuple(sorted(start.layers))
@@ -104,6 +134,9 @@ class Training(Iterator[Step]):
         """Layer -> its adapter in training; layers whose turn has not come are missing."""
         self.done = 0
         """Steps taken."""
+        self.is_between_steps = True
+        """False inside a step, and after one that did not end: then nothing of the training can be saved."""
+        self.origin = dict(origin or {})
         self._finished: dict[int, HeldOut] = {}
         self._watch = Watch()
         self._seconds = 0.0
@@ -143,6 +176,7 @@ class Training(Iterator[Step]):
     def __next__(self) -> Step:
         if self._over or self.done >= self.total_steps:
             raise StopIteration
+        self.is_between_steps = False
         started = time.monotonic()
         own = self.done % self.recipe.steps
         if own == 0 and self.done:
@@ -171,7 +205,9 @@ class Training(Iterator[Step]):
             heldout=heldout,
             n_tokens=sum(len(batch.rows) for batch in batches),
         )
-        return replace(step, alarms=self._watch.alarms(step))
+        step = replace(step, alarms=self._watch.alarms(step))
+        self.is_between_steps = True
+        return step
 
     def evaluation(self) -> dict[int, HeldOut]:
         """Every layer that trains now, on the held-out tokens."""
@@ -197,6 +233,7 @@ class Training(Iterator[Step]):
             "steps_taken": self.done,
             "train_tokens": self.corpus.n_train,
             "heldout_tokens": self.corpus.n_heldout,
+            **self.origin,
         }
 
     @property

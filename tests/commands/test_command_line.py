@@ -78,10 +78,11 @@ def test_every_command_is_listed_with_its_sentence(call):
         ("inspect", "--model", "m", "--checkpoint", "c"),
         ("inspect", "--model", "m", "--checkpoint", "c", "--prompt", "p", "--mode", "global"),
         ("inspect", "--model", "m", "--checkpoint", "c", "--prompt", "p", "--layers", "3;15"),
-        ("train", "--model", "m", "--layers", "15", "--losses", "direct=much"),
         ("train", "--model", "m", "--layers", "15", "--steps", "many"),
         ("train", "--model", "m"),
         ("train", "--model", "m", "--layers", "15", "--from", "c"),
+        ("train", "--model", "m", "--resume", "c", "--from", "c"),
+        ("train", "--model", "m", "--resume", "c", "--learning-rate", "0.003"),
     ],
     ids=" ".join,
 )
@@ -377,13 +378,17 @@ def test_training_goes_on_from_a_checkpoint(call, on_disk, text, tmp_path):
     [
         (("--layers", "9"), "layer 9 does not exist"),
         (("--layers", "2", "--losses", "magic=1"), "'magic'"),
+        (("--layers", "2", "--losses", "direct=much"), "'direct=much' must be NAME=WEIGHT"),
+        (("--layers", "2", "--losses", "direct=1,direct=5"), "'direct' is named twice"),
+        (("--layers", "2", "--losses", "direct=-1"), "must be 0 or more and finite, got -1"),
+        (("--resume", "nowhere.pt"), "nowhere.pt: there is no such file"),
         (("--layers", "2", "--rank", "25"), "rank 25 is more than d_model 24"),
         (("--layers", "2", "--variant", "N9"), "'N9' does not exist"),
         (("--layers", "2", "--text", "nowhere.txt"), "nowhere.txt does not exist"),
     ],
 )
 def test_bad_input_to_train_is_status_1(call, on_disk, text, options, words):
-    defaults = () if "--text" in options else ("--text", text)
+    defaults = () if {"--text", "--resume"} & set(options) else ("--text", text)
     status, out, err = call("train", "--model", on_disk.model, *defaults, "--steps", "2", *options)
     assert (status, out) == (1, "")
     assert words in err.splitlines()[-1]

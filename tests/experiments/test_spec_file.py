@@ -11,7 +11,8 @@ from npt_viz.errors import NptVizError
 from npt_viz.experiments.plan import ARM_PRESETS, Arm, Experiment, arms_of
 from npt_viz.experiments.spec_file import experiment_from, experiment_toml, read_experiment_spec
 from npt_viz.training.losses import TERMS, Curriculum, Objective
-from npt_viz.training.spec import AdapterSpec, Recipe
+from npt_viz.training.recipe import Recipe
+from npt_viz.training.spec import AdapterSpec
 
 ARMS = (
     Arm(name="direct", losses=Objective(weights={"direct": 1.0})),

@@ -7,7 +7,7 @@ from conftest import specimen
 from npt_viz.training.capturing import captured
 from npt_viz.training.learner import Diverged, Learner, gradients_of
 from npt_viz.training.losses import TERMS, objective
-from npt_viz.training.spec import Recipe
+from npt_viz.training.recipe import Recipe
 from npt_viz.training.student import student
 
 LAYER = 2

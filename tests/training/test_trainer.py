@@ -1,18 +1,22 @@
 """Whole trainings on a tiny model: they find what was planted, repeat exactly, and leave the base alone."""
 
 import copy
+import inspect as inspect_module
 import math
+from dataclasses import asdict, fields
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from conftest import tiny_model
 
 from npt_viz.capture.inspection import inspect
 from npt_viz.errors import NptVizError
-from npt_viz.results.training import history
 from npt_viz.training.learner import Diverged
 from npt_viz.training.losses import Curriculum, composite
-from npt_viz.training.spec import AdapterSpec, Recipe
+from npt_viz.training.recipe import Recipe
+from npt_viz.training.spec import AdapterSpec
 from npt_viz.training.student import student
 from npt_viz.training.trainer import learning_rate, train
 
@@ -32,7 +36,7 @@ def random_texts(n, length):
 
 def numbers(steps):
     """Everything in the steps but the time."""
-    table = history(steps).drop(columns="seconds")
+    table = pd.DataFrame([row for step in steps for row in step.rows()]).drop(columns="seconds")
     return table.to_numpy(dtype=float)
 
 
@@ -229,8 +233,8 @@ def test_a_learning_rate_that_explodes_stops_and_keeps_the_last_good_adapter(tin
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"steps": 0}, "steps must be at least 1"),
-        ({"batch_tokens": 2}, "batch_tokens must be at least 8"),
+        ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
+        ({"batch_tokens": 2}, "batch_tokens must be a whole number of at least 8"),
         ({"learning_rate": float("nan")}, "learning_rate must lie between 0 and 10, got nan"),
         ({"clip": 0.0}, "clip must be positive"),
         ({"stream": "up"}, "stream 'up' does not exist"),
@@ -241,6 +245,26 @@ def test_a_learning_rate_that_explodes_stops_and_keeps_the_last_good_adapter(tin
 def test_settings_that_make_no_sense_are_refused(tiny_llama, texts, settings, reason):
     with pytest.raises(NptVizError, match=reason):
         train(tiny_llama, SPEC, texts, **QUICK | settings)
+
+
+def test_the_settings_of_train_are_those_of_a_recipe_with_its_defaults():
+    keywords = {
+        name: parameter.default
+        for name, parameter in inspect_module.signature(train).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    for name in ("progress", "budget", "captures"):
+        del keywords[name]
+    assert keywords == {each.name: each.default for each in fields(Recipe)}
+    given = dict(
+        zip(
+            keywords,
+            (7, 3, 1e-4, 5, "constant", 9, 2, 0.1, 0.5, 4, True, 3, "in_order", False, "trained"),
+            strict=True,
+        )
+    )
+    training = train(tiny_model(), SPEC, random_texts(3, 40), **given)
+    assert asdict(training.recipe) == given
 
 
 def test_the_schedule_warms_up_and_falls_to_a_hundredth():

@@ -1,6 +1,6 @@
 """The losses: functions of tensors (output, vectors, logits), the registry (terms), and how they are weighted."""
 
-from npt_viz.training.losses.objective import Objective, composite, objective
+from npt_viz.training.losses.objective import Losses, Objective, composite, losses_text, objective
 from npt_viz.training.losses.terms import TERMS, Form, Term
 from npt_viz.training.losses.weighting import COMPOSITE, AdaptiveWeights, Curriculum, staged_weights
 
@@ -10,15 +10,11 @@ __all__ = [
     "AdaptiveWeights",
     "Curriculum",
     "Form",
+    "Losses",
     "Objective",
     "Term",
-    "checked",
     "composite",
+    "losses_text",
     "objective",
     "staged_weights",
 ]
-
-
-def checked(losses) -> dict[str, float]:
-    """The active losses with their weights; raises for unknown names and weights that are no weights."""
-    return objective(losses).active

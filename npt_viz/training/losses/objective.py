@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 
 from npt_viz.errors import NptVizError
 from npt_viz.training.losses.terms import TERMS, Form
@@ -34,8 +35,14 @@ class Objective:
     def __post_init__(self):
         for name, weight in self.weights.items():
             if name not in TERMS:
-                raise NptVizError(f"loss {name!r} does not exist; choose among {', '.join(TERMS)}")
-            if not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
+                close = get_close_matches(name, TERMS, n=2)
+                meant = f"did you mean {' or '.join(close)}? The losses are" if close else "choose among"
+                raise NptVizError(f"loss {name!r} does not exist; {meant} {', '.join(TERMS)}")
+            if (
+                not isinstance(weight, int | float)
+                or isinstance(weight, bool)
+                or not 0 <= weight < float("inf")
+            ):
                 raise NptVizError(f"the weight of loss {name!r} must be 0 or more and finite, got {weight!r}")
         for name in sorted(self.as_written):
             if name not in TERMS or TERMS[name].as_written is None:
@@ -80,22 +87,29 @@ def composite(**changes) -> Objective:
     return replace(Objective(weights=COMPOSITE, stage_steps=STAGE_STEPS), **changes)
 
 
-def objective(losses: "Objective | Mapping[str, float | int] | Sequence[str] | str") -> Objective:
-    """An Objective from what a person writes.
+Losses = Objective | Mapping[str, float | int] | Sequence[str] | str
+"""What `objective` reads."""
 
-    losses: an Objective as it is; loss -> weight; names that all weigh 1; or text as on the command line,
-    `direct=1,orthogonality=0.01`. A name may end in `:as_written` to run the published form.
+
+def objective(losses: Losses, **settings) -> Objective:
+    """The Objective that a person writes; the only reader of losses for the library, the commands and the pages.
+
+    losses: an Objective as it is; loss -> weight; names that all weigh 1; or text, `direct=1,orthogonality=0.01`.
+        A name may end in `:as_written` to run the published form.
+    settings: the other fields of Objective.
+
+    Raises NptVizError for a loss that does not exist or is named twice, and a weight that is no number of 0 or more.
     """
     if isinstance(losses, Objective):
-        return losses
+        return replace(losses, **settings) if settings else losses
     if isinstance(losses, str):
-        named = [_parsed(item) for item in losses.split(",") if item.strip()]
+        pairs = [_pair(item) for item in losses.split(",") if item.strip()]
     elif isinstance(losses, Mapping):
-        named = list(losses.items())
+        pairs = list(losses.items())
     else:
-        named = [(name, 1.0) for name in losses]
+        pairs = [(name, 1.0) for name in losses]
     weights, as_written = {}, set()
-    for key, weight in named:
+    for key, weight in pairs:
         name, _, form = key.partition(":")
         if form not in ("", "corrected", "as_written"):
             raise NptVizError(f"loss {key!r}: the form after the colon must be corrected or as_written")
@@ -104,10 +118,20 @@ def objective(losses: "Objective | Mapping[str, float | int] | Sequence[str] | s
         if form == "as_written":
             as_written.add(name)
         weights[name] = weight
-    return Objective(weights=weights, as_written=frozenset(as_written))
+    return Objective(weights=weights, as_written=frozenset(as_written), **settings)
 
 
-def _parsed(item: str) -> tuple[str, float]:
+def losses_text(losses: Objective) -> str:
+    """The losses with their weights as text that `objective` reads: `direct=1,guidance:as_written=2`."""
+    items = []
+    for name, weight in losses.active.items():
+        form = ":as_written" if name in losses.as_written else ""
+        items.append(f"{name}{form}={repr(weight).removesuffix('.0')}")
+    return ",".join(items)
+
+
+def _pair(item: str) -> tuple[str, float]:
+    """(loss, weight) from `direct=1`; a name alone weighs 1."""
     name, equals, weight = item.partition("=")
     try:
         return name.strip(), float(weight) if equals else 1.0

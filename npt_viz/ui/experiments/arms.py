@@ -88,11 +88,13 @@ def chosen_arms() -> tuple["Arm", ...]:
 
 def rows_of(arms) -> pd.DataFrame:
     """The table that `chosen_arms` reads as these arms."""
+    from npt_viz.training.losses import losses_text
+
     return pd.DataFrame(
         [
             {
                 "name": arm.name,
-                "losses": arm.losses_text.replace(".0,", ",").removesuffix(".0"),
+                "losses": losses_text(arm.losses),
                 "adaptive": arm.losses.adaptive,
                 "stages": arm.losses.stage_steps or math.nan,
                 "curriculum": arm.losses.curriculum is not None,
@@ -107,16 +109,14 @@ def rows_of(arms) -> pd.DataFrame:
 
 def _arm(row: dict) -> "Arm":
     from npt_viz.experiments.plan import Arm
-    from npt_viz.training.losses import Curriculum, Objective, objective
+    from npt_viz.training.losses import Curriculum, objective
 
     name, losses = (str(row.get(key) or "").strip() for key in ("name", "losses"))
     if not name or not losses:
         raise NptVizError(f"arm {name or losses!r} needs a name and losses, for example direct=1")
     try:
-        chosen = objective(losses)
-        made = Objective(
-            weights=chosen.weights,
-            as_written=chosen.as_written,
+        minimised = objective(
+            losses,
             adaptive=row.get("adaptive") or "off",
             stage_steps=None if _empty(row.get("stages")) else int(row["stages"]),
             curriculum=Curriculum() if row.get("curriculum") is True else None,
@@ -125,7 +125,7 @@ def _arm(row: dict) -> "Arm":
     except NptVizError as error:
         raise NptVizError(f"arm {name!r}: {error}") from None
     rate = row.get("learning rate")
-    return Arm(name=name, losses=made, changes={} if _empty(rate) else {"learning_rate": float(rate)})
+    return Arm(name=name, losses=minimised, changes={} if _empty(rate) else {"learning_rate": float(rate)})
 
 
 def _empty(value) -> bool:

@@ -18,7 +18,8 @@ from npt_viz.ui.train.texts import chosen_text, text_controls, token_counts
 
 if TYPE_CHECKING:
     from npt_viz.training.losses import Objective
-    from npt_viz.training.spec import AdapterSpec, Recipe
+    from npt_viz.training.recipe import Recipe
+    from npt_viz.training.spec import AdapterSpec
     from npt_viz.training.trainer import Training
 
 FRESH, OPEN, RESULT = BEGINNINGS = ("a fresh adapter", "the open checkpoint", "the result so far")
@@ -196,7 +197,7 @@ def _plan(source: Source, slot: Slot) -> Plan:
 
 def chosen_recipe(*, steps: int, every: int) -> "Recipe":
     """What the Schedule tab says; raises NptVizError for values that cannot be."""
-    from npt_viz.training.spec import Recipe
+    from npt_viz.training.recipe import Recipe
 
     here = st.session_state
     return Recipe(

@@ -3,7 +3,7 @@
 import pytest
 
 from npt_viz.errors import NptVizError
-from npt_viz.training.losses import TERMS, Objective, composite, objective
+from npt_viz.training.losses import TERMS, Objective, composite, losses_text, objective
 
 
 def test_text_mappings_and_names_mean_the_same():
@@ -13,6 +13,14 @@ def test_text_mappings_and_names_mean_the_same():
     assert [text.form(name) for name in text.active] == ["corrected", "corrected", "as_written"]
     assert objective(["direct", "kl"]) == objective("direct,kl") == objective({"direct": 1, "kl": 1})
     assert objective(text) is text
+
+
+def test_an_objective_is_written_as_the_text_that_reads_as_it():
+    assert losses_text(objective({"direct": 1, "guidance:as_written": 0.25, "kl": 0})) == (
+        "direct=1,guidance:as_written=0.25"
+    )
+    for weights in ({"kl": 1e-7}, {"kl": 1e20, "direct": 0.1 + 0.2}, composite().weights):
+        assert objective(losses_text(objective(weights))) == objective(weights)
 
 
 def test_a_loss_of_weight_zero_is_off():
@@ -28,9 +36,12 @@ def test_a_loss_of_weight_zero_is_off():
         ("direct=-1", "weight of loss 'direct' must be 0 or more"),
         ("direct=nan", "got nan"),
         ("direct=inf", "got inf"),
-        ("derict=1", "loss 'derict' does not exist; choose among direct, "),
+        ("guidence=1", "loss 'guidence' does not exist; did you mean guidance. The losses are direct, "),
+        ("magic=1", "loss 'magic' does not exist; choose among direct, "),
         ("direct=much", "must be NAME=WEIGHT"),
+        ("direct=1,direct=5", "loss 'direct' is named twice"),
         ("direct=1,direct:as_written=1", "named twice"),
+        ({"direct": True}, "got True"),
         ("kl:as_written=1", "loss 'kl' has no as_written form; the losses with two forms are direct, "),
         ("direct:right=1", "form after the colon"),
     ],

@@ -1,0 +1,112 @@
+"""`python -m npt_viz train --resume`: pausing, stopping and killing a training is not noticed in its result."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+import npt_viz
+from npt_viz.__main__ import main
+from npt_viz.runs import read_run
+from npt_viz.training.trainer import Training
+
+
+@pytest.fixture
+def train(on_disk, tmp_path):
+    """train("name", …): six steps, saved in tmp_path/name; the exit status."""
+    text = tmp_path / "text.txt"
+    text.write_text("The cat sat on the mat, and the dog did not. " * 40, encoding="utf-8")
+
+    def called(name, *options):
+        arguments = ["train", "--model", on_disk.model, "--layers", "2", "--rank", "3", "--text", str(text)]
+        arguments += ["--steps", "6", "--batch-tokens", "16", "--losses", "direct=1,kl=0.5", "--seed", "3"]
+        return main([*arguments, "--out", str(tmp_path / name), *options])
+
+    return called
+
+
+@pytest.fixture
+def resume(on_disk, tmp_path):
+    def called(name, *options):
+        return main(["train", "--model", on_disk.model, "--resume", str(tmp_path / name), *options])
+
+    return called
+
+
+def weights(folder):
+    checkpoint = npt_viz.open_checkpoint(folder)
+    return checkpoint.adapter(2).state_dict()
+
+
+def same(one, other) -> bool:
+    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def interrupted_at(step, fault):
+    """Training.__next__ that raises before it begins the step after `step`."""
+    next_step = Training.__next__
+
+    def interrupted(self):
+        if self.done == step:
+            raise fault
+        return next_step(self)
+
+    return interrupted
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_three_steps_stopped_and_three_more_are_six(train, resume, tmp_path, monkeypatch, dtype):
+    rounded = ("--save-dtype", dtype)
+    assert train("whole", *rounded) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "__next__", interrupted_at(3, KeyboardInterrupt))
+        assert train("parts", *rounded) == 130
+    assert not same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert resume("parts", *rounded) == 0
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert list(read_run(tmp_path / "parts").layers[2].steps) == [1, 2, 3, 4, 5, 6], "its record is whole"
+    recipes = [npt_viz.open_checkpoint(tmp_path / name).config["recipe"] for name in ("whole", "parts")]
+    assert recipes[0] == recipes[1] and recipes[1]["losses"] == {"direct": 1.0, "kl": 0.5}
+
+
+def test_a_killed_training_goes_on_from_its_last_save(train, resume, tmp_path, monkeypatch):
+    assert train("whole") == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "__next__", interrupted_at(5, SystemExit(9)))
+        assert train("killed", "--save-every", "2") == 9
+    assert len(read_run(tmp_path / "killed").layers[2].steps) == 4
+    assert resume("killed") == 0
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+
+
+def test_ctrl_c_ends_after_the_step_so_that_it_can_be_resumed(train, resume, tmp_path, monkeypatch):
+    assert train("whole") == 0
+    update = Training._updated
+
+    def pressed(self, *arguments):
+        if self.done == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return update(self, *arguments)
+
+    before = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "_updated", pressed)
+        assert train("stopped") == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    assert len(read_run(tmp_path / "stopped").layers[2].steps) == 4
+    assert resume("stopped") == 0
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
+
+
+def test_a_resumed_training_can_be_longer_and_elsewhere(train, resume, tmp_path, capsys):
+    assert train("first") == 0
+    assert resume("first") == 1
+    assert "has taken 6 steps already" in capsys.readouterr()[1]
+    first = weights(tmp_path / "first")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "kept.txt").write_text("mine")
+    assert resume("first", "--steps", "8", "--out", str(tmp_path / "full")) == 1
+    assert resume("first", "--steps", "8", "--out", str(tmp_path / "more")) == 0
+    assert len(read_run(tmp_path / "more").layers[2].steps) == 8
+    assert same(first, weights(tmp_path / "first")) and not same(first, weights(tmp_path / "more"))
