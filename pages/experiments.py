@@ -6,9 +6,9 @@ import streamlit as st
 
 from npt_viz import ui
 from npt_viz.ui.cache.loading import ready
-from npt_viz.ui.experiments.job import experiment_slot
-from npt_viz.ui.experiments.results import results, saved_experiments
-from npt_viz.ui.experiments.settings import settings
+from npt_viz.ui.experiments.controls import settings
+from npt_viz.ui.experiments.job import ExperimentJob, experiment_slot
+from npt_viz.ui.experiments.panels import results, saved_experiments
 
 ui.require_app()
 ui.page_title("Experiments", "Which loss helps?")
@@ -24,7 +24,7 @@ start.button(
     "Start",
     type="primary",
     disabled=plan is None,
-    on_click=lambda: slot.begin(plan.folder, plan.begin),
+    on_click=lambda: slot.begin(ExperimentJob(plan.folder, plan.begin)),
     key="experiment_start",
     icon=":material/play_arrow:",
     width="stretch",

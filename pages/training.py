@@ -4,10 +4,10 @@ import streamlit as st
 
 from npt_viz import ui
 from npt_viz.ui.cache.loading import ready
-from npt_viz.ui.train.jobs import training_slot
-from npt_viz.ui.train.live import buttons, live
-from npt_viz.ui.train.result import result
-from npt_viz.ui.train.settings import settings
+from npt_viz.ui.train.controls import settings
+from npt_viz.ui.train.job import training_slot
+from npt_viz.ui.train.panels import buttons, live
+from npt_viz.ui.train.panels_result import result, saved_training
 
 ui.require_app()
 ui.page_title("Training", "What does this loss do to this layer?")
@@ -19,6 +19,7 @@ controls = st.container()
 command = st.container()
 live(slot)
 result(slot)
+saved_training(source, slot)
 with controls:
     plan = settings(source, slot)
 with command:

@@ -5,8 +5,7 @@ import time
 
 import pytest
 
-from npt_viz.ui.experiments import results as experiment_results
-from npt_viz.ui.experiments import settings as experiment_settings
+from npt_viz.ui.experiments import controls, panels
 from npt_viz.ui.experiments.job import ExperimentJob, ExperimentSlot
 
 TEXT = " ".join(f"sentence {i} about the number {i * 37 % 101} and nothing else" for i in range(60))
@@ -17,7 +16,7 @@ def page(app, monkeypatch, tmp_path):
     # AppTest gives all its sessions one id, and with it one slot; real sessions are told apart in the browser tests.
     slot = ExperimentSlot()
     monkeypatch.setattr("npt_viz.ui.experiments.job.experiment_slot", lambda: slot)
-    for module in (experiment_settings, experiment_results):
+    for module in (controls, panels):
         monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
 
     def opened(**values):
@@ -118,7 +117,7 @@ def test_stop_answers_within_a_step_and_errors_are_sentences(tmp_path):
             time.sleep(0.01)
             yield 0.5
 
-    job = ExperimentJob(tmp_path, endless)
+    job = ExperimentJob(tmp_path, endless).start()
     job.stop()
     job.wait(10)
     assert job.snapshot().state == "stopped" and not job.is_active
@@ -127,7 +126,7 @@ def test_stop_answers_within_a_step_and_errors_are_sentences(tmp_path):
         yield 0.1
         raise RuntimeError("<secret>")
 
-    job = ExperimentJob(tmp_path, broken)
+    job = ExperimentJob(tmp_path, broken).start()
     job.wait(10)
     assert job.snapshot().state == "failed" and "<secret>" not in job.snapshot().error
 
@@ -137,7 +136,7 @@ def test_stop_answers_within_a_step_and_errors_are_sentences(tmp_path):
             progress("capturing", 0.3)
         yield 0.0
 
-    job = ExperimentJob(tmp_path, preparing)
+    job = ExperimentJob(tmp_path, preparing).start()
     job.stop()
     job.wait(10)
     assert job.snapshot().state == "stopped"

@@ -112,7 +112,8 @@ def chosen_objective() -> "Objective":
 
 def use(objective: "Objective") -> None:
     """Set every control to this objective."""
-    from npt_viz.training.losses import TERMS
+    from npt_viz.training.losses import TERMS, Curriculum
+    from npt_viz.training.losses.weighting import STAGE_STEPS
 
     here = st.session_state
     for name, term in TERMS.items():
@@ -121,11 +122,9 @@ def use(objective: "Objective") -> None:
         here[f"training_form_{name}"] = objective.form(name)
     here["training_adaptive"] = objective.adaptive
     here["training_staged"] = objective.stage_steps is not None
-    here["training_stage_steps"] = objective.stage_steps or 1000
+    here["training_stage_steps"] = objective.stage_steps or STAGE_STEPS
     here["training_curriculum"] = objective.curriculum is not None
-    here["training_easy"], here["training_medium"] = (
-        objective.curriculum.steps if objective.curriculum else (500, 1000)
-    )
+    here["training_easy"], here["training_medium"] = (objective.curriculum or Curriculum()).steps
     here["training_gradient_scale"] = objective.gradient_scale
 
 

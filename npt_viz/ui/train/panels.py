@@ -9,8 +9,8 @@ from npt_viz.figures.training import PANELS, panel
 from npt_viz.results.training import History
 from npt_viz.ui.shell.guarded import problem
 from npt_viz.ui.shell.text import plain
-from npt_viz.ui.train.jobs import Slot, Snapshot
-from npt_viz.ui.train.settings import Plan
+from npt_viz.ui.train.controls import Plan
+from npt_viz.ui.train.job import Snapshot, TrainingJob, TrainingSlot
 from npt_viz.ui.widgets.charts import chart
 from npt_viz.ui.widgets.head import theme
 
@@ -20,7 +20,7 @@ REFRESH = 1.0
 ICONS = {"info": ":material/info:", "warning": ":material/warning:", "error": ":material/error:"}
 
 
-def buttons(slot: Slot, plan: Plan | None) -> None:
+def buttons(slot: TrainingSlot, plan: Plan | None) -> None:
     """Start, pause, one step, stop, reset. They stand outside what refreshes, so that a click redraws the page."""
     now = slot.job.snapshot() if slot.job else None
     active = now is not None and now.is_active
@@ -78,7 +78,7 @@ def buttons(slot: Slot, plan: Plan | None) -> None:
         place[5].caption(plan.sentence)
 
 
-def live(slot: Slot) -> None:
+def live(slot: TrainingSlot) -> None:
     """The state, the answer and the curves; refreshes itself while the job is active."""
     if slot.job is None:
         st.info(
@@ -114,7 +114,7 @@ def _recovered(layer: int, share: float) -> str:
     return f"layer {layer} recovers **{max(share, 0):.0%}** of what attention does"
 
 
-def _live(slot: Slot, was_active: bool) -> None:
+def _live(slot: TrainingSlot, was_active: bool) -> None:
     job = slot.job
     if job is None:
         return
@@ -130,10 +130,11 @@ def _live(slot: Slot, was_active: bool) -> None:
     for alarm in job.history.alarms[-4:]:
         st.caption(f"{ICONS[alarm.severity]} step {alarm.step}, layer {alarm.layer}: {plain(alarm.sentence)}")
     if job.history.last is not None:
-        _curves(slot, job.history)
+        _curves(job)
 
 
-def _curves(slot: Slot, history: History) -> None:
+def _curves(job: TrainingJob) -> None:
+    history, marks = job.history, _marks(job.training.objective) if job.training else ()
     layers = history.layers
     layer = layers[-1]
     if len(layers) > 1:
@@ -146,14 +147,14 @@ def _curves(slot: Slot, history: History) -> None:
         for place, name in zip(st.columns(2), shown[row : row + 2], strict=False):
             with place:
                 st.markdown(f"**{PANELS[name].title}**", help=PANELS[name].what)
-                figure = panel(name, curves, marks=slot.marks, theme=theme())
+                figure = panel(name, curves, marks=marks, theme=theme())
                 chart(figure, key=f"training_panel_{name}")
 
 
 def _status(now: Snapshot) -> str:
     match now.state:
         case "preparing":
-            return f"{now.stage}, {now.fraction:.0%}"
+            return now.stage
         case "running":
             rate = now.done / now.seconds if now.seconds else 0.0
             left = f", about {_time((now.total - now.done) / rate)} left" if rate else ""
@@ -165,23 +166,32 @@ def _time(seconds: float) -> str:
     return time.strftime("%H:%M:%S" if seconds >= 3600 else "%M:%S", time.gmtime(seconds))
 
 
-def _start(slot: Slot, plan: Plan, *, paused: bool = False) -> None:
-    slot.marks = plan.marks
-    slot.begin(plan.begin, paused=paused)
+def _marks(objective) -> tuple[tuple[int, str], ...]:
+    """Steps at which stages and curriculum change, with their names; counted in steps of a layer."""
+    marks = []
+    if objective.stage_steps is not None:
+        marks += [(objective.stage_steps, "stage 2"), (3 * objective.stage_steps, "stage 3")]
+    if objective.curriculum is not None:
+        marks += [(step, "more tokens") for step in objective.curriculum.steps]
+    return tuple(marks)
 
 
-def _pause_or_go_on(slot: Slot, waiting: bool) -> None:
+def _start(slot: TrainingSlot, plan: Plan, *, paused: bool = False) -> None:
+    slot.begin(TrainingJob(plan.begin, paused=paused))
+
+
+def _pause_or_go_on(slot: TrainingSlot, waiting: bool) -> None:
     if slot.job is not None:
         (slot.job.go_on if waiting else slot.job.pause)()
 
 
-def _one_step(slot: Slot, plan: Plan | None) -> None:
+def _one_step(slot: TrainingSlot, plan: Plan | None) -> None:
     if plan is not None and not slot.is_active:
         _start(slot, plan, paused=True)
     if slot.job is not None:
         slot.job.one_step()
 
 
-def _reset(slot: Slot) -> None:
+def _reset(slot: TrainingSlot) -> None:
     slot.end()
     slot.job = None

@@ -4,11 +4,12 @@ import json
 import time
 
 import pytest
+import torch
 
 from npt_viz.checkpoint import open_checkpoint
 from npt_viz.runs import read_run
-from npt_viz.ui.train import result as training_result
-from npt_viz.ui.train.jobs import Slot
+from npt_viz.ui.train import panels_result
+from npt_viz.ui.train.job import TrainingSlot
 
 TEXT = " ".join(f"sentence {i} about the number {i * 37 % 101} and nothing else" for i in range(60))
 
@@ -17,11 +18,11 @@ TEXT = " ".join(f"sentence {i} about the number {i * 37 % 101} and nothing else"
 def page(app, monkeypatch):
     """The page with a small text pasted and a small adapter."""
     # AppTest gives all its sessions one id, and with it one slot; real sessions are told apart in the browser tests.
-    slot = Slot()
-    monkeypatch.setattr("npt_viz.ui.train.jobs.training_slot", lambda: slot)
+    slot = TrainingSlot()
+    monkeypatch.setattr("npt_viz.ui.train.job.training_slot", lambda: slot)
 
-    def opened(**values):
-        found = app("training")
+    def opened(query=(), **values):
+        found = app("training", **dict(query))
         assert not found.exception
         wanted = {
             "training_text": "pasted",
@@ -40,6 +41,12 @@ def page(app, monkeypatch):
 
 def errors(page) -> str:
     return " ".join(each.value for each in page.error).replace("\\", "")
+
+
+def save(page, folder):
+    page.text_input(key="training_folder").set_value(str(folder)).run()
+    page.button(key="training_save").click().run()
+    assert any("Saved in" in each.value for each in page.success), errors(page)
 
 
 def until(page, words, seconds=120):
@@ -156,14 +163,45 @@ def test_the_result_is_saved_and_opens_again(page, tmp_path):
     found = page()
     found.button(key="training_start").click().run()
     until(found, "finished")
-    found.text_input(key="training_folder").set_value(str(tmp_path / "mine")).run()
-    found.button(key="training_save").click().run()
-    assert any("Saved in" in each.value for each in found.success), errors(found)
+    save(found, tmp_path / "mine")
     opened = open_checkpoint(tmp_path / "mine")
     assert opened.layers == (2,) and opened.config["recipe"]["steps_taken"] == 30
     assert opened.config["figures"]["heldout"]["2"]["n_tokens"] > 0
     run = read_run(tmp_path / "mine")
     assert list(run.layers) == [2] and len(run.layers[2].steps) == 30, "the Runs page reads its record"
+
+
+def test_a_saved_training_goes_on_as_if_it_had_not_been_stopped(page, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    found = page()
+    found.button(key="training_start").click().run()
+    until(found, "finished after 30 of 30")
+    save(found, whole)
+    found.button(key="training_one").click().run()
+    until(found, "paused after 1 of 30")
+    save(found, parts)
+    found.button(key="training_reset").click().run()
+
+    found = page({"checkpoint": str(parts)})
+    assert any("parts was saved after 1 of 30 steps" in each.value for each in found.caption)
+    found.button(key="training_resume").click().run()
+    until(found, "finished after 30 of 30")
+    again = tmp_path / "again"
+    save(found, again)
+    first, second = (open_checkpoint(folder).adapter(2).state_dict() for folder in (whole, again))
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+    assert len(read_run(again).layers[2].steps) == 30, "its record has the first step too"
+
+
+def test_a_finished_training_goes_on_with_more_steps(page, tmp_path):
+    found = page(training_steps=4)
+    found.button(key="training_start").click().run()
+    until(found, "finished after 4 of 4")
+    save(found, tmp_path / "mine")
+    found.number_input(key="training_in_all_4_4").set_value(6).run()
+    found.button(key="training_resume").click().run()
+    until(found, "finished after 6 of 6")
+    assert not found.exception and not found.error
 
 
 def test_a_full_disk_is_a_sentence_and_the_training_stays(page, tmp_path, monkeypatch):
@@ -200,7 +238,7 @@ def test_the_pinned_token_before_and_after(page):
     found.button(key="training_look").click().run()
     table = found.dataframe[-1].value
     assert list(table.columns) == ["layer", "", "before", "after"]
-    recovered = table[table[""] == training_result.ROWS["recovered"]].iloc[0]
+    recovered = table[table[""] == panels_result.ROWS["recovered"]].iloc[0]
     assert recovered["before"] in ("0", "−0") or abs(float(recovered["before"].replace("−", "-"))) < 1e-4
     assert any(each.value.startswith("Token 4, ") for each in found.markdown)
 

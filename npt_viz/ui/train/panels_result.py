@@ -9,14 +9,16 @@ import streamlit as st
 
 from npt_viz.errors import NptVizError
 from npt_viz.figures.theme import number
+from npt_viz.model.progress import Progress
 from npt_viz.places import ROOT
-from npt_viz.training.log import FILE, save_log
-from npt_viz.ui.cache.opened import Asked
+from npt_viz.training.log import FILE, logged_rows, save_log
+from npt_viz.ui.cache import opened
+from npt_viz.ui.cache.opened import Asked, Source
 from npt_viz.ui.cache.uploads import session_folder
-from npt_viz.ui.shell.guarded import problem
+from npt_viz.ui.shell.guarded import guarded, problem
 from npt_viz.ui.shell.sidebar import asked
 from npt_viz.ui.shell.text import code, plain
-from npt_viz.ui.train.jobs import Job, Slot
+from npt_viz.ui.train.job import TrainingJob, TrainingSlot
 
 LICENCE = "not stated"
 
@@ -28,7 +30,7 @@ ROWS = {
 }
 
 
-def result(slot: Slot) -> None:
+def result(slot: TrainingSlot) -> None:
     """The pinned token before and after, the other pages, and a folder to save in."""
     if slot.job is None or slot.job.training is None:
         return
@@ -64,7 +66,7 @@ def result(slot: Slot) -> None:
         st.dataframe(table[1], hide_index=True, key="training_pinned_table")
 
 
-def before_and_after(job: Job, wanted: Asked, token: int | None) -> tuple[str, pd.DataFrame]:
+def before_and_after(job: TrainingJob, wanted: Asked, token: int | None) -> tuple[str, pd.DataFrame]:
     """One token under the adapters as they began and as they are."""
     from npt_viz.capture.inspection import inspect
     from npt_viz.checkpoint import Checkpoint
@@ -100,25 +102,29 @@ def before_and_after(job: Job, wanted: Asked, token: int | None) -> tuple[str, p
     return title, pd.DataFrame(rows)
 
 
-def saved(job: Job, folder: Path, *, overwrite: bool = False) -> Path:
-    """Write the adapters as they are now as a native checkpoint."""
+def saved(job: TrainingJob, folder: Path, *, overwrite: bool = False) -> Path:
+    """Write the adapters as they are now as a native checkpoint, the record of the steps, and what `resume` reads."""
     from npt_viz.checkpoint import save_checkpoint
+    from npt_viz.training.state import STATE_FILE, save_state
 
-    training, now = job.training, job.checkpoint()
-    assert training is not None and now is not None, "the page offers this only for a training that began"
-    return save_checkpoint(
-        folder,
-        {layer: now.adapter(layer) for layer in now.layers},
-        training.model,
-        recipe=training.described(),
-        figures={"heldout": _heldout(job)},
-        licence=LICENCE,
-        initial=training.initial,
-        overwrite=overwrite,
-    )
+    with job.between_steps() as training:
+        save_checkpoint(
+            folder,
+            training.adapters,
+            training.model,
+            recipe=training.described(),
+            figures={"heldout": _heldout(job)},
+            licence=LICENCE,
+            initial=training.initial,
+            overwrite=overwrite,
+        )
+        save_log(folder / FILE, list(job.history.rows), name=folder.name, settings=training.described())
+        if training.is_between_steps:  # One that diverged ended inside a step.
+            save_state(training, folder / STATE_FILE)
+    return folder
 
 
-def _heldout(job: Job) -> dict:
+def _heldout(job: TrainingJob) -> dict:
     """Layer -> its last evaluation; None for what is no number."""
     found = {}
     for row in job.history.rows:
@@ -134,7 +140,7 @@ def _heldout(job: Job) -> dict:
     return found
 
 
-def _default_folder(job: Job) -> str:
+def _default_folder(job: TrainingJob) -> str:
     training = job.training
     assert training is not None
     layers = "-".join(map(str, training.layers))
@@ -142,14 +148,14 @@ def _default_folder(job: Job) -> str:
     return f"checkpoints/{Path(training.model.name).name}-{targets}-{layers}-trained"
 
 
-def _look(job: Job) -> None:
+def _look(job: TrainingJob) -> None:
     try:
         st.session_state["training_pinned"] = before_and_after(job, asked(), st.session_state["tok"])
     except NptVizError as error:
         st.session_state["training_said"] = (False, str(error))
 
 
-def _open(job: Job) -> None:
+def _open(job: TrainingJob) -> None:
     assert job.training is not None
     try:
         folder = saved(job, session_folder() / f"training-step-{job.training.done}", overwrite=True)
@@ -159,13 +165,70 @@ def _open(job: Job) -> None:
         st.session_state["training_said"] = (False, str(error))
 
 
-def _save(job: Job) -> None:
+def _save(job: TrainingJob) -> None:
+    here = st.session_state
     try:
-        path = Path(st.session_state["training_folder"].strip()).expanduser()
+        path = Path(here["training_folder"].strip()).expanduser()
         folder = saved(job, path if path.is_absolute() else ROOT / path)
-        save_log(folder / FILE, list(job.history.rows), name=folder.name, settings=job.training.described())
-        here = st.session_state
-        here["runs"] = list(dict.fromkeys([*here.get("runs", []), str(folder)]))
-        here["training_said"] = (True, plain(f"Saved in {folder}; the Runs page shows its curves."))
     except NptVizError as error:
-        st.session_state["training_said"] = (False, str(error))
+        here["training_said"] = (False, str(error))
+        return
+    here["training_saved"] = str(folder)
+    here["runs"] = list(dict.fromkeys([*here.get("runs", []), str(folder)]))
+    here["training_said"] = (True, plain(f"Saved in {folder}; the Runs page shows its curves."))
+
+
+def saved_training(source: Source, slot: TrainingSlot) -> None:
+    """Offer to go on with the training that was saved last, or else with that of the open checkpoint."""
+    here = st.session_state
+    folders = [here.get("training_saved"), source.checkpoint and opened.located(source.checkpoint)]
+    files = [Path(folder) / "training_state.pt" for folder in folders if folder]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None or slot.is_active:
+        return
+    with guarded():
+        done, total = _steps_saved(str(file), file.stat().st_mtime_ns)
+        about, steps, go_on = st.columns([4.2, 1.6, 1.2], vertical_alignment="bottom")
+        about.caption(
+            f"{plain(file.parent.name)} was saved after {done:,} of {total:,} steps. Going on continues it step for step: "
+            "its optimisers, its text and their order are in the file."
+        )
+        wanted = steps.number_input(
+            "Steps in all",
+            done + 1,
+            None,
+            total if done < total else done + total,
+            key=f"training_in_all_{done}_{total}",
+            help="More than before gives the learning rate a new schedule.",
+        )
+        go_on.button(
+            "Go on",
+            on_click=_resume,
+            args=[slot, file, int(wanted), source.base],
+            key="training_resume",
+            icon=":material/resume:",
+            width="stretch",
+        )
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _steps_saved(file: str, changed: int) -> tuple[int, int]:
+    from npt_viz.training.state import steps_saved
+
+    return steps_saved(file)
+
+
+def _resume(slot: TrainingSlot, file: Path, steps: int, base: tuple[str, str, str, str]) -> None:
+    from npt_viz.training.state import resumed
+    from npt_viz.training.streams import Captures
+
+    model, captures = opened.opened_model(*base), slot.captures or Captures()
+    slot.captures = captures
+    log = file.with_name(FILE)
+    done, _ = _steps_saved(str(file), file.stat().st_mtime_ns)
+    rows = [row for row in logged_rows(log)[0] if row["step"] <= done] if log.is_file() else []
+
+    def begin(progress: Progress):
+        return resumed(model, file, steps=steps, progress=progress, captures=captures)
+
+    slot.begin(TrainingJob(begin, rows=rows))

@@ -12,11 +12,10 @@ from npt_viz.model.progress import Progress
 from npt_viz.training.log import RUNS
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.opened import Source
-from npt_viz.ui.experiments.arms import arm_controls, chosen_arms
+from npt_viz.ui.experiments.controls_arms import arm_controls, chosen_arms
 from npt_viz.ui.experiments.job import ExperimentSlot
 from npt_viz.ui.shell.guarded import problem
-from npt_viz.ui.train.jobs import training_slot
-from npt_viz.ui.train.settings import (
+from npt_viz.ui.train.controls import (
     RESULT,
     adapter_controls,
     chosen_recipe,
@@ -24,7 +23,8 @@ from npt_viz.ui.train.settings import (
     schedule_controls,
     spec_or_layers,
 )
-from npt_viz.ui.train.texts import chosen_text, text_controls
+from npt_viz.ui.train.controls_texts import chosen_text, text_controls
+from npt_viz.ui.train.job import training_slot
 
 if TYPE_CHECKING:
     from npt_viz.experiments.plan import Experiment

@@ -152,7 +152,7 @@ def _use_preset() -> None:
 
 def _add_from_training() -> None:
     from npt_viz.experiments.plan import Arm
-    from npt_viz.ui.train.losses import chosen_objective
+    from npt_viz.ui.train.controls_losses import chosen_objective
 
     rows = st.session_state["experiment_rows"]
     try:

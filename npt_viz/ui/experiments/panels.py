@@ -11,8 +11,9 @@ from npt_viz.figures.theme import number
 from npt_viz.results.experiment_answers import answer
 from npt_viz.results.experiments import MEASURES, ExperimentResult
 from npt_viz.training.log import RUNS
-from npt_viz.ui.experiments.job import ExperimentSlot, Snapshot
+from npt_viz.ui.experiments.job import ExperimentSlot
 from npt_viz.ui.shell.guarded import guarded, problem
+from npt_viz.ui.shell.job import Snapshot
 from npt_viz.ui.shell.text import plain
 from npt_viz.ui.widgets.charts import chart
 from npt_viz.ui.widgets.findings import MARKS
@@ -40,7 +41,7 @@ def results(slot: ExperimentSlot, folder: Path | None) -> None:
 
 def _results(slot: ExperimentSlot, folder: Path | None, was_active: bool) -> None:
     now = slot.job.snapshot() if slot.job else None
-    if was_active and now is not None and now.state != "running":
+    if was_active and now is not None and not now.is_active:
         # The whole page once more: the timer ends, Start is enabled.
         st.rerun()
     if now is not None and slot.job.folder == folder:
@@ -63,6 +64,7 @@ def _read(folder: Path) -> ExperimentResult:
 def _status(now: Snapshot) -> None:
     left = now.seconds / now.fraction * (1 - now.fraction) if now.fraction > 0.01 else None
     text = {
+        "preparing": plain(now.stage),
         "running": f"{plain(now.stage)} · {now.fraction:.0%}"
         + (f" · about {_time(left)} left" if left is not None else ""),
         "finished": f"finished in {_time(now.seconds)}",

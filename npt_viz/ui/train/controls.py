@@ -8,17 +8,25 @@ import streamlit as st
 
 from npt_viz.errors import NptVizError
 from npt_viz.model.progress import Progress
+from npt_viz.training.recipe import (
+    FRESH_COMPONENTS,
+    FRESH_RANK,
+    FRESH_TARGETS,
+    INITIALISATIONS,
+    SCHEDULES,
+    STREAMS,
+    Recipe,
+)
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.opened import Source
 from npt_viz.ui.shell.guarded import problem
-from npt_viz.ui.train.jobs import Slot
-from npt_viz.ui.train.losses import chosen_objective, loss_controls
-from npt_viz.ui.train.texts import DEFAULTS as TEXT_DEFAULTS
-from npt_viz.ui.train.texts import chosen_text, text_controls, token_counts
+from npt_viz.ui.train.controls_losses import chosen_objective, loss_controls
+from npt_viz.ui.train.controls_texts import DEFAULTS as TEXT_DEFAULTS
+from npt_viz.ui.train.controls_texts import SAMPLE_TOKENS, chosen_text, text_controls, token_counts
+from npt_viz.ui.train.job import TrainingSlot
 
 if TYPE_CHECKING:
     from npt_viz.training.losses import Objective
-    from npt_viz.training.recipe import Recipe
     from npt_viz.training.spec import AdapterSpec
     from npt_viz.training.trainer import Training
 
@@ -41,22 +49,23 @@ ATTENTION_HELP = (
 DEFAULTS = TEXT_DEFAULTS | {
     "training_from": FRESH,
     "training_layers": [],
-    "training_targets": ["gate", "up"],
-    "training_components": 1,
-    "training_initialisation": "attention",
+    "training_targets": list(FRESH_TARGETS),
+    "training_components": FRESH_COMPONENTS,
+    "training_initialisation": INITIALISATIONS[0],
     "training_attention": "withheld",
-    "training_steps": 1500,
-    "training_rate": 3e-3,
-    "training_warmup": 50,
-    "training_schedule": "cosine",
-    "training_batch": 256,
-    "training_accumulate": 1,
-    "training_clip": 1.0,
-    "training_decay": 0.0,
-    "training_seed": 0,
-    "training_stream": "base",
+    "training_steps": Recipe.steps,
+    "training_rate": Recipe.learning_rate,
+    "training_warmup": Recipe.warmup,
+    "training_schedule": Recipe.schedule,
+    "training_batch": Recipe.batch_tokens,
+    "training_accumulate": Recipe.accumulate,
+    "training_clip": Recipe.clip,
+    "training_decay": Recipe.weight_decay,
+    "training_seed": Recipe.seed,
+    "training_stream": Recipe.stream,
     "training_every": 100,
 }
+"""Those of Recipe, but for the evaluations: a page that is watched has them more often."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +75,9 @@ class Plan:
     begin: Callable[[Progress], "Training"]
     sentence: str
     """What would be trained, on what; safe Markdown."""
-    marks: tuple[tuple[int, str], ...]
-    """Steps at which the recipe changes, with their names."""
 
 
-def settings(source: Source, slot: Slot) -> Plan | None:
+def settings(source: Source, slot: TrainingSlot) -> Plan | None:
     """Draw the controls; the plan that they make, or a sentence why there is none.
 
     None too while a training is active: nothing else can start, and a check of the plan would run the model.
@@ -98,10 +105,10 @@ def fill_defaults(source: Source) -> None:
     """Values for the controls that nobody has touched yet."""
     for key, value in DEFAULTS.items():
         st.session_state.setdefault(key, value)
-    st.session_state.setdefault("training_rank", min(64, opened.opened_model(*source.base).d_model))
+    st.session_state.setdefault("training_rank", min(FRESH_RANK, opened.opened_model(*source.base).d_model))
 
 
-def adapter_controls(source: Source, slot: Slot) -> None:
+def adapter_controls(source: Source, slot: TrainingSlot) -> None:
     """Draw the Adapter tab."""
     here = st.session_state
     trained = [layer.layer for layer in opened.load_report(source).layers] if source.checkpoint else []
@@ -130,7 +137,7 @@ def adapter_controls(source: Source, slot: Slot) -> None:
     )
     place[3].selectbox(
         "Initialisation",
-        ["attention", "improved", "conservative", "uniform"],
+        INITIALISATIONS,
         key="training_initialisation",
         help=INITIALISATION_HELP,
         **keep,
@@ -153,7 +160,7 @@ def schedule_controls(*, steps: str = "training_steps", every: str = "training_e
     number(0, "Steps", "steps", 1, 100, "Of each layer, where layers train in order.")
     number(1, "Learning rate", "rate", 0.0, 1e-3, "Peak of the schedule.")
     number(2, "Warm-up steps", "warmup", 0, 10)
-    place[3].selectbox("After the warm-up", ["cosine", "constant"], key="training_schedule", **keep)
+    place[3].selectbox("After the warm-up", SCHEDULES, key="training_schedule", **keep)
     number(
         0, "Tokens a batch", "batch", 8, 64, "Losses on logits take whole sequences until there are as many."
     )
@@ -164,7 +171,7 @@ def schedule_controls(*, steps: str = "training_steps", every: str = "training_e
     number(1, "Steps between evaluations", "every", 1, 50)
     place[2].selectbox(
         "Stream",
-        ["base", "in_order", "end_to_end"],
+        STREAMS,
         key="training_stream",
         format_func=lambda name: name.replace("_", " "),
         help=STREAM_HELP,
@@ -173,7 +180,7 @@ def schedule_controls(*, steps: str = "training_steps", every: str = "training_e
     place[3].caption(f"Positions: {st.session_state['positions']} (sidebar)")
 
 
-def _plan(source: Source, slot: Slot) -> Plan:
+def _plan(source: Source, slot: TrainingSlot) -> Plan:
     from npt_viz.training.rehearsal import rehearse
     from npt_viz.training.streams import Captures
 
@@ -192,13 +199,11 @@ def _plan(source: Source, slot: Slot) -> Plan:
             corpus = text.corpus(model, recipe.seed, progress)
             return Training(model, start, corpus, objective, recipe, progress=progress, captures=captures)
 
-    return Plan(begin, _sentence(source, start, objective, text), _marks(objective))
+    return Plan(begin, _sentence(source, start, objective, text))
 
 
-def chosen_recipe(*, steps: int, every: int) -> "Recipe":
+def chosen_recipe(*, steps: int, every: int) -> Recipe:
     """What the Schedule tab says; raises NptVizError for values that cannot be."""
-    from npt_viz.training.recipe import Recipe
-
     here = st.session_state
     return Recipe(
         steps=steps,
@@ -216,7 +221,7 @@ def chosen_recipe(*, steps: int, every: int) -> "Recipe":
     )
 
 
-def _start(source: Source, slot: Slot):
+def _start(source: Source, slot: TrainingSlot):
     """What the training begins with, in torch's own objects."""
     from npt_viz.checkpoint import Checkpoint
 
@@ -255,19 +260,9 @@ def _sentence(source: Source, start, objective: "Objective", text) -> str:
     layers = list(start.layers)
     which = f"Layer {layers[0]}" if len(layers) == 1 else f"Layers {', '.join(map(str, layers))}"
     losses = ", ".join(name.replace("_", " ") for name in objective.active)
-    tokens = f"about {text.n_samples * 256:,} tokens that the base writes first"
+    tokens = f"about {text.n_samples * SAMPLE_TOKENS:,} tokens that the base writes first"
     if text.texts:
         train, heldout = token_counts(source.base, text, st.session_state["training_seed"])
         tokens = f"{train:,} tokens, {heldout:,} more held out"
     above = "; the layers above run at every step" if objective.needs_logits else ""
     return f"{which} · {losses}{above} · {tokens}"
-
-
-def _marks(objective: "Objective") -> tuple[tuple[int, str], ...]:
-    """Where stages and curriculum change, counted in steps of a layer."""
-    marks = []
-    if objective.stage_steps is not None:
-        marks += [(objective.stage_steps, "stage 2"), (3 * objective.stage_steps, "stage 3")]
-    if objective.curriculum is not None:
-        marks += [(step, "more tokens") for step in objective.curriculum.steps]
-    return tuple(marks)

@@ -10,7 +10,7 @@ from conftest import tiny_model
 from npt_viz.errors import NptVizError
 from npt_viz.training.spec import AdapterSpec
 from npt_viz.training.trainer import train
-from npt_viz.ui.train.jobs import Job, Slot
+from npt_viz.ui.train.job import TrainingJob, TrainingSlot
 
 TEXTS = [f"text number {i} of {i * 7 % 13} and more of it, so that it is long enough" for i in range(8)]
 SPEC = AdapterSpec(layers=(2,), rank=5)
@@ -37,7 +37,7 @@ def job(tiny_llama):
     jobs = []
 
     def made(paused=False, **settings):
-        jobs.append(Job(beginning(tiny_llama, **settings), paused=paused).start())
+        jobs.append(TrainingJob(beginning(tiny_llama, **settings), paused=paused).start())
         return jobs[-1]
 
     yield made
@@ -95,7 +95,7 @@ def test_stop_ends_a_pause_and_a_preparation(tiny_llama, job):
         held.wait(60)
         return train(tiny_llama, SPEC, TEXTS, steps=10, progress=progress)
 
-    preparing = Job(slow).start()
+    preparing = TrainingJob(slow).start()
     capturing.wait(60)
     preparing.stop()
     held.set()
@@ -124,7 +124,7 @@ def test_an_unforeseen_failure_shows_no_details():
     def broken(progress):
         raise ZeroDivisionError("secret detail")
 
-    made = Job(broken).start()
+    made = TrainingJob(broken).start()
     made.wait()
     assert made.snapshot().state == "failed" and "secret" not in made.snapshot().error
 
@@ -133,14 +133,14 @@ def test_a_bad_input_of_the_preparation_is_its_sentence():
     def refused(progress):
         raise NptVizError("too short")
 
-    made = Job(refused).start()
+    made = TrainingJob(refused).start()
     made.wait()
     assert made.snapshot().error == "too short"
 
 
 def test_a_model_that_was_released_meanwhile_is_said_so():
     model = tiny_model()
-    made = Job(beginning(model)).start()
+    made = TrainingJob(beginning(model)).start()
     until(lambda: made.snapshot().done >= 2)
     model.close()
     made.wait()
@@ -148,11 +148,11 @@ def test_a_model_that_was_released_meanwhile_is_said_so():
 
 
 def test_a_new_job_and_the_end_of_the_session_stop_the_old_one(tiny_llama):
-    slot = Slot()
-    slot.begin(beginning(tiny_llama))
+    slot = TrainingSlot()
+    slot.begin(TrainingJob(beginning(tiny_llama)))
     first = slot.job
     until(lambda: first.snapshot().done >= 1)
-    slot.begin(beginning(tiny_llama))
+    slot.begin(TrainingJob(beginning(tiny_llama)))
     first.wait()
     assert first.snapshot().state == "stopped"
     second = slot.job
