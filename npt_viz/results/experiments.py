@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -219,6 +219,7 @@ def t_half_width(differences: Sequence[float] | np.ndarray, alpha: float) -> flo
     return t_quantile(1 - alpha / 2, n - 1) * float(np.std(differences, ddof=1)) / math.sqrt(n)
 
 
+@cache
 def t_quantile(p: float, freedom: int) -> float:
     """The p-quantile of Student's t, p >= 0.5, to about 1e-6 relative.
 

@@ -39,6 +39,7 @@ def spec(on_disk, tmp_path):
     return file
 
 
+@pytest.mark.slow
 def test_from_a_spec_to_a_table_a_csv_and_a_report(spec, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     files = ["--csv", str(tmp_path / "a.csv"), "--html", str(tmp_path / "a.html")]

@@ -122,7 +122,7 @@ def _live(slot: TrainingSlot, was_active: bool) -> None:
     if was_active and not now.is_active:
         # The whole page once more: the timer ends, Start is enabled.
         st.rerun()
-    st.progress(min(1.0, now.fraction), text=_status(now))
+    st.progress(min(1.0, now.fraction), text=status(now))
     if now.error:
         problem(now.error)
     if text := answer(job.history):
@@ -151,7 +151,8 @@ def _curves(job: TrainingJob) -> None:
                 chart(figure, key=f"training_panel_{name}")
 
 
-def _status(now: Snapshot) -> str:
+def status(now: Snapshot) -> str:
+    """State and steps of a training, in words."""
     match now.state:
         case "preparing":
             return now.stage

@@ -2,41 +2,56 @@
 
 import json
 import time
+from functools import partial
 
 import pytest
 import torch
+from onpage import opener
 
 from npt_viz.checkpoint import open_checkpoint
 from npt_viz.runs import read_run
-from npt_viz.ui.train import panels_result
+from npt_viz.ui.train import job, panels, panels_result
 from npt_viz.ui.train.job import TrainingSlot
 
 TEXT = " ".join(f"sentence {i} about the number {i * 37 % 101} and nothing else" for i in range(60))
 
 
+WANTED = {
+    "training_text": "pasted",
+    "training_pasted": TEXT,
+    "training_rank": 5,
+    "training_steps": 30,
+    "training_every": 10,
+    "training_warmup": 5,
+    "training_batch": 32,
+}
+
+
+def opened(app, query=(), **values):
+    """The page with a small text pasted and a small adapter."""
+    found = app("training", **dict(query))
+    assert not found.exception
+    for key, value in (WANTED | values).items():
+        found.session_state[key] = value
+    return found.run()
+
+
 @pytest.fixture
 def page(app, monkeypatch):
-    """The page with a small text pasted and a small adapter."""
     # AppTest gives all its sessions one id, and with it one slot; real sessions are told apart in the browser tests.
     slot = TrainingSlot()
     monkeypatch.setattr("npt_viz.ui.train.job.training_slot", lambda: slot)
-
-    def opened(query=(), **values):
-        found = app("training", **dict(query))
-        assert not found.exception
-        wanted = {
-            "training_text": "pasted",
-            "training_pasted": TEXT,
-            "training_rank": 5,
-            "training_steps": 30,
-        }
-        wanted |= {"training_every": 10, "training_warmup": 5, "training_batch": 32} | values
-        for key, value in wanted.items():
-            found.session_state[key] = value
-        return found.run()
-
-    yield opened
+    yield partial(opened, app)
     slot.end()
+
+
+@pytest.fixture(scope="module")
+def shared_page(on_disk):
+    """One page for tests that start nothing and put their values back."""
+    with pytest.MonkeyPatch.context() as patched:
+        slot = TrainingSlot()
+        patched.setattr("npt_viz.ui.train.job.training_slot", lambda: slot)
+        yield opened(opener(on_disk))
 
 
 def errors(page) -> str:
@@ -50,11 +65,14 @@ def save(page, folder):
 
 
 def until(page, words, seconds=120):
+    """Wait until the job's status has these words, and draw the page once."""
     deadline = time.monotonic() + seconds
-    while not any(words in bar.proto.text for bar in page.get("progress")):
-        assert time.monotonic() < deadline, [bar.proto.text for bar in page.get("progress")]
-        time.sleep(0.2)
-        page.run()
+    # Asked here and not of the page: drawing it again and again is most of what such a test would cost.
+    while words not in panels.status(job.training_slot().job.snapshot()):
+        assert time.monotonic() < deadline, job.training_slot().job.snapshot()
+        time.sleep(0.02)
+    page.run()
+    assert any(words in bar.proto.text for bar in page.get("progress"))
     return page
 
 
@@ -107,6 +125,7 @@ def test_stop_and_reset(page):
     assert not found.get("progress") and any("press Start" in each.value for each in found.info)
 
 
+@pytest.mark.slow
 def test_leaving_the_page_and_coming_back_keeps_the_training(page):
     found = page(training_steps=100_000)
     found.button(key="training_start").click().run()
@@ -137,12 +156,18 @@ def test_leaving_the_page_and_coming_back_keeps_the_training(page):
         ({"training_curriculum": True, "training_easy": 900, "training_medium": 800}, "steps must rise"),
     ],
 )
-def test_bad_input_is_a_sentence_and_start_is_off(page, values, sentence):
-    found = page(**values)
-    assert sentence in errors(found) and not found.exception
-    assert found.button(key="training_start").disabled
+def test_bad_input_is_a_sentence_and_start_is_off(shared_page, values, sentence):
+    before = {key: shared_page.session_state[key] for key in values}
+    for key, value in values.items():
+        shared_page.session_state[key] = value
+    shared_page.run()
+    assert sentence in errors(shared_page) and not shared_page.exception
+    assert shared_page.button(key="training_start").disabled
+    for key, value in before.items():
+        shared_page.session_state[key] = value
 
 
+@pytest.mark.slow
 def test_a_learning_rate_that_explodes_is_a_sentence_and_the_page_goes_on(page):
     found = page(training_rate=9.9, training_clip=1e9, training_warmup=0, training_steps=5000)
     found.button(key="training_start").click().run()
@@ -171,6 +196,7 @@ def test_the_result_is_saved_and_opens_again(page, tmp_path):
     assert list(run.layers) == [2] and len(run.layers[2].steps) == 30, "the Runs page reads its record"
 
 
+@pytest.mark.slow
 def test_a_saved_training_goes_on_as_if_it_had_not_been_stopped(page, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     found = page()
@@ -219,6 +245,7 @@ def test_a_full_disk_is_a_sentence_and_the_training_stays(page, tmp_path, monkey
     assert any("finished" in bar.proto.text for bar in found.get("progress"))
 
 
+@pytest.mark.slow
 def test_the_result_opens_in_the_other_pages_while_it_trains(page):
     found = page(training_steps=100_000)
     found.button(key="training_start").click().run()
@@ -230,6 +257,7 @@ def test_the_result_opens_in_the_other_pages_while_it_trains(page):
     assert any(each.value.startswith("Layer 2 ") for each in found.markdown)
 
 
+@pytest.mark.slow
 def test_the_pinned_token_before_and_after(page):
     found = page()
     found.button(key="training_start").click().run()
@@ -243,6 +271,7 @@ def test_the_pinned_token_before_and_after(page):
     assert any(each.value.startswith("Token 4, ") for each in found.markdown)
 
 
+@pytest.mark.slow
 def test_going_on_from_the_open_checkpoint_and_from_the_result(page):
     found = page(training_from="the open checkpoint")
     found.button(key="training_start").click().run()
