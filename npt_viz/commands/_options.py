@@ -1,4 +1,4 @@
-"""The options that several commands share, and the readers of those that hold lists."""
+"""The options that several commands share, and the readers of options that hold lists."""
 
 from typing import Annotated, Literal
 
@@ -46,7 +46,7 @@ AllLayers = Annotated[
 
 
 def numbers(option: str, text: str) -> list[int]:
-    """The whole numbers in "3,15"."""
+    """List of the whole numbers in "3,15"."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
@@ -56,5 +56,5 @@ def numbers(option: str, text: str) -> list[int]:
 
 
 def words(text: str) -> list[str]:
-    """The words in "gate,up"."""
+    """List of the words in "gate,up"."""
     return [part.strip() for part in text.split(",") if part.strip()]

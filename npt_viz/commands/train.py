@@ -194,7 +194,7 @@ class _Folder:
 
 
 def _trained(training, folder: _Folder | None, save_every: int) -> tuple[dict, bool]:
-    """What `--json` prints, and whether Ctrl-C ended it: what was learned until then counts.
+    """Take every step; (what `--json` prints, whether Ctrl-C ended the training).
 
     The figures are those of the weights as they are saved, rounded to the dtype of the folder.
     """
@@ -287,6 +287,6 @@ def _spec(layers: list[int], targets: list[str], rank: int, components: int, var
 
 
 def _check_free(out: str | None, overwrite: bool) -> None:
-    """Before minutes of training, and not after them."""
+    """Refuse an --out that is not empty, before anything is trained."""
     if out is not None and not overwrite and Path(out).exists() and any(Path(out).iterdir()):
         raise NptVizError(f"{out} is not empty; choose another --out, or add --overwrite")

@@ -50,12 +50,12 @@ class Task(NamedTuple):
 
     @property
     def lock(self) -> FileLock:
-        """Held by the process that trains it. The wait outlasts a reader's look at it."""
+        """Lock of the process that trains this run. It waits longer than a reader holds it."""
         return FileLock(self.folder / LOCK, timeout=1)
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether its process ended without a word, as a killed one does; False where nobody can tell."""
+        """Whether the process that trained this run was killed; False where that cannot be known."""
         if not (self.folder / LOCK).exists():
             return False
         try:
@@ -66,7 +66,7 @@ class Task(NamedTuple):
 
 
 def tasks(experiment: Experiment, folder: Path) -> list[Task]:
-    """Every arm with the first seed, then with the next: a comparison stands as early as it can."""
+    """Runs of an experiment, all arms of one seed before the next seed, so that arms can be compared early."""
     return [
         Task(arm.name, seed, folder / arm.slug / f"seed-{seed}")
         for seed in experiment.seeds
@@ -75,7 +75,7 @@ def tasks(experiment: Experiment, folder: Path) -> list[Task]:
 
 
 def begin_folder(folder: Path, experiment: Experiment, texts: Sequence[str] | None = None) -> Experiment:
-    """Make the folder, or check that it is this experiment's; the experiment as it is kept there.
+    """Make the folder, or check that it is this experiment's; returns the experiment as the folder keeps it.
 
     An experiment of which no run has begun gives way: nobody must delete a folder for a mistyped spec.
     Raises NptVizError for a folder that belongs to another experiment or cannot be written.
@@ -100,11 +100,11 @@ def begin_folder(folder: Path, experiment: Experiment, texts: Sequence[str] | No
 
 
 def free_folder(folder: Path, experiment: Experiment, texts: Sequence[str] | None = None) -> Path:
-    """The folder, or folder-2, …: the first that is this experiment's or nobody's."""
+    """First of folder, folder-2, … that does not exist or belongs to this experiment."""
     for number in count(1):
-        found = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
-        if not found.exists() or _is_of(found, _kept(found, experiment, texts), texts):
-            return found
+        candidate = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        if not candidate.exists() or _is_of(candidate, _kept(candidate, experiment, texts), texts):
+            return candidate
     raise AssertionError("count never ends")
 
 
@@ -133,26 +133,26 @@ def _lines(texts: Sequence[str]) -> str:
 
 
 def texts_of(experiment: Experiment) -> list[str]:
-    """Raises NptVizError for a file that cannot be read."""
+    """Texts that an experiment trains on. Raises NptVizError for a file that cannot be read."""
     return texts_from_file(experiment.text) if experiment.text else bundled_texts()
 
 
 def read_json(path: Path) -> dict:
-    """What the file says; empty where it is missing or no JSON object."""
+    """JSON object of a file; empty where the file is missing or is no JSON object."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def write_json(path: Path, value: Mapping) -> None:
-    """Whole or not at all; NaN and infinity, which JSON does not have, are null."""
+    """Write a JSON file, whole or not at all; NaN and infinity, which JSON does not have, are null."""
     write_text(path, json.dumps(plain_json(value), ensure_ascii=False, indent=1))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Whole or not at all. Raises NptVizError."""
+    """Write a text file, whole or not at all. Raises NptVizError."""
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +168,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def plain_json(value):
-    """Dicts with text keys, lists, and numbers that JSON has."""
+    """A value made of what JSON has: dicts with text keys, lists, finite numbers."""
     if isinstance(value, Mapping):
         return {str(key): plain_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

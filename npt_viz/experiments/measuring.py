@@ -1,4 +1,4 @@
-"""What is measured of a finished arm, and what shows that arms were alike before they were trained."""
+"""Measurements of a finished arm, and fingerprints that show that arms began alike."""
 
 import hashlib
 from collections.abc import Callable
@@ -24,7 +24,7 @@ STRIP = 256
 
 
 def fingerprints(training: Training) -> dict[str, str]:
-    """Of the weights that training began with, of the order of its batches so far, and of its text and the split."""
+    """Fingerprints of the initial weights, the order of the batches so far, and the text with its split."""
     digest = hashlib.sha256()
     for _, adapter in sorted(training.initial.items()):
         for name, tensor in sorted(named_tensors(adapter).items()):
@@ -45,7 +45,7 @@ def measured(
 ) -> dict:
     """Predictions on held-out text, findings of health, and the experiment's prompt token by token: JSON values.
 
-    progress: told the share done; may raise to stop.
+    progress: called with the share done; may raise to stop.
     """
     checkpoint = training.checkpoint(experiment.name)
     held = [ids.tolist() for ids in corpus.heldout[:SEQUENCES]]
@@ -90,9 +90,9 @@ def _strip(model: BaseModel, checkpoint, experiment: Experiment, notes: list[str
         notes.append(f"the prompt was run up to token {STRIP} of {len(ids):,}")
     run = inspect(model, checkpoint, ids[:STRIP], positions=experiment.recipe.positions)
     columns = {"kl": run.kl}
-    for layer, found in run.layers.items():
+    for layer, inspected in run.layers.items():
         for metric in ("recovered", "scalar", "update_norm"):
-            columns[f"{layer} {metric}"] = found.values(metric)
+            columns[f"{layer} {metric}"] = inspected.values(metric)
     return {
         "tokens": list(run.tokens),
         "columns": {name: array.tolist() for name, array in columns.items()},

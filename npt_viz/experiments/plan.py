@@ -1,4 +1,4 @@
-"""What an experiment is: arms that differ in what they minimise and in nothing else."""
+"""Settings of an experiment: arms that differ in what they minimise and in nothing else."""
 
 import hashlib
 import re
@@ -14,7 +14,7 @@ from npt_viz.training.recipe import Recipe
 from npt_viz.training.spec import AdapterSpec
 
 PROMPT = "The capital of France is Paris. The capital of Italy is"
-"""What the arms are shown on, token by token, where nobody says otherwise."""
+"""Default prompt on which the arms are compared token by token."""
 
 TUNABLE = ("learning_rate", "warmup", "schedule", "weight_decay", "clip")
 """Settings of the recipe that one arm may have for itself: they change neither the start nor the batches."""
@@ -25,13 +25,13 @@ LONGEST = 60
 
 
 def slug(name: str) -> str:
-    """A name as a folder's: lower case, digits and dashes; empty where nothing is left."""
+    """Folder name made of a name: lower case, digits and dashes; may be empty."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:LONGEST]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One way to train."""
+    """One way to train: a name, its losses, and settings of its own."""
 
     name: str
     losses: Objective
@@ -49,7 +49,7 @@ class Arm:
 
     @property
     def slug(self) -> str:
-        """Its folder's name; where letters would be lost, with a digest of the name in their place."""
+        """Name of its folder; with a digest of the name where letters would be lost."""
         plain = slug(self.name)
         is_whole = self.name.isascii() and len(self.name) <= LONGEST and plain
         digest = hashlib.sha256(self.name.encode("utf-8", "replace")).hexdigest()[:8]
@@ -168,7 +168,7 @@ class Experiment:
         )
 
     def recipe_of(self, arm: Arm, seed: int) -> Recipe:
-        """Of one training. Where one arm needs whole sequences, all of them get them: the same batches."""
+        """Recipe of one training. Where one arm needs whole sequences all arms get them, so that batches are equal."""
         return replace(
             self.recipe,
             seed=seed,

@@ -45,10 +45,10 @@ def run_in_processes(
 
 
 def _reason(process: subprocess.Popen, folder: Path) -> str:
-    """Its own sentence; a process that was killed has none."""
-    said = [line for line in process.stderr.read().splitlines() if line.startswith("npt_viz: ")]
-    if said:
-        return said[-1].removeprefix("npt_viz: ")
+    """Why a process ended: its own last sentence, which one that was killed has not."""
+    sentences = [line for line in process.stderr.read().splitlines() if line.startswith("npt_viz: ")]
+    if sentences:
+        return sentences[-1].removeprefix("npt_viz: ")
     return (
         f"{folder}: a process ended with status {process.returncode} before its runs were done, perhaps for want of "
         "memory; the same command goes on, with fewer --processes it needs less"
@@ -57,13 +57,13 @@ def _reason(process: subprocess.Popen, folder: Path) -> str:
 
 def share_done(experiment: Experiment, folder: Path) -> float:
     """Steps taken over steps to take; a run that failed counts as done."""
-    found = tasks(experiment, folder)
+    runs = tasks(experiment, folder)
     shares = []
-    for task in found:
+    for task in runs:
         state = read_json(task.result_file).get("state")
         over = state in ("finished", "failed")
         shares.append(1.0 if over else min(1.0, steps_logged(task.folder / FILE) / experiment.recipe.steps))
-    return sum(shares) / len(found)
+    return sum(shares) / len(runs)
 
 
 def _begun(folder: Path, i: int, n: int) -> subprocess.Popen:

@@ -21,7 +21,7 @@ POINTS = 400
 
 
 def read_experiment(folder: str | Path) -> ExperimentResult:
-    """What the folder holds now; safe while it is being written.
+    """Result of an experiment as its folder has it now; safe while it is being written.
 
     Raises NptVizError where it is no experiment.
     """
@@ -31,9 +31,9 @@ def read_experiment(folder: str | Path) -> ExperimentResult:
             f"{folder} is no experiment: it has no {SPEC}; give a folder that `experiment` wrote"
         )
     experiment = read_experiment_spec(folder / SPEC)
-    found = [(task, read_json(task.result_file)) for task in tasks(experiment, folder)]
+    recorded = [(task, read_json(task.result_file)) for task in tasks(experiment, folder)]
     try:
-        return _result(experiment, found, str(folder))
+        return _result(experiment, recorded, str(folder))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise NptVizError(
             f"{folder}: a result.json was changed by hand and cannot be read ({error}); delete that run's folder and "
@@ -41,18 +41,18 @@ def read_experiment(folder: str | Path) -> ExperimentResult:
         ) from None
 
 
-def _result(experiment: Experiment, found: list[tuple[Task, dict]], folder: str) -> ExperimentResult:
-    notes = [f"{_name(task)}: {note}" for task, said in found for note in said.get("notes", ())]
-    unread = {task: _log(task)[2] for task, _ in found}
+def _result(experiment: Experiment, recorded: list[tuple[Task, dict]], folder: str) -> ExperimentResult:
+    notes = [f"{_name(task)}: {note}" for task, record in recorded for note in record.get("notes", ())]
+    unread = {task: _log(task)[2] for task, _ in recorded}
     notes += [f"{_name(task)}: {n:,} lines of {FILE} could not be read" for task, n in unread.items() if n]
-    bases = [said["base"] for _, said in found if said.get("base")]
+    bases = [record["base"] for _, record in recorded if record.get("base")]
     return ExperimentResult(
         name=experiment.name,
         arms={arm.name: arm.sentence for arm in experiment.arms},
         seeds=experiment.seeds,
         reference=experiment.reference,
         steps=experiment.recipe.steps,
-        runs=tuple(_run(task, said) for task, said in found),
+        runs=tuple(_run(task, record) for task, record in recorded),
         base=_numbers(bases[0]) if bases else {},
         folder=folder,
         setup=experiment.setup,
@@ -64,36 +64,36 @@ def _name(task: Task) -> str:
     return f"{task.arm}, seed {task.seed}"
 
 
-def _run(task: Task, said: Mapping) -> ArmRun:
+def _run(task: Task, record: Mapping) -> ArmRun:
     done, curves, _ = _log(task)
-    strip, state = said.get("strip"), said.get("state", "waiting")
+    strip, state = record.get("strip"), record.get("state", "waiting")
     return ArmRun(
         arm=task.arm,
         seed=task.seed,
         state="stopped" if state == "running" and task.is_abandoned else state,
         done=done,
         curves=curves,
-        final=_final(said) if state == "finished" else {},
-        findings=tuple(Finding(**finding) for finding in said.get("findings", ())),
-        alarms=tuple(Alarm(**alarm) for alarm in said.get("alarms", ())),
+        final=_final(record) if state == "finished" else {},
+        findings=tuple(Finding(**finding) for finding in record.get("findings", ())),
+        alarms=tuple(Alarm(**alarm) for alarm in record.get("alarms", ())),
         strip=strip and Strip(tokens=tuple(strip["tokens"]), columns=_arrays(strip["columns"])),
-        error=said.get("error"),
-        fingerprints={what: str(value) for what, value in said.get("fingerprints", {}).items()},
+        error=record.get("error"),
+        fingerprints={what: str(value) for what, value in record.get("fingerprints", {}).items()},
         checkpoint=str(task.checkpoint) if task.checkpoint.is_dir() else None,
     )
 
 
-def _final(said: Mapping) -> dict[str, float]:
-    layers = [_numbers(found) for found in said.get("layers", {}).values()]
-    numbers = _numbers(said.get("downstream", {})) | {"seconds": said.get("seconds") or math.nan}
+def _final(record: Mapping) -> dict[str, float]:
+    layers = [_numbers(layer) for layer in record.get("layers", {}).values()]
+    numbers = _numbers(record.get("downstream", {})) | {"seconds": record.get("seconds") or math.nan}
     for measure in ("recovered", "relative_error", "sink_recovered"):
-        values = [found[measure] for found in layers if math.isfinite(found.get(measure, math.nan))]
+        values = [layer[measure] for layer in layers if math.isfinite(layer.get(measure, math.nan))]
         numbers[measure] = float(np.mean(values)) if values else math.nan
     return {name: numbers.get(name, math.nan) for name in (*MEASURES, "seconds")}
 
 
-def _numbers(said: Mapping) -> dict[str, float]:
-    return {name: math.nan if value is None else float(value) for name, value in said.items()}
+def _numbers(values: Mapping) -> dict[str, float]:
+    return {name: math.nan if value is None else float(value) for name, value in values.items()}
 
 
 def _arrays(columns: Mapping) -> dict[str, np.ndarray]:
@@ -114,7 +114,7 @@ def _log(task: Task) -> tuple[int, Mapping[int, Curves], int]:
 
 @lru_cache(maxsize=256)
 def _curves(log: Path, changed: int, size: int) -> tuple[int, dict[int, Curves], int]:
-    """Of a log as it was then: a file that has not changed is not read again."""
+    """`_log` of a file, cached until the file changes."""
     steps = History()
     steps.rows, skipped = logged_rows(log)
     done = max((row["step"] for row in steps.rows), default=0)

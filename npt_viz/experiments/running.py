@@ -28,7 +28,7 @@ from npt_viz.training.trainer import Training
 
 
 class Event(NamedTuple):
-    """Something happened in an experiment."""
+    """One step or the end of one run of an experiment."""
 
     task: Task
     kind: str
@@ -50,7 +50,7 @@ def run_experiment(
     share: tuple[int, int] = (1, 1),
     progress: Progress = silent,
 ) -> Generator[Event]:
-    """Train every arm with every seed that the folder does not have finished yet; close the iterator to stop.
+    """Train every run (arm and seed) that is not finished in the folder; close the iterator to stop.
 
     texts: in place of the experiment's text; kept in the folder.
     share: (i, n) takes the i-th of n parts of the runs: for several processes or machines on one folder. A run that
@@ -78,7 +78,7 @@ def run_experiment(
     start, captures = start_of(model, experiment), Captures()
     for number, task in enumerate(mine, 1):
         # Another process may have it: then it is theirs.
-        with suppress(Timeout), _taken(task):
+        with suppress(Timeout), _locked(task):
             if task.is_finished:
                 continue
             for event in _run_task(model, experiment, task, start, corpus, captures, progress):
@@ -86,8 +86,8 @@ def run_experiment(
 
 
 @contextmanager
-def _taken(task: Task) -> Generator[None]:
-    """With the lock of a task. Raises Timeout where another process has it."""
+def _locked(task: Task) -> Generator[None]:
+    """Hold the lock of a task. Raises Timeout where another process has it."""
     try:
         task.folder.mkdir(parents=True, exist_ok=True)
         lock = task.lock.acquire()
@@ -123,9 +123,9 @@ def _run_task(
                 steps.append(step)
                 yield Event(task, "step", step)
         about["fingerprints"] = fingerprints(training)
-        told = partial(progress, f"measuring {name}")
-        about |= measured(model, experiment, training, corpus, told)
-        about |= {"layers": {str(n): asdict(found) for n, found in steps[-1].heldout.items()}}
+        measuring = partial(progress, f"measuring {name}")
+        about |= measured(model, experiment, training, corpus, measuring)
+        about |= {"layers": {str(n): asdict(evaluation) for n, evaluation in steps[-1].heldout.items()}}
         about |= {"seconds": steps[-1].seconds}
         _save(model, experiment, task, training, steps)
         state = "finished"
@@ -141,7 +141,7 @@ def _run_task(
 
 
 def start_of(model: BaseModel, experiment: Experiment) -> AdapterSpec | Checkpoint:
-    """What every arm begins with; trainings clone it."""
+    """Start of every arm; trainings clone it."""
     if isinstance(experiment.start, AdapterSpec):
         return experiment.start
     checkpoint = open_checkpoint(experiment.start, model, experiment.semantics)
@@ -159,7 +159,9 @@ def _save(
         training.adapters,
         model,
         recipe=plain_json(training.described() | {"experiment": experiment.name, "arm": task.arm}),
-        figures=plain_json({"heldout": {n: asdict(found) for n, found in steps[-1].heldout.items()}}),
+        figures=plain_json(
+            {"heldout": {n: asdict(evaluation) for n, evaluation in steps[-1].heldout.items()}}
+        ),
         licence="not stated",
         initial=training.initial,
         overwrite=True,

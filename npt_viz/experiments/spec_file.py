@@ -1,4 +1,4 @@
-"""experiment.toml: an experiment as a person writes it, and as a folder keeps it."""
+"""Read and write experiment.toml."""
 
 import tomllib
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ _OBJECTIVE = {field.name for field in fields(Objective)} - {"weights", "as_writt
 
 @dataclass
 class _Top:
-    """What the file says besides fields of Experiment."""
+    """Keys of the file that are no fields of Experiment, with their types."""
 
     steps: int
     preset: str
@@ -40,13 +40,13 @@ def read_experiment_spec(path: str | Path) -> Experiment:
     """
     path = Path(path)
     try:
-        said = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise NptVizError(f"{path} does not exist; give an experiment as a .toml file") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise NptVizError(f"{path} is no TOML file ({error}); see docs/how-to/run-an-experiment.md") from None
     try:
-        return _located(experiment_from(said, path.stem), path.parent)
+        return _located(experiment_from(table, path.stem), path.parent)
     except NptVizError as error:
         raise NptVizError(f"{path}: {error}") from None
     except (TypeError, ValueError, AttributeError) as error:
@@ -56,148 +56,148 @@ def read_experiment_spec(path: str | Path) -> Experiment:
 
 
 def _located(experiment: Experiment, folder: Path) -> Experiment:
-    """With paths that lie beside the file found there; others are seen from where one is, as everywhere."""
+    """The experiment with paths that exist beside the file made absolute; other paths stay as they are."""
 
-    def found(path: str) -> str:
+    def beside_file(path: str) -> str:
         return str((folder / path).absolute()) if (folder / path).exists() else path
 
     if experiment.text is not None:
-        experiment = replace(experiment, text=found(experiment.text))
+        experiment = replace(experiment, text=beside_file(experiment.text))
     if isinstance(experiment.start, str):
-        experiment = replace(experiment, start=found(experiment.start))
+        experiment = replace(experiment, start=beside_file(experiment.start))
     return experiment
 
 
-def experiment_from(said: Mapping, name: str = "experiment") -> Experiment:
-    """An experiment from what a .toml file says."""
-    said = {"name": name} | dict(said)
-    _only(said, _TOP | {"steps", "preset", "only", "arms", "start", "checkpoint", "recipe"}, "the file")
-    if ("start" in said) == ("checkpoint" in said):
+def experiment_from(table: Mapping, name: str = "experiment") -> Experiment:
+    """An experiment from the table of a .toml file."""
+    table = {"name": name} | dict(table)
+    _only(table, _TOP | {"steps", "preset", "only", "arms", "start", "checkpoint", "recipe"}, "the file")
+    if ("start" in table) == ("checkpoint" in table):
         raise NptVizError(
             'give [start] for fresh adapters or checkpoint = "folder" to continue one, one of the two'
         )
-    if "steps" not in said:
+    if "steps" not in table:
         raise NptVizError("steps is missing; say how many steps every arm takes, for example steps = 600")
-    given = {key: said[key] for key in _TOP if key in said}
-    refuse_wrong_types(said, _Top, "the file")
+    given = {key: table[key] for key in _TOP if key in table}
+    refuse_wrong_types(table, _Top, "the file")
     refuse_wrong_types(given, Experiment, "the file")
-    recipe = dict(said.get("recipe", {}))
+    recipe = dict(table.get("recipe", {}))
     _only(recipe, set(RECIPE_FIELDS), "[recipe]")
     refuse_wrong_types(recipe, Recipe, "[recipe]")
-    if "only" in said and "preset" not in said:
+    if "only" in table and "preset" not in table:
         raise NptVizError(
             "only goes with a preset: it says which of its arms; name the preset, or leave it out"
         )
-    arms = arms_of(said["preset"], only=said.get("only")) if "preset" in said else ()
-    arms += tuple(_arm(each) for each in said.get("arms", []))
+    arms = arms_of(table["preset"], only=table.get("only")) if "preset" in table else ()
+    arms += tuple(_arm(each) for each in table.get("arms", []))
     for key in ("layers", "semantics"):
-        if key in said and "start" in said:
+        if key in table and "start" in table:
             raise NptVizError(f"{key} goes with a checkpoint; fresh adapters have theirs in [start]")
     for key in ("layers", "seeds"):
         if key in given:
             given[key] = tuple(given[key])
     return Experiment(
         arms=arms,
-        start=said["checkpoint"] if "checkpoint" in said else _spec(said["start"]),
-        recipe=Recipe(steps=said["steps"], **recipe),
+        start=table["checkpoint"] if "checkpoint" in table else _spec(table["start"]),
+        recipe=Recipe(steps=table["steps"], **recipe),
         **given,
     )
 
 
 def experiment_toml(experiment: Experiment) -> str:
     """The file that `read_experiment_spec` reads as this experiment."""
-    said = {
+    table = {
         key: getattr(experiment, key)
         for key in ("name", "model", "dtype", "device", "prompt", "reference", "window")
     }
-    said |= {
+    table |= {
         key: getattr(experiment, key)
         for key in ("text", "tokens", "semantics")
         if getattr(experiment, key) is not None
     }
-    said |= {"steps": experiment.recipe.steps, "seeds": list(experiment.seeds)}
+    table |= {"steps": experiment.recipe.steps, "seeds": list(experiment.seeds)}
     if isinstance(experiment.start, str):
-        said["checkpoint"] = experiment.start
+        table["checkpoint"] = experiment.start
         if experiment.layers is not None:
-            said["layers"] = list(experiment.layers)
+            table["layers"] = list(experiment.layers)
     else:
         spec = asdict(experiment.start)
-        said["start"] = _without_none(
+        table["start"] = _without_none(
             {**spec, "layers": list(spec["layers"]), "targets": list(spec["targets"])}
         )
     defaults = Recipe(steps=1)
-    said["recipe"] = {
+    table["recipe"] = {
         key: getattr(experiment.recipe, key)
         for key in RECIPE_FIELDS
         if getattr(experiment.recipe, key) != getattr(defaults, key)
     }
-    said["arms"] = [_arm_table(arm) for arm in experiment.arms]
-    return tomli_w.dumps(said)
+    table["arms"] = [_arm_table(arm) for arm in experiment.arms]
+    return tomli_w.dumps(table)
 
 
-def _arm(said: Mapping) -> Arm:
-    _only(said, {"name", "losses", "changes"} | _OBJECTIVE, f"arm {said.get('name', '?')!r}")
-    if "losses" not in said or "name" not in said:
+def _arm(table: Mapping) -> Arm:
+    _only(table, {"name", "losses", "changes"} | _OBJECTIVE, f"arm {table.get('name', '?')!r}")
+    if "losses" not in table or "name" not in table:
         raise NptVizError(
             'an arm needs a name and losses, for example name = "direct" and losses = "direct=1"'
         )
-    where = f"arm {said['name']!r}"
-    settings = {key: said[key] for key in _OBJECTIVE if key in said}
-    refuse_wrong_types({key: said[key] for key in ("name", "changes") if key in said}, Arm, where)
-    if not isinstance(said["losses"], str | list | Mapping):
-        raise NptVizError(f'{where}: losses must be text such as "direct=1", got {said["losses"]!r}')
+    where = f"arm {table['name']!r}"
+    settings = {key: table[key] for key in _OBJECTIVE if key in table}
+    refuse_wrong_types({key: table[key] for key in ("name", "changes") if key in table}, Arm, where)
+    if not isinstance(table["losses"], str | list | Mapping):
+        raise NptVizError(f'{where}: losses must be text such as "direct=1", got {table["losses"]!r}')
     refuse_wrong_types(settings, Objective, where)
-    refuse_wrong_types(said.get("changes", {}), Recipe, f"{where}, changes")
+    refuse_wrong_types(table.get("changes", {}), Recipe, f"{where}, changes")
     if "curriculum" in settings:
         curriculum = settings["curriculum"]
         _only(curriculum, {field.name for field in fields(Curriculum)}, f"{where}, curriculum")
         refuse_wrong_types(curriculum, Curriculum, f"{where}, curriculum")
         settings["curriculum"] = Curriculum(**{key: tuple(value) for key, value in curriculum.items()})
     try:
-        losses = objective(said["losses"], **settings)
+        losses = objective(table["losses"], **settings)
     except NptVizError as error:
         raise NptVizError(f"{where}: {error}") from None
-    return Arm(name=said["name"], losses=losses, changes=dict(said.get("changes", {})))
+    return Arm(name=table["name"], losses=losses, changes=dict(table.get("changes", {})))
 
 
 def _arm_table(arm: Arm) -> dict:
     losses = arm.losses
-    said = {
+    table = {
         "name": arm.name,
         "losses": losses_text(losses),
         "adaptive": losses.adaptive,
         "gradient_scale": losses.gradient_scale,
     }
     if losses.stage_steps is not None:
-        said["stage_steps"] = losses.stage_steps
+        table["stage_steps"] = losses.stage_steps
     if losses.curriculum is not None:
-        said["curriculum"] = {key: list(value) for key, value in asdict(losses.curriculum).items()}
+        table["curriculum"] = {key: list(value) for key, value in asdict(losses.curriculum).items()}
     if arm.changes:
-        said["changes"] = dict(arm.changes)
-    return said
+        table["changes"] = dict(arm.changes)
+    return table
 
 
-def _spec(said: Mapping) -> AdapterSpec:
-    said = dict(said)
-    _only(said, _START, "[start]")
-    refuse_wrong_types(said, AdapterSpec, "[start]")
-    variant = said.pop("variant", None)
+def _spec(table: Mapping) -> AdapterSpec:
+    table = dict(table)
+    _only(table, _START, "[start]")
+    refuse_wrong_types(table, AdapterSpec, "[start]")
+    variant = table.pop("variant", None)
     if variant is not None and variant not in VARIANTS:
         raise NptVizError(f"variant {variant!r} does not exist; choose one of {', '.join(VARIANTS)}")
-    if "semantics" in said:
-        _only(said["semantics"], {field.name for field in fields(Semantics)}, "[start] semantics")
-        refuse_wrong_types(said["semantics"], Semantics, "[start] semantics")
-        said["semantics"] = Semantics(**said["semantics"])
+    if "semantics" in table:
+        _only(table["semantics"], {field.name for field in fields(Semantics)}, "[start] semantics")
+        refuse_wrong_types(table["semantics"], Semantics, "[start] semantics")
+        table["semantics"] = Semantics(**table["semantics"])
     elif variant is not None:
-        said["semantics"] = VARIANTS[variant].semantics
+        table["semantics"] = VARIANTS[variant].semantics
     for key in ("layers", "targets"):
-        if key in said:
-            said[key] = tuple(said[key])
-    return AdapterSpec(**said)
+        if key in table:
+            table[key] = tuple(table[key])
+    return AdapterSpec(**table)
 
 
-def _only(said: Mapping, known: set[str], where: str) -> None:
-    for key in said:
+def _only(table: Mapping, known: set[str], where: str) -> None:
+    for key in table:
         if key not in known:
             raise NptVizError(
                 f"{where} says {key!r}, which nothing reads; it may say {', '.join(sorted(known))}"
@@ -205,7 +205,7 @@ def _only(said: Mapping, known: set[str], where: str) -> None:
 
 
 def _without_none(value):
-    """TOML has no null."""
+    """The value without None, which TOML does not have."""
     if isinstance(value, dict):
         return {key: _without_none(item) for key, item in value.items() if item is not None}
     return value

@@ -1,4 +1,4 @@
-"""Whether what a .toml file says has the type that a setting has."""
+"""Check the types of the values of a .toml file."""
 
 from collections.abc import Mapping
 from dataclasses import is_dataclass
@@ -10,12 +10,12 @@ from npt_viz.errors import NptVizError
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
-def refuse_wrong_types(said: Mapping, of: type, where: str) -> None:
+def refuse_wrong_types(table: Mapping, of: type, where: str) -> None:
     """Raises NptVizError for the first value that the field of its name in the dataclass `of` cannot have."""
     wanted = get_type_hints(of)
-    for key, value in said.items():
+    for key, value in table.items():
         if key in wanted and not _fits(value, wanted[key]):
-            raise NptVizError(f"{where}: {key} must be {_said(wanted[key])}, got {value!r}")
+            raise NptVizError(f"{where}: {key} must be {_in_words(wanted[key])}, got {value!r}")
 
 
 def _fits(value: object, wanted) -> bool:
@@ -34,14 +34,14 @@ def _fits(value: object, wanted) -> bool:
     return isinstance(value, Mapping if _is_table(wanted) else wanted)
 
 
-def _said(wanted) -> str:
+def _in_words(wanted) -> str:
     origin, options = get_origin(wanted), get_args(wanted)
     if origin is Literal:
         return f"one of {', '.join(map(repr, options))}"
     if origin in (Union, UnionType):
-        return " or ".join(_said(option) for option in options if option is not NoneType)
+        return " or ".join(_in_words(option) for option in options if option is not NoneType)
     if origin is tuple:
-        return f"a list, each of its items {_said(options[0])}"
+        return f"a list, each of its items {_in_words(options[0])}"
     return "a table" if _is_table(wanted) else _WORDS[wanted]
 
 

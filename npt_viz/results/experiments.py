@@ -1,4 +1,4 @@
-"""What an experiment found: every arm and seed, and which differences are larger than chance between seeds."""
+"""Result of an experiment: every arm and seed, and which differences are larger than chance between seeds."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -141,10 +141,10 @@ class ExperimentResult:
 
     def numbers(self, arm: str, measure: str) -> dict[int, float]:
         """Seed -> the number, where there is one."""
-        found = {
+        numbers = {
             run.seed: run.final.get(measure, math.nan) for run in self.of(arm) if run.state == "finished"
         }
-        return {seed: value for seed, value in found.items() if math.isfinite(value)}
+        return {seed: value for seed, value in numbers.items() if math.isfinite(value)}
 
     def comparisons(self, measure: str) -> tuple[Comparison, ...]:
         """Every arm against the reference, on one measure.
@@ -154,14 +154,14 @@ class ExperimentResult:
         """
         reference = self.numbers(self.reference, measure)
         others = max(1, len(self.arms) - 1)
-        found = []
+        comparisons = []
         for arm in self.arms:
             own = self.numbers(arm, measure)
             differences = np.array([own[seed] - reference[seed] for seed in own if seed in reference])
             half_width = t_half_width(differences, 0.05 / others)
             difference = float(differences.mean()) if len(differences) else math.nan
             values = np.array(list(own.values()))
-            found.append(
+            comparisons.append(
                 Comparison(
                     arm=arm,
                     values=tuple(own.values()),
@@ -174,7 +174,7 @@ class ExperimentResult:
                     else _verdict(difference, half_width, MEASURES[measure].better),
                 )
             )
-        return tuple(found)
+        return tuple(comparisons)
 
     @property
     def is_fair(self) -> bool:
@@ -183,12 +183,12 @@ class ExperimentResult:
 
     @property
     def unfair_seeds(self) -> list[int]:
-        seen: dict[tuple[int, str], set[str]] = {}
+        values: dict[tuple[int, str], set[str]] = {}
         for run in self.runs:
             if run.state == "finished":
                 for what, value in run.fingerprints.items():
-                    seen.setdefault((run.seed, what), set()).add(value)
-        return sorted({seed for (seed, _), found in seen.items() if len(found) > 1})
+                    values.setdefault((run.seed, what), set()).add(value)
+        return sorted({seed for (seed, _), distinct in values.items() if len(distinct) > 1})
 
     def to_frame(self) -> "pandas.DataFrame":
         """One row a run: arm, seed, state, steps, the measures, findings."""

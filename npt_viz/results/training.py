@@ -1,4 +1,4 @@
-"""What one training step did, what is alarming about it, and how well the result does on text it has not seen."""
+"""Results of a training: its steps, alarms and evaluations on held-out text."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -82,7 +82,7 @@ Severity = Literal["info", "warning", "error"]
 
 @dataclass(frozen=True, kw_only=True)
 class Alarm:
-    """Something a person should look at."""
+    """A warning that a rule raised in a training."""
 
     rule: str
     severity: Severity
@@ -116,23 +116,23 @@ class Step:
     def rows(self) -> Iterator[dict[str, float | int]]:
         """One flat row a layer, for a table or JSONL: `loss/direct`, `weighted/direct`, `gradient/direct`,
         `gate/scalar_variance`, `heldout/recovered`, …; cosines are `cosine/direct|kl`."""
-        for layer, found in self.layers.items():
+        for layer, part in self.layers.items():
             row = {
                 "step": self.number,
                 "layer": layer,
                 "seconds": self.seconds,
                 "learning_rate": self.learning_rate,
-                "total": found.total,
-                "grad_norm": found.grad_norm,
+                "total": part.total,
+                "grad_norm": part.grad_norm,
                 "n_tokens": self.n_tokens,
             }
-            row |= {f"loss/{name}": value for name, value in found.terms.items()}
-            row |= {f"weight/{name}": value for name, value in found.weights.items()}
-            row |= {f"weighted/{name}": value for name, value in found.weighted.items()}
-            row |= {f"share/{name}": value for name, value in found.shares.items()}
-            row |= {f"gradient/{name}": value for name, value in found.grad_norms.items()}
-            row |= {f"cosine/{pair}": value for pair, value in _pairs(found)}
-            for target, measured in found.targets.items():
+            row |= {f"loss/{name}": value for name, value in part.terms.items()}
+            row |= {f"weight/{name}": value for name, value in part.weights.items()}
+            row |= {f"weighted/{name}": value for name, value in part.weighted.items()}
+            row |= {f"share/{name}": value for name, value in part.shares.items()}
+            row |= {f"gradient/{name}": value for name, value in part.grad_norms.items()}
+            row |= {f"cosine/{pair}": value for pair, value in _pairs(part)}
+            for target, measured in part.targets.items():
                 row |= {f"{target}/{name}": value for name, value in asdict(measured).items()}
             if self.heldout and layer in self.heldout:
                 evaluated = asdict(self.heldout[layer])
@@ -141,13 +141,13 @@ class Step:
             yield row
 
 
-def _pairs(found: LayerStep) -> Iterator[tuple[str, float]]:
-    if found.cosines is None:
+def _pairs(part: LayerStep) -> Iterator[tuple[str, float]]:
+    if part.cosines is None:
         return
-    names = list(found.terms)
+    names = list(part.terms)
     for i, first in enumerate(names):
         for j in range(i + 1, len(names)):
-            yield f"{first}|{names[j]}", float(found.cosines[i, j])
+            yield f"{first}|{names[j]}", float(part.cosines[i, j])
 
 
 @dataclass(frozen=True, kw_only=True)

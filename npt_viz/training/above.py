@@ -1,4 +1,4 @@
-"""The layers above an NPT layer, with gradients: what losses on logits need, and no more than that."""
+"""The layers above an NPT layer, with gradients, for losses on logits."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -11,7 +11,7 @@ from npt_viz.training.student import Ending
 
 
 class LayersAbove:
-    """The base model from some layer up, on a stream that the caller gives.
+    """The base model from some layer up, run on a given stream.
 
     Each module is called as the model itself called it in a recorded pass over a sequence of the same length
     (Capture.arguments): masks and position embeddings are the model's own, whatever its architecture.
@@ -23,8 +23,8 @@ class LayersAbove:
 
     def layer(self, layer: int, stream: Hidden) -> Hidden:
         """One whole base layer."""
-        made = self.model.parts(layer).layer(stream, **self._arguments[stream.shape[1]][f"layer {layer}"])
-        return made[0] if isinstance(made, tuple) else made
+        output = self.model.parts(layer).layer(stream, **self._arguments[stream.shape[1]][f"layer {layer}"])
+        return output[0] if isinstance(output, tuple) else output
 
     def attention(self, layer: int, stream: Hidden) -> Hidden:
         """The attention output of one layer, norm included."""
@@ -33,7 +33,7 @@ class LayersAbove:
         return parts.attention(hidden_states=parts.input_norm(stream), **arguments)[0]
 
     def final(self, first: int, stream: Hidden) -> Hidden:
-        """From the stream entering layer `first` to the state after the final norm."""
+        """State after the final norm, from the stream entering layer `first`."""
         for layer in range(first, self.model.n_layers):
             stream = self.layer(layer, stream)
         return self.model.backbone.norm(stream)
@@ -45,13 +45,13 @@ class LayersAbove:
         pieces = list(rows.split(list(lengths)))
         for length in sorted(set(lengths)):
             members = [i for i, n in enumerate(lengths) if n == length]
-            made = self.final(first, torch.stack([pieces[i] for i in members]))
+            finals = self.final(first, torch.stack([pieces[i] for i in members]))
             for row, i in enumerate(members):
-                pieces[i] = made[row]
+                pieces[i] = finals[row]
         return torch.cat(pieces)
 
     def ending(self, final: Float[Tensor, "token model"], final_base: Float[Tensor, "token model"]) -> Ending:
-        """What losses on logits look at."""
+        """Inputs of the losses on logits."""
         return Ending(
             final=final.to(self._wide),
             final_base=final_base.to(final.device, self._wide),

@@ -1,4 +1,4 @@
-"""Watching a training: rules that turn steps into alarms. NaN is not here: the trainer stops at once (Diverged)."""
+"""Rules that turn the steps of a training into alarms. NaN is no rule: the trainer stops at once (Diverged)."""
 
 import math
 import statistics
@@ -17,7 +17,7 @@ SMOOTHING = 0.95
 """Of the running means: a step counts for about twenty."""
 
 COLLAPSED_NORM = 1e-6
-"""‖v_a‖ and ‖v_b‖ both below this: the check in public use (npt-facts §6)."""
+"""‖v_a‖ and ‖v_b‖ both below this: the check in public use (docs/mathematics.md §11)."""
 
 COLLAPSED_VARIANCE = 1e-4
 """Of the scalar's variance when the watch began."""
@@ -41,7 +41,7 @@ HELDOUT_DROP = 0.02
 
 @dataclass
 class LayerWatch:
-    """What the rules remember of one layer; plain values, so that it can be saved."""
+    """Memory of the rules for one layer, in plain values that can be saved."""
 
     n: int = 0
     totals: list[float] = field(default_factory=list)
@@ -59,7 +59,7 @@ class LayerWatch:
     """[rule, about] of the alarms that hold now; each is told once until it has ceased."""
 
 
-class _Found(NamedTuple):
+class _Symptom(NamedTuple):
     rule: str
     about: str
     """The target, term or pair; empty for the layer as a whole."""
@@ -68,27 +68,27 @@ class _Found(NamedTuple):
 
 
 class Watch:
-    """Feed it every step; it says what is new and alarming."""
+    """Watches every step of a training and returns the alarms that are new."""
 
     def __init__(self, state: dict | None = None) -> None:
-        self._layers = {int(layer): LayerWatch(**found) for layer, found in (state or {}).items()}
+        self._layers = {int(layer): LayerWatch(**fields) for layer, fields in (state or {}).items()}
 
     @property
     def state(self) -> dict:
-        """For saving; Watch(state) goes on from there."""
+        """Plain values to be saved; Watch(state) continues."""
         return {str(layer): asdict(watch) for layer, watch in self._layers.items()}
 
     def alarms(self, step: Step) -> tuple[Alarm, ...]:
-        """What begins to be alarming at this step."""
-        found = []
-        for layer, seen in step.layers.items():
+        """Alarms that begin at this step."""
+        alarms = []
+        for layer, layer_step in step.layers.items():
             watch = self._layers.setdefault(layer, LayerWatch())
             recovered = step.heldout[layer].recovered if step.heldout and layer in step.heldout else None
-            _remember(watch, seen, step.number)
-            holding = {(f.rule, f.about): f for f in _holding(watch, seen, step.number, recovered)}
+            _remember(watch, layer_step, step.number)
+            holding = {(f.rule, f.about): f for f in _holding(watch, layer_step, step.number, recovered)}
             for key, new in holding.items():
                 if list(key) not in watch.sounding:
-                    found.append(
+                    alarms.append(
                         Alarm(
                             rule=new.rule,
                             severity=new.severity,
@@ -100,30 +100,30 @@ class Watch:
             # What was not looked at now (held-out text between evaluations) keeps sounding.
             unseen = [key for key in watch.sounding if key[0] == HELDOUT_RULE and recovered is None]
             watch.sounding = [*map(list, holding), *unseen]
-        return tuple(found)
+        return tuple(alarms)
 
 
-def _remember(watch: LayerWatch, seen: LayerStep, number: int) -> None:
-    if set(seen.weights) != set(watch.weights) or _jumped(watch.weights, seen.weights):
+def _remember(watch: LayerWatch, layer_step: LayerStep, number: int) -> None:
+    if set(layer_step.weights) != set(watch.weights) or _jumped(watch.weights, layer_step.weights):
         # Another stage minimises another total: what was best before says nothing.
         watch.n, watch.totals, watch.best_total, watch.best_step = 0, [], float("inf"), number
-    watch.weights = dict(seen.weights)
+    watch.weights = dict(layer_step.weights)
     watch.n += 1
-    watch.totals = [*watch.totals[1 - SETTLED :], seen.total]
+    watch.totals = [*watch.totals[1 - SETTLED :], layer_step.total]
     if watch.n == SETTLED:
         watch.first_total = statistics.median(watch.totals)
-    pulls = {name: seen.weights[name] * norm for name, norm in seen.grad_norms.items()}
+    pulls = {name: layer_step.weights[name] * norm for name, norm in layer_step.grad_norms.items()}
     whole = sum(pulls.values())
     if whole > 0:
         for name, pull in pulls.items():
             watch.gradient_shares[name] = _mixed(watch.gradient_shares.get(name, pull / whole), pull / whole)
-    if seen.cosines is not None:
-        names = list(seen.terms)
+    if layer_step.cosines is not None:
+        names = list(layer_step.terms)
         for i, j in zip(*np.triu_indices(len(names), 1), strict=True):
-            pair, cosine = f"{names[i]} and {names[j]}", float(seen.cosines[i, j])
+            pair, cosine = f"{names[i]} and {names[j]}", float(layer_step.cosines[i, j])
             if math.isfinite(cosine):
                 watch.cosines[pair] = 0.5 * (watch.cosines.get(pair, cosine) + cosine)
-    for target, measured in seen.targets.items():
+    for target, measured in layer_step.targets.items():
         if math.isfinite(measured.scalar_variance):
             watch.variances.setdefault(target, measured.scalar_variance)
 
@@ -137,19 +137,21 @@ def _mixed(before: float, value: float) -> float:
     return SMOOTHING * before + (1 - SMOOTHING) * value
 
 
-def _holding(watch: LayerWatch, seen: LayerStep, number: int, recovered: float | None) -> Iterator[_Found]:
+def _holding(
+    watch: LayerWatch, layer_step: LayerStep, number: int, recovered: float | None
+) -> Iterator[_Symptom]:
     """Every alarm that holds at this step."""
     if watch.n > SETTLED:
-        yield from _collapse(watch, seen)
+        yield from _collapse(watch, layer_step)
         yield from _total(watch, number)
-        yield from _balance(watch, seen)
+        yield from _balance(watch, layer_step)
     if recovered is not None:
         if recovered < watch.best_heldout - HELDOUT_DROP:
             # With several losses it may be one of the others that pulls the output away, on training text as well.
             why = "it fits its training tokens; use more text, or stop earlier"
-            if len(seen.terms) > 1:
+            if len(layer_step.terms) > 1:
                 why = f"{why}. Or, where the loss of the output rises too, another loss pulls it away: lower its weight"
-            yield _Found(
+            yield _Symptom(
                 HELDOUT_RULE,
                 "",
                 "warning",
@@ -159,10 +161,10 @@ def _holding(watch: LayerWatch, seen: LayerStep, number: int, recovered: float |
         watch.best_heldout = max(watch.best_heldout, recovered)
 
 
-def _collapse(watch: LayerWatch, seen: LayerStep) -> Iterator[_Found]:
-    for target, measured in seen.targets.items():
+def _collapse(watch: LayerWatch, layer_step: LayerStep) -> Iterator[_Symptom]:
+    for target, measured in layer_step.targets.items():
         if measured.v_a_norm < COLLAPSED_NORM and measured.v_b_norm < COLLAPSED_NORM:
-            yield _Found(
+            yield _Symptom(
                 "collapse",
                 target,
                 "error",
@@ -170,7 +172,7 @@ def _collapse(watch: LayerWatch, seen: LayerStep) -> Iterator[_Found]:
                 "weights of regularisation and update_norm, or start afresh",
             )
         elif measured.scalar_variance < COLLAPSED_VARIANCE * watch.variances.get(target, 0.0):
-            yield _Found(
+            yield _Symptom(
                 "scalar collapse",
                 target,
                 "warning",
@@ -179,11 +181,11 @@ def _collapse(watch: LayerWatch, seen: LayerStep) -> Iterator[_Found]:
             )
 
 
-def _total(watch: LayerWatch, number: int) -> Iterator[_Found]:
+def _total(watch: LayerWatch, number: int) -> Iterator[_Symptom]:
     total, size = statistics.median(watch.totals), abs(watch.best_total)
     risen = total - watch.best_total > (EXPLODED - 1) * size and total > watch.first_total
     if math.isfinite(size) and risen:
-        yield _Found(
+        yield _Symptom(
             "explosion",
             "",
             "error",
@@ -193,7 +195,7 @@ def _total(watch: LayerWatch, number: int) -> Iterator[_Found]:
     if watch.best_total - total > 1e-3 * size or not math.isfinite(size):
         watch.best_total, watch.best_step = total, number
     elif number - watch.best_step >= PATIENCE:
-        yield _Found(
+        yield _Symptom(
             "no progress",
             "",
             "info",
@@ -202,12 +204,12 @@ def _total(watch: LayerWatch, number: int) -> Iterator[_Found]:
         )
 
 
-def _balance(watch: LayerWatch, seen: LayerStep) -> Iterator[_Found]:
-    if len(seen.terms) < 2:
+def _balance(watch: LayerWatch, layer_step: LayerStep) -> Iterator[_Symptom]:
+    if len(layer_step.terms) < 2:
         return
     for name, share in watch.gradient_shares.items():
-        if name in seen.terms and share > DOMINANT:
-            yield _Found(
+        if name in layer_step.terms and share > DOMINANT:
+            yield _Symptom(
                 "one term dominates",
                 name,
                 "warning",
@@ -216,7 +218,7 @@ def _balance(watch: LayerWatch, seen: LayerStep) -> Iterator[_Found]:
             )
     for pair, cosine in watch.cosines.items():
         if cosine < CONFLICT:
-            yield _Found(
+            yield _Symptom(
                 "terms in conflict",
                 pair,
                 "warning",

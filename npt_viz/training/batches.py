@@ -1,4 +1,4 @@
-"""The order of the training text: random, the same for the same seed, and able to go on where it was left."""
+"""Order of the training text: random, equal for equal seeds, and resumable."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from npt_viz.training.streams import Batch
 
 
 class Shuffled:
-    """Indices below n, shuffled again and again: each once before any comes twice."""
+    """Endless shuffled indices below n; each comes once before any comes twice."""
 
     def __init__(self, n: int, seed: int) -> None:
         self.n = n
@@ -20,8 +20,8 @@ class Shuffled:
         """The next `size` indices."""
         while len(self._order) < size:
             self._order = torch.cat([self._order, torch.randperm(self.n, generator=self._generator)])
-        taken, self._order = self._order[:size], self._order[size:]
-        return taken
+        indices, self._order = self._order[:size], self._order[size:]
+        return indices
 
     @property
     def state(self) -> dict[str, Tensor]:
@@ -34,7 +34,7 @@ class Shuffled:
 
 
 class Batches:
-    """Batches for ever: single tokens, or whole sequences where losses look at logits.
+    """Endless batches of single tokens, or of whole sequences where losses need logits.
 
     starts: first row of every sequence, and the number of rows.
     tokens: of a batch of single tokens; whole sequences are added until there are at least as many.

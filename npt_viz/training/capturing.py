@@ -31,11 +31,12 @@ PROJECTIONS_BYTES = 2 * 2**30
 """Of W_g z and W_u z that are kept at most: they only save time, and are larger than all the rest."""
 
 PRINCIPAL_DIRECTIONS = 10
+"""Leading directions of h that the orthogonality loss looks at, as published."""
 
 
 @dataclass(frozen=True)
 class LayerTokens:
-    """What one layer of the base model saw at every token, in the model's dtype."""
+    """Inputs and outputs of one base layer at every token, in the model's dtype."""
 
     hidden: Float[Tensor, "token model"]
     """h"""
@@ -57,13 +58,13 @@ class LayerTokens:
         return self.hidden.shape[0]
 
     def rows(self, index: slice | Int[Tensor, "row"]) -> "LayerTokens":
-        def taken(column: Tensor) -> Tensor:
+        def selected(column: Tensor) -> Tensor:
             return (
                 column[index] if isinstance(index, slice) else column.index_select(0, index.to(column.device))
             )
 
         columns = {each.name: getattr(self, each.name) for each in fields(self)}
-        return LayerTokens(**{name: None if c is None else taken(c) for name, c in columns.items()})
+        return LayerTokens(**{name: None if c is None else selected(c) for name, c in columns.items()})
 
     @cached_property
     def principal(self) -> Float[Tensor, "model q"]:
@@ -77,7 +78,7 @@ class LayerTokens:
 
 @dataclass(frozen=True, eq=False)
 class Capture:
-    """Some text as some layers of the model saw it; all sequences' tokens one after the other."""
+    """Activations of some layers on some text; the tokens of all sequences one after the other."""
 
     layers: Mapping[int, LayerTokens]
     starts: tuple[int, ...]
@@ -114,7 +115,7 @@ def captured(
     to_the_top: also keep the final states and what LayersAbove needs to run the layers above with gradients.
     projections: also keep W_g z and W_u z, where they take no more than PROJECTIONS_BYTES.
     budget: bytes of memory for the activations; half of what is free by default.
-    progress: told the share of the tokens done; may raise to stop.
+    progress: called with the share of the tokens done; may raise to stop.
 
     Raises NptVizError where neither memory nor disk has room.
     """
@@ -151,7 +152,7 @@ def captured(
                 arguments[length] = {}
                 for handle in _recorded_arguments(model, min(layers), arguments[length]):
                     hooks.callback(handle.remove)
-            seen = forward_pass(
+            recorded = forward_pass(
                 model,
                 torch.stack([sequences[i] for i in group]),
                 [changed or {}],
@@ -159,10 +160,12 @@ def captured(
                 positions=positions,
                 stop_after=None if to_the_top else max(layers),
             )
-            unmodulated = {layer: _unmodulated(model, layer, seen.layers[layer].hidden) for layer in layers}
+            unmodulated = {
+                layer: _unmodulated(model, layer, recorded.layers[layer].hidden) for layer in layers
+            }
         for row, i in enumerate(group):
             span = slice(starts[i], starts[i + 1])
-            for layer, record in seen.layers.items():
+            for layer, record in recorded.layers.items():
                 _keep(kept[layer], span, record, row, None if base is None else base.layers[layer])
                 kept[layer].unmodulated[span] = unmodulated[layer].output[row]
                 if projections:
@@ -171,17 +174,21 @@ def captured(
                         unmodulated[layer].up[row],
                     )
             if final is not None:
-                final[span] = seen.final[row]
+                final[span] = recorded.final[row]
         done += length * len(group)
         progress("capturing activations of the base model", done / starts[-1])
     return Capture(kept, tuple(starts), final, arguments, room.in_file)
 
 
 def _keep(tokens: LayerTokens, span: slice, record, row: int, base: LayerTokens | None) -> None:
-    hidden, attention, taught = record.hidden[row], record.attention[row], record.mlp_output[row]
+    hidden, attention, mlp_with_attention = record.hidden[row], record.attention[row], record.mlp_output[row]
     if base is not None:
-        taught = corrected(base.rows(span), hidden, attention).mlp_with_attention
-    tokens.hidden[span], tokens.attention[span], tokens.mlp_with_attention[span] = hidden, attention, taught
+        mlp_with_attention = corrected(base.rows(span), hidden, attention).mlp_with_attention
+    tokens.hidden[span], tokens.attention[span], tokens.mlp_with_attention[span] = (
+        hidden,
+        attention,
+        mlp_with_attention,
+    )
     tokens.is_sink[span] = attention_sinks(hidden)
 
 
@@ -195,10 +202,10 @@ def corrected(
     base: LayerTokens, hidden: Float[Tensor, "token model"], attention: Float[Tensor, "token model"]
 ) -> LayerTokens:
     """The base's tokens on another stream: what the MLP has to write there for the stream to be the base's again."""
-    h, a, taught = (t.to(hidden) for t in (base.hidden, base.attention, base.mlp_with_attention))
+    h, a, mlp_with_attention = (t.to(hidden) for t in (base.hidden, base.attention, base.mlp_with_attention))
     # In this order: the stream of an attention sink is thousands of times larger than the difference.
-    taught = taught + (h - hidden) + (a - attention)
-    return LayerTokens(hidden, attention, taught, base.is_sink)
+    mlp_with_attention = mlp_with_attention + (h - hidden) + (a - attention)
+    return LayerTokens(hidden, attention, mlp_with_attention, base.is_sink)
 
 
 def _groups(lengths: Sequence[int]) -> Iterator[list[int]]:
@@ -232,10 +239,10 @@ def _recorded_arguments(model: BaseModel, lowest: int, into: dict[str, dict]):
 
 
 class _Room:
-    """Where activations go: the model's GPU if they fit well, memory within the budget, else a file."""
+    """Storage of activations: the model's GPU if they fit well, memory within the budget, else a file."""
 
     def __init__(self, model: BaseModel, n_tokens: int, widths: Sequence[int], budget: int | None) -> None:
-        """widths: of the tensors that will be asked for."""
+        """widths: widths of all tensors that will be made."""
         self.n_tokens, self.width, self.dtype = n_tokens, model.d_model, model.dtype
         needed = n_tokens * sum(widths) * model.dtype.itemsize
         cpu = torch.device("cpu")

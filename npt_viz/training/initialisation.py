@@ -1,4 +1,4 @@
-"""Where training starts: from the attention that the adapter will read."""
+"""Initial weights of an adapter, from the attention output that it will read."""
 
 import torch
 
@@ -22,7 +22,7 @@ def initialise_from_attention(
 
     W_down: the top right-singular vectors of a, each divided by its singular scale, so that the bottleneck
     p = a W_down has unit variance. W_b_up = 0. W_a_up: random, such that the scalars spread by SCALAR_STD
-    (npt-facts §5; with every factor random, or plain MSE, the same training stalls).
+    (docs/mathematics.md §11; with every factor random, or plain MSE, the same training stalls).
     """
     generator = torch.Generator().manual_seed(seed)
     # Rows of unit length: a few tokens with a huge attention output would otherwise take every direction.

@@ -1,4 +1,4 @@
-"""One layer's adapter and all that its updates remember; and the gradients that an update is made of."""
+"""Adapter and optimiser state of one layer in training, and the gradients of its losses."""
 
 import copy
 import math
@@ -24,23 +24,23 @@ class Diverged(NptVizError):
 
 
 def gradients_of(
-    objective: Objective, seen: Mapping[int, Student], *, shared_ending: bool
+    objective: Objective, students: Mapping[int, Student], *, shared_ending: bool
 ) -> dict[int, tuple[dict[str, float], TermGradients]]:
     """Layer -> the raw value and the gradient of every active loss on one batch.
 
     shared_ending: the layers ran together, so a loss on logits is one number that belongs to all of them.
     """
-    parameters = {layer: list(student.adapter.parameters()) for layer, student in seen.items()}
+    parameters = {layer: list(student.adapter.parameters()) for layer, student in students.items()}
     flat = [p for of_layer in parameters.values() for p in of_layer]
-    found = {layer: ({}, {}) for layer in seen}
+    by_layer = {layer: ({}, {}) for layer in students}
     names = list(objective.active)
     for name in names:
         term, form = TERMS[name], objective.form(name)
         if shared_ending and term.needs == "logits":
-            values = dict.fromkeys(seen, term(next(iter(seen.values())), form))
+            values = dict.fromkeys(students, term(next(iter(students.values())), form))
             total = next(iter(values.values()))
         else:
-            values = {layer: term(student, form) for layer, student in seen.items()}
+            values = {layer: term(student, form) for layer, student in students.items()}
             total = sum(values.values())
         if total.requires_grad:
             whole = list(
@@ -49,13 +49,13 @@ def gradients_of(
         else:
             whole = [torch.zeros_like(p) for p in flat]
         for layer, of_layer in parameters.items():
-            found[layer][0][name] = values[layer].item()
-            found[layer][1][name], whole = whole[: len(of_layer)], whole[len(of_layer) :]
-    return found
+            by_layer[layer][0][name] = values[layer].item()
+            by_layer[layer][1][name], whole = whole[: len(of_layer)], whole[len(of_layer) :]
+    return by_layer
 
 
 class Learner:
-    """An adapter in training."""
+    """Adapter and optimiser of one layer in training."""
 
     def __init__(self, adapter: LayerAdapter, recipe: Recipe) -> None:
         self.adapter = adapter
@@ -82,9 +82,9 @@ class Learner:
         *,
         cosines: bool,
     ) -> LayerStep:
-        """One step of the optimiser on the mean over `batches` of what gradients_of found."""
+        """One step of the optimiser on the mean over `batches` of the results of gradients_of."""
         terms = {name: sum(values[name] for values, _ in batches) / len(batches) for name in weights}
-        gradients = {name: _mean([found[name] for _, found in batches]) for name in weights}
+        gradients = {name: _mean([gradient_of[name] for _, gradient_of in batches]) for name in weights}
         norms = {name: _norm(gradient) for name, gradient in gradients.items()}
         self._refuse_non_finite(terms, norms)
         if objective.adaptive == "gradient_norms":
@@ -130,13 +130,13 @@ class Learner:
 
     @torch.no_grad()
     def _undo(self) -> None:
-        """Back to before the last update: those parameters gave finite losses."""
+        """Restore the parameters before the last update, which gave finite losses."""
         if self._before is not None:
             _copy(self._before, self._parameters)
 
     @property
     def state(self) -> dict:
-        """All but the adapter itself, in plain containers and tensors."""
+        """Optimiser and adaptive weights, in plain containers and tensors; the adapter is not included."""
         return {"optimiser": self._optimiser.state_dict(), "adaptive": dict(self._adaptive.averages)}
 
     @state.setter

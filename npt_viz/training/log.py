@@ -1,4 +1,4 @@
-"""The record of a training on disk: one JSON line for what it is, then one for every layer and step."""
+"""Log of a training: one JSON line with its settings, then one for every layer and step."""
 
 import json
 import math
@@ -35,7 +35,7 @@ class StepLog:
         self.add_rows(step.rows())
 
     def add_rows(self, rows: Iterable[Mapping]) -> None:
-        """As Step.rows gives them."""
+        """Append rows as Step.rows gives them."""
         try:
             for row in rows:
                 self._write(row)
@@ -44,7 +44,7 @@ class StepLog:
             raise self._unwritable(error) from None
 
     def close(self) -> None:
-        """May be called twice."""
+        """Close the file; may be called twice."""
         if self._file is not None:
             self._file.close()
 
@@ -112,5 +112,5 @@ def steps_logged(path: str | Path) -> int:
 
 
 def _plain(value):
-    """JSON has neither NaN nor infinity."""
+    """The value, or None for NaN and infinity, which JSON does not have."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""The numbers of a step and of an evaluation; nothing here has a gradient or changes anything."""
+"""Measurements of a step and of an evaluation, without gradients."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from npt_viz.adapter import Additive, LayerAdapter
+from npt_viz.capture.layer_trace import fit_columns
 from npt_viz.results.training import HeldOut, TargetStep
 from npt_viz.shapes import Float, Tensor
 from npt_viz.training.factored import EPSILON, vectors_of
@@ -24,17 +25,17 @@ NOTHING = TargetStep(
 
 
 @torch.no_grad()
-def measured_targets(seen: Student) -> dict[str, TargetStep]:
-    """What every target's modulation does on one batch."""
-    return {target: _measured(seen, target) for target in seen.adapter.targets}
+def measured_targets(student: Student) -> dict[str, TargetStep]:
+    """Measurements of every target's modulation on one batch."""
+    return {target: _measured(student, target) for target in student.adapter.targets}
 
 
-def _measured(seen: Student, target: str) -> TargetStep:
-    modulation = seen.adapter.modulations[target]
+def _measured(student: Student, target: str) -> TargetStep:
+    modulation = student.adapter.modulations[target]
     if isinstance(modulation, Additive):
         return NOTHING
-    v_a, v_b = seen.vectors[target]
-    scalar = v_a.dot(seen.input_of(target))
+    v_a, v_b = student.vectors[target]
+    scalar = v_a.dot(student.input_of(target))
     # With one component the product of the norms is exact and cheap.
     norm_a, norm_b = (v.squared_norm().clamp_min(0).sqrt() for v in (v_a, v_b))
     alone = modulation.components == 1
@@ -45,8 +46,8 @@ def _measured(seen: Student, target: str) -> TargetStep:
     )
     similarity = scalar.new_tensor(math.nan)
     if target != "down":
-        sizes = (norm_a * seen.attention.norm(dim=-1, keepdim=True)).clamp_min(EPSILON)
-        similarity = (v_a.dot(seen.attention) / sizes).mean()
+        sizes = (norm_a * student.attention.norm(dim=-1, keepdim=True)).clamp_min(EPSILON)
+        similarity = (v_a.dot(student.attention) / sizes).mean()
     numbers = torch.stack(
         [
             scalar.mean(),
@@ -76,19 +77,15 @@ def gradient_cosines(gradients: Sequence[Sequence[Tensor]]) -> np.ndarray:
 
 @torch.no_grad()
 def evaluated(layer: int, batches: Iterable[tuple[Student, Float[Tensor, "token"] | Tensor]]) -> HeldOut:
-    """One layer on held-out batches, each with the mask of its attention sinks."""
+    """Evaluation of one layer on held-out batches, each with the mask of its attention sinks."""
     columns, sinks = [], []
-    for seen, is_sink in batches:
-        error = (seen.output - seen.target).norm(dim=-1)
-        nothing = (seen.unmodulated - seen.target).norm(dim=-1)
-        if seen.adapter.attention == "standard":  # Nothing was withheld, so there is nothing to recover.
-            nothing = torch.full_like(nothing, torch.nan)
-        parts = (
-            1 - (error / nothing) ** 2,
-            error / seen.target.norm(dim=-1),
-            _first_scalar(seen.adapter, seen),
-        )
-        columns.append(torch.stack(parts).cpu())
+    for student, is_sink in batches:
+        fit = fit_columns(student.output, student.unmodulated, student.target)
+        recovered, relative = (torch.from_numpy(fit[name]) for name in ("recovered", "relative_error"))
+        if student.adapter.attention == "standard":  # Nothing was withheld, so there is nothing to recover.
+            recovered = torch.full_like(recovered, torch.nan)
+        scalar = _first_scalar(student.adapter, student).cpu()
+        columns.append(torch.stack([recovered.to(scalar), relative.to(scalar), scalar]))
         sinks.append(is_sink.cpu())
     recovered, relative, scalar = torch.cat(columns, dim=1)
     keep = ~torch.cat(sinks)
@@ -103,8 +100,8 @@ def evaluated(layer: int, batches: Iterable[tuple[Student, Float[Tensor, "token"
     )
 
 
-def _first_scalar(adapter: LayerAdapter, seen: Student) -> Float[Tensor, "token"]:
+def _first_scalar(adapter: LayerAdapter, student: Student) -> Float[Tensor, "token"]:
     target, modulation = next(iter(adapter.modulations.items()))
     if isinstance(modulation, Additive):
-        return torch.full_like(seen.output[:, 0], torch.nan)
-    return vectors_of(modulation, seen.attention)[0].dot(seen.input_of(target))[:, 0]
+        return torch.full_like(student.output[:, 0], torch.nan)
+    return vectors_of(modulation, student.attention)[0].dot(student.input_of(target))[:, 0]

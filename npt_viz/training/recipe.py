@@ -1,4 +1,4 @@
-"""How to train: settings with their defaults, for the library, the command and the page. Reads without torch."""
+"""Settings of a training and their defaults, for library, command and page. Imports without torch."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ FRESH_COMPONENTS = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to train, apart from the losses and the text."""
+    """Settings of a training, apart from the losses and the text."""
 
     steps: int = 1500
     """Optimiser steps; of each layer where layers train in order."""

@@ -1,4 +1,4 @@
-"""What can be known to fail before minutes of capture: another base, and losses that the adapter cannot have."""
+"""Checks that run before activations are captured: the base fits, and every loss runs on the adapter."""
 
 from functools import cached_property
 
@@ -17,8 +17,8 @@ from npt_viz.training.student import student
 N_TOKENS = 8
 
 
-class _MadeUp(LayerTokens):
-    """Tokens of no text; their principal directions are any directions."""
+class _RandomTokens(LayerTokens):
+    """Random tokens that stand for a text; any directions serve as principal ones."""
 
     @cached_property
     def principal(self) -> Float[Tensor, "model q"]:
@@ -26,7 +26,7 @@ class _MadeUp(LayerTokens):
 
 
 def rehearse(model: BaseModel, start: Checkpoint | AdapterSpec, objective: Objective) -> None:
-    """Raise where this start does not fit the model, or a loss cannot run on it."""
+    """Check start and losses on a few random tokens; raises NptVizError where one does not fit."""
     if isinstance(start, AdapterSpec):
         start.fits(model)
         adapters = [start.blank(model, start.layers[0], seed=0)]
@@ -55,13 +55,13 @@ def _check_losses(model: BaseModel, adapter: LayerAdapter, objective: Objective)
     states = [
         torch.randn(N_TOKENS, model.d_model, generator=generator).to(home, model.dtype) for _ in range(3)
     ]
-    tokens = _MadeUp(*states, torch.zeros(N_TOKENS, dtype=torch.bool))
+    tokens = _RandomTokens(*states, torch.zeros(N_TOKENS, dtype=torch.bool))
     with model.lock, torch.no_grad():
-        seen = student(model, adapter, tokens, tokens)
+        rehearsed = student(model, adapter, tokens, tokens)
         for name in objective.active:
             if TERMS[name].needs == "logits":
                 continue
             try:
-                TERMS[name](seen, objective.form(name))
+                TERMS[name](rehearsed, objective.form(name))
             except NptVizError as error:
                 raise NptVizError(f"layer {adapter.layer}, loss {name}: {error}") from error

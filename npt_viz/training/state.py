@@ -1,4 +1,4 @@
-"""A training on disk, to be continued: one file, written whole or not at all, read without running code from it.
+"""Save and resume a training: one file, written whole or not at all, read without running code from it.
 
 The file has the adapters, what AdamW remembers of them, the order of the text and the text's tokens: about four times
 the adapters, and four bytes a token.
@@ -35,7 +35,7 @@ STATE_FILE = "training_state.pt"
 
 
 def save_state(training: Training, path: str | Path) -> Path:
-    """Write where a training is: adapters, optimisers, text and its order, step.
+    """Save a training: adapters, optimisers, text and its order, step.
 
     Raises NptVizError where it cannot be written, and inside a step; an earlier file of that name is then as it was.
     """
@@ -76,7 +76,7 @@ def resumed(
     budget: int | None = None,
     captures: Captures | None = None,
 ) -> Training:
-    """A training that goes on from `path`, step for step as if it had never stopped.
+    """Continue a saved training; its steps are those of a training that never stopped.
 
     path: what save_state wrote, or the folder that has it as STATE_FILE.
     steps: of the whole training, those before included, in place of the saved number; the schedule of the learning

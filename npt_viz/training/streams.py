@@ -1,4 +1,4 @@
-"""What an NPT layer is trained on: the base's activations, or the stream that the NPT layers below it make."""
+"""Inputs of NPT layers in training: activations of the base, or the stream that trained layers below make."""
 
 import threading
 from collections import OrderedDict
@@ -33,7 +33,7 @@ class Batch(NamedTuple):
 
 
 class CapturedStream:
-    """Layers that do not see each other: each on activations captured once.
+    """Layers trained independently, each on activations captured once.
 
     below: NPT layers that run below them; the captured layers then learn to bring the stream back to the base's.
     """
@@ -52,11 +52,11 @@ class CapturedStream:
     ) -> None:
         self.model = model
 
-        def seen(sequences, to_the_top: bool, share: float, start: float) -> tuple[Capture, Capture]:
-            def told(stage: str, fraction: float | None = None) -> None:
+        def captures(sequences, to_the_top: bool, share: float, start: float) -> tuple[Capture, Capture]:
+            def part_progress(stage: str, fraction: float | None = None) -> None:
                 progress(stage, start + share * (fraction or 0))
 
-            settings = {"positions": positions, "budget": budget, "progress": told}
+            settings = {"positions": positions, "budget": budget, "progress": part_progress}
             # Held-out text is read rarely; the training text at every step.
             kept = {"projections": sequences is corpus.train}
             base = captured(
@@ -67,8 +67,8 @@ class CapturedStream:
             return captured(model, sequences, layers, changed=below, base=base, **settings, **kept), base
 
         share = corpus.n_heldout / (corpus.n_train + corpus.n_heldout)
-        self.train, self.base = seen(corpus.train, to_the_top, 1 - share, 0.0)
-        self.heldout, _ = seen(corpus.heldout, False, share, 1 - share)
+        self.train, self.base = captures(corpus.train, to_the_top, 1 - share, 0.0)
+        self.heldout, _ = captures(corpus.heldout, False, share, 1 - share)
         self._above = LayersAbove(model, self.base.arguments)
 
     def students(self, adapters: Adapters, batch: Batch) -> dict[int, Student]:
@@ -82,23 +82,23 @@ class CapturedStream:
             for start in range(0, len(tokens), EVALUATION_CHUNK):
                 part = tokens.rows(slice(start, start + EVALUATION_CHUNK))
                 with self.model.lock:
-                    seen = student(self.model, adapter, part, self.train.layers[layer])
-                yield layer, seen, part.is_sink
+                    on_part = student(self.model, adapter, part, self.train.layers[layer])
+                yield layer, on_part, part.is_sink
 
     def _student(self, adapter: LayerAdapter, batch: Batch) -> Student:
         tokens = self.train.layers[adapter.layer]
-        seen = student(self.model, adapter, tokens.rows(batch.rows), tokens)
+        without_ending = student(self.model, adapter, tokens.rows(batch.rows), tokens)
         if self.base.final is None or batch.lengths is None:
-            return seen
-        stream = seen.hidden.to(seen.trace.output.dtype) + seen.trace.output
+            return without_ending
+        stream = without_ending.hidden.to(without_ending.trace.output.dtype) + without_ending.trace.output
         if adapter.attention != "withheld":
-            stream = stream + seen.attention.to(stream)
+            stream = stream + without_ending.attention.to(stream)
         final = self._above.final_of_rows(adapter.layer + 1, stream.to(self.model.dtype), batch.lengths)
-        return seen.having(self._above.ending(final, self.base.final[batch.rows]))
+        return without_ending.having(self._above.ending(final, self.base.final[batch.rows]))
 
 
 class PropagatedStream:
-    """Layers that run together, each on what the trained layers below it make: end to end.
+    """Layers trained end to end, each on the stream that the trained layers below it make.
 
     A loss that is local to a layer trains that layer alone, on the stream as it finds it; a loss on logits trains
     every layer.
@@ -131,45 +131,45 @@ class PropagatedStream:
         for i in range(len(starts) - 1):
             batch = Batch(torch.arange(starts[i], starts[i + 1]), (starts[i + 1] - starts[i],))
             with self.model.lock:
-                seen = self._run(adapters, self.heldout, batch, ending=False)
-            for layer, found in seen.items():
-                yield layer, found, self.heldout.layers[layer].is_sink[batch.rows]
+                students = self._run(adapters, self.heldout, batch, ending=False)
+            for layer, student_of_layer in students.items():
+                yield layer, student_of_layer, self.heldout.layers[layer].is_sink[batch.rows]
 
     def _run(self, adapters: Adapters, text: Capture, batch: Batch, *, ending: bool) -> dict[int, Student]:
         above = self._above[text]
         rows, groups = _by_length(batch)
         lowest = text.layers[min(adapters)]
-        finals, seen = [], {layer: [] for layer in adapters}
+        finals, inputs = [], {layer: [] for layer in adapters}
         # Without a loss on logits nothing flows from one layer to the next.
         with nullcontext() if ending else torch.no_grad():
             for members, length in groups:
                 stream = (
                     lowest.hidden[members].unflatten(0, (-1, length)).to(self.model.device, self.model.dtype)
                 )
-                stream = self._through(adapters, above, stream, seen, ending)
+                stream = self._through(adapters, above, stream, inputs, ending)
                 if ending:
                     finals.append(self.model.backbone.norm(stream).flatten(0, 1))
-        found = {}
+        students = {}
         for layer, adapter in adapters.items():
-            hidden, attention = (torch.cat(parts) for parts in zip(*seen[layer], strict=True))
+            hidden, attention = (torch.cat(parts) for parts in zip(*inputs[layer], strict=True))
             tokens = corrected(text.layers[layer].rows(rows), hidden, attention)
-            found[layer] = student(self.model, adapter, tokens, self.train.layers[layer])
+            students[layer] = student(self.model, adapter, tokens, self.train.layers[layer])
         if ending:
             shared = above.ending(torch.cat(finals), text.final[rows])
-            found = {layer: one.having(shared) for layer, one in found.items()}
-        return found
+            students = {layer: one.having(shared) for layer, one in students.items()}
+        return students
 
     def _through(
-        self, adapters: Adapters, above: LayersAbove, stream: Hidden, seen: dict, ending: bool
+        self, adapters: Adapters, above: LayersAbove, stream: Hidden, inputs: dict, ending: bool
     ) -> Hidden:
-        """The stream after the last layer that has to run; what each NPT layer saw goes to `seen`."""
+        """The stream after the last layer that has to run; what each NPT layer saw goes to `inputs`."""
         for layer in range(min(adapters), self.model.n_layers):
             if layer not in adapters:
                 stream = above.layer(layer, stream)
                 continue
             adapter, parts = adapters[layer], self.model.parts(layer)
             attention = above.attention(layer, stream)
-            seen[layer].append((stream.detach().flatten(0, 1), attention.detach().flatten(0, 1)))
+            inputs[layer].append((stream.detach().flatten(0, 1), attention.detach().flatten(0, 1)))
             if layer == max(adapters) and not ending:
                 break
             mlp_input = mlp_input_of(parts, stream, attention, adapter.attention)
@@ -183,7 +183,7 @@ Stream = CapturedStream | PropagatedStream
 
 
 class Captures:
-    """The streams captured last, to be trained on again: another loss on the same text need not wait.
+    """The streams captured last, kept for the next training on the same text.
 
     Shared by trainings of one base model; safe from several threads.
     """
@@ -194,17 +194,17 @@ class Captures:
         self._lock = threading.Lock()
 
     def stream(self, key: tuple, make: Callable[[], Stream]) -> Stream:
-        """What was kept under this key, or what `make` makes."""
+        """The stream kept under this key, or a new one from `make`."""
         with self._lock:
             if key in self._streams:
                 self._streams.move_to_end(key)
                 return self._streams[key]
-        made = make()
+        stream = make()
         with self._lock:
-            self._streams[key] = made
+            self._streams[key] = stream
             while len(self._streams) > self._keep:
                 self._streams.popitem(last=False)
-        return made
+        return stream
 
 
 def _by_length(batch: Batch) -> tuple[Tensor, list[tuple[Tensor, int]]]:

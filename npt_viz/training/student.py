@@ -1,4 +1,4 @@
-"""One batch of one layer with its adapter: everything a loss may look at, and nothing above the layer."""
+"""One batch of one layer with its adapter: the inputs of every loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from npt_viz.training.factored import Vectors, vectors_of
 
 @dataclass(frozen=True)
 class Ending:
-    """What the batch leads to at the top of the model: for losses on logits."""
+    """Final states of the batch, for losses on logits."""
 
     final: Float[Tensor, "token model"]
     """After the final norm, of the model with the NPT layer; has a gradient."""
@@ -44,7 +44,7 @@ class Student:
     """a"""
     mlp_input: Float[Tensor, "token model"]
     """z, or z_C where the attention path is standard"""
-    taught: Float[Tensor, "token model"]
+    mlp_with_attention: Float[Tensor, "token model"]
     """MLP(z_C)"""
     target: Float[Tensor, "token model"]
     """a + MLP(z_C), or MLP(z_C) where attention stays in the stream"""
@@ -64,7 +64,7 @@ class Student:
 
     @cached_property
     def baseline(self) -> Float[Tensor, "token model"]:
-        """What errors are measured against: MLP(z), or 0 where the attention path is standard.
+        """Output that errors are relative to: MLP(z), or 0 where the attention path is standard.
 
         There MLP(z_C) without modulation is the target already, and relative to that any error would be infinite.
         """
@@ -83,13 +83,13 @@ class Student:
     @cached_property
     def v_a_of_stream(self) -> list[Vectors]:
         """v_a of gate and up, which lives in the space of h and a; that of down lives in d_ffn."""
-        found = [v_a for target, (v_a, _) in self.vectors.items() if target != "down"]
-        if not found:
+        vectors = [v_a for target, (v_a, _) in self.vectors.items() if target != "down"]
+        if not vectors:
             raise NptVizError(
                 "this loss compares v_a with the residual stream, and v_a of the down target lives in d_ffn; "
                 "switch the loss off or add the gate or up target"
             )
-        return found
+        return vectors
 
     def change(self, target: Target) -> Float[Tensor, "token out"]:
         """Σ_j s_j v_b,j: what the modulation adds to the projection's output."""
@@ -104,12 +104,12 @@ class Student:
 
     @torch.no_grad()
     def attention_through(self, target: Target) -> Float[Tensor, "token out"]:
-        """W_g a, W_u a, or a itself for down, whose exact change it is (npt-facts §5)."""
+        """W_g a, W_u a, or a itself for down, whose exact change it is (docs/mathematics.md §5)."""
         return self.attention if target == "down" else self._plain(target, self.attention)
 
     def where(self, mask: Tensor) -> "Student":
         """The same with only the tokens of a (token,) bool mask."""
-        columns = ("hidden", "attention", "mlp_input", "taught", "target", "unmodulated")
+        columns = ("hidden", "attention", "mlp_input", "mlp_with_attention", "target", "unmodulated")
         kept = {name: getattr(self, name)[mask] for name in columns}
         ending = self.ending
         if ending is not None:
@@ -117,7 +117,7 @@ class Student:
         return replace(self, trace=MlpTrace(*(part[mask] for part in self.trace)), ending=ending, **kept)
 
     def having(self, ending: Ending) -> "Student":
-        """The same with what it leads to at the top of the model."""
+        """The same with its final states."""
         return replace(self, ending=ending)
 
     def _plain(self, target: Target, x: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ def student(
     """Run one layer's modulated MLP on captured activations."""
     parts = model.parts(adapter.layer)
     dtype, device = parts.mlp_norm.weight.dtype, next(adapter.parameters()).device
-    hidden, attention, taught = (
+    hidden, attention, mlp_with_attention = (
         t.to(device, dtype) for t in (tokens.hidden, tokens.attention, tokens.mlp_with_attention)
     )
     with torch.no_grad():
@@ -148,15 +148,15 @@ def student(
                 plain = Projected(tokens.gate.to(device, dtype), tokens.up.to(device, dtype))
     trace = adapter.mlp(parts.mlp, attention, mlp_input, plain)
     wide = torch.promote_types(dtype, torch.float32)
-    hidden, attention, taught = (t.to(wide) for t in (hidden, attention, taught))
+    hidden, attention, mlp_with_attention = (t.to(wide) for t in (hidden, attention, mlp_with_attention))
     return Student(
         adapter=adapter,
         mlp=parts.mlp,
         hidden=hidden,
         attention=attention,
         mlp_input=mlp_input.to(wide),
-        taught=taught,
-        target=target_of(adapter.attention, attention, taught),
+        mlp_with_attention=mlp_with_attention,
+        target=target_of(adapter.attention, attention, mlp_with_attention),
         unmodulated=unmodulated.to(wide),
         trace=trace,
         training_tokens=training_tokens,

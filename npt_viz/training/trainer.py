@@ -1,4 +1,4 @@
-"""The trainer: an iterator of steps. It yields what happened; pages draw, commands print, tests assert."""
+"""The trainer: an iterator of steps, which pages draw and commands print."""
 
 import copy
 import hashlib
@@ -104,7 +104,7 @@ def train(
 
 
 class Training(Iterator[Step]):
-    """A training in progress. Stopping is to stop iterating; `adapters` are always the newest.
+    """A training in progress: an iterator of steps. To stop, stop iterating; `adapters` are always current.
 
     The base model is read under its lock, a batch at a time, and never changed.
     """
@@ -170,7 +170,7 @@ class Training(Iterator[Step]):
 
     @property
     def total_steps(self) -> int:
-        """Of the whole training: layers in order take their steps one after the other."""
+        """Steps of the whole training; layers in order take theirs one after the other."""
         return self.recipe.steps * (len(self.layers) if self.recipe.stream == "in_order" else 1)
 
     def __next__(self) -> Step:
@@ -210,13 +210,13 @@ class Training(Iterator[Step]):
         return step
 
     def evaluation(self) -> dict[int, HeldOut]:
-        """Every layer that trains now, on the held-out tokens."""
-        seen: dict[int, list] = {layer: [] for layer in self._turn}
+        """Evaluation on held-out tokens of every layer that trains now."""
+        batches: dict[int, list] = {layer: [] for layer in self._turn}
         now = {layer: self.adapters[layer] for layer in self._turn}
         with torch.no_grad():
             for layer, batch, is_sink in self._stream.heldout_students(now):
-                seen[layer].append((batch, is_sink))
-        return {layer: evaluated(layer, batches) for layer, batches in seen.items()}
+                batches[layer].append((batch, is_sink))
+        return {layer: evaluated(layer, of_layer) for layer, of_layer in batches.items()}
 
     def checkpoint(self, name: str = "in training") -> Checkpoint:
         """The adapters as they are now, cloned, for every page and analysis that takes a checkpoint."""
@@ -238,7 +238,7 @@ class Training(Iterator[Step]):
 
     @property
     def batches_digest(self) -> str:
-        """The same for trainings that took the same batches and would go on with the same."""
+        """Digest of the order of batches, past and to come; equal for trainings with equal batches."""
         order = self._batches.order.state
         return hashlib.sha256(b"".join(order[name].numpy().tobytes() for name in sorted(order))).hexdigest()[
             :16
@@ -246,13 +246,13 @@ class Training(Iterator[Step]):
 
     @property
     def state(self) -> dict:
-        """Where this training is, apart from adapters, text and settings: plain containers and tensors."""
+        """Progress of this training in plain containers and tensors; without adapters, text and settings."""
         return {
             "done": self.done,
             "seconds": self._seconds,
             "batches": self._batches.order.state,
             "learners": {layer: learner.state for layer, learner in self.learners.items()},
-            "finished": {layer: asdict(found) for layer, found in self._finished.items()},
+            "finished": {layer: asdict(evaluation) for layer, evaluation in self._finished.items()},
             "watch": self._watch.state,
         }
 
@@ -260,7 +260,7 @@ class Training(Iterator[Step]):
         self.done, self._seconds = state["done"], state["seconds"]
         self._batches.order.state = state["batches"]
         self._watch = Watch(state["watch"])
-        self._finished = {layer: HeldOut(**found) for layer, found in state["finished"].items()}
+        self._finished = {layer: HeldOut(**evaluation) for layer, evaluation in state["finished"].items()}
         for layer, (adapter, initial, remembered) in state["learners"].items():
             self.learners[layer] = Learner(adapter, self.recipe)
             self.learners[layer].initial = initial
@@ -282,16 +282,16 @@ class Training(Iterator[Step]):
         below = {layer: a for layer, a in self.adapters.items() if layer < self._turn[0]}
         together = self.recipe.stream == "end_to_end"
 
-        def made() -> Stream:
+        def capture() -> Stream:
             if together:
                 return PropagatedStream(self.model, self.corpus, self._turn, **self._settings)
             return CapturedStream(self.model, self.corpus, self._turn, below=below, **self._settings)
 
         if below and not together:  # Of these very adapters: no other training sees this stream.
-            return made()
+            return capture()
         settings = (self.recipe.positions, self.objective.needs_logits)
         return self._captures.stream(
-            (id(self.model), together, self._turn, self.corpus.digest(), *settings), made
+            (id(self.model), together, self._turn, self.corpus.digest(), *settings), capture
         )
 
     def _adapter(self, layer: int) -> LayerAdapter:
@@ -307,13 +307,13 @@ class Training(Iterator[Step]):
         tokens = self._stream.train.layers[layer]
         ordinary = tokens.rows((~tokens.is_sink).nonzero()[: 8 * EVALUATION_CHUNK, 0])
         with self.model.lock, torch.no_grad():
-            seen = student(self.model, adapter, ordinary.rows(slice(0, EVALUATION_CHUNK)))
-            intermediate = mlp_trace(seen.mlp, seen.mlp_input.to(self.model.dtype)).intermediate
+            of_start = student(self.model, adapter, ordinary.rows(slice(0, EVALUATION_CHUNK)))
+            intermediate = mlp_trace(of_start.mlp, of_start.mlp_input.to(self.model.dtype)).intermediate
         initialise_from_attention(
             adapter,
-            ordinary.attention.to(seen.attention),
-            seen.mlp_input,
-            intermediate.to(seen.attention),
+            ordinary.attention.to(of_start.attention),
+            of_start.mlp_input,
+            intermediate.to(of_start.attention),
             seed=seed,
         )
         return adapter
@@ -325,15 +325,15 @@ class Training(Iterator[Step]):
         together = self.recipe.stream == "end_to_end"
         updated = {}
         for group in [self._turn] if together else [(layer,) for layer in self._turn]:
-            found, targets = [], {}
+            gradients, targets = [], {}
             for batch in batches:
                 with self.model.lock, torch.enable_grad():
-                    seen = self._students(group, batch, own)
-                    found.append(gradients_of(self.objective, seen, shared_ending=together))
-                    targets = {layer: measured_targets(one) for layer, one in seen.items()}
+                    students = self._students(group, batch, own)
+                    gradients.append(gradients_of(self.objective, students, shared_ending=together))
+                    targets = {layer: measured_targets(one) for layer, one in students.items()}
             for layer in group:
                 step = self.learners[layer].update(
-                    self.objective, weights, [one[layer] for one in found], rate, cosines=cosines
+                    self.objective, weights, [one[layer] for one in gradients], rate, cosines=cosines
                 )
                 updated[layer] = replace(step, targets=targets[layer])
         return updated
@@ -341,11 +341,11 @@ class Training(Iterator[Step]):
     def _students(self, group: Sequence[int], batch: Batch, own: int) -> dict[int, Student]:
         """One batch through the layers of a group, without the tokens that the curriculum holds back."""
         with self._autocast(group[0]):
-            seen = self._stream.students({layer: self.adapters[layer] for layer in group}, batch)
+            students = self._stream.students({layer: self.adapters[layer] for layer in group}, batch)
         curriculum = self.objective.curriculum
         if curriculum is None or curriculum.quantile(own) == 1.0:
-            return seen
-        return {layer: one.where(curriculum.mask(one.attention, own)) for layer, one in seen.items()}
+            return students
+        return {layer: one.where(curriculum.mask(one.attention, own)) for layer, one in students.items()}
 
     def _autocast(self, layer: int) -> AbstractContextManager:
         device = next(self.adapters[layer].parameters()).device.type

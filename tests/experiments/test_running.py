@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -56,6 +57,18 @@ def experiment(*arms: Arm, **changes) -> Experiment:
         "tokens": 500,
     }
     return Experiment(**fields | changes)
+
+
+@pytest.fixture(autouse=True)
+def health_where_it_is_asked_for(request, monkeypatch):
+    """Health is half the time of a run and has its own tests; here it is measured in tests that take with_health."""
+    if "with_health" not in request.fixturenames:
+        monkeypatch.setattr(measuring, "health", lambda *_, **__: SimpleNamespace(findings=()))
+
+
+@pytest.fixture
+def with_health():
+    pass
 
 
 def finished(model, plan, folder, texts):
@@ -151,7 +164,7 @@ def test_a_text_that_was_edited_between_two_arms_is_seen(tiny_llama, tmp_path):
     assert found.n_finished == 2 and found.unfair_seeds == [0]
 
 
-def test_what_is_read_back_is_what_was_trained(tiny_llama, texts, tmp_path):
+def test_what_is_read_back_is_what_was_trained(tiny_llama, texts, tmp_path, with_health):
     plan = experiment(arm("a", "direct=1"), arm("b", "direct=1,orthogonality=0.1"))
     result = finished(tiny_llama, plan, tmp_path / "x", texts)
     run = result.run("b", 0)

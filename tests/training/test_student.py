@@ -56,7 +56,7 @@ def test_where_keeps_the_tokens_of_a_mask(tiny_llama):
         student(tiny_llama, adapter, tokens).where(mask),
         student(tiny_llama, adapter, tokens.rows(mask.nonzero()[:, 0])),
     )
-    for name in ("hidden", "attention", "mlp_input", "taught", "target", "unmodulated", "output"):
+    for name in ("hidden", "attention", "mlp_input", "mlp_with_attention", "target", "unmodulated", "output"):
         torch.testing.assert_close(getattr(some, name), getattr(whole, name))
     torch.testing.assert_close(some.trace.gate, whole.trace.gate)
 

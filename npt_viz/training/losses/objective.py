@@ -1,4 +1,4 @@
-"""What a training minimises: which losses, in which form, how weighted."""
+"""Objective of a training: which losses, in which form, with which weights."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -88,11 +88,11 @@ def composite(**changes) -> Objective:
 
 
 Losses = Objective | Mapping[str, float | int] | Sequence[str] | str
-"""What `objective` reads."""
+"""Types that `objective` reads."""
 
 
 def objective(losses: Losses, **settings) -> Objective:
-    """The Objective that a person writes; the only reader of losses for the library, the commands and the pages.
+    """Read an Objective from text, names or weights; the one parser of the library, the commands and the pages.
 
     losses: an Objective as it is; loss -> weight; names that all weigh 1; or text, `direct=1,orthogonality=0.01`.
         A name may end in `:as_written` to run the published form.

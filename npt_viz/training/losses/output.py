@@ -1,4 +1,4 @@
-"""Losses on what the modulated MLP writes (ŷ). Source of the published forms: npt-facts §6."""
+"""Losses on what the modulated MLP writes (ŷ). Published and corrected forms: docs/mathematics.md §10."""
 
 import torch
 
@@ -81,6 +81,6 @@ def decomposed_as_written(
 
 
 def _needed(unmodulated: Tensor, target: Tensor) -> Float[Tensor, "token"]:
-    """‖MLP(z) − target‖²: the squared error of doing nothing."""
+    """‖MLP(z) − target‖²: the squared error without modulation."""
     squares = (unmodulated - target).square().sum(-1)
     return squares.clamp_min(torch.finfo(squares.dtype).tiny)

@@ -1,4 +1,4 @@
-"""Sets of losses worth starting from: each alone, the published recipes, and the published order of adoption."""
+"""Preset objectives: each loss alone, the published recipes, and the published phases."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ PRESETS: dict[str, Objective] = {
     ),
 }
 """Phases add to the direct loss, cumulatively: 1 guidance and adaptive weights, 2 bottleneck and decomposed target,
-3 consistency and curriculum, 4 orthogonality (npt-facts §6). All in their corrected forms."""
+3 consistency and curriculum, 4 orthogonality (docs/mathematics.md §10). All in their corrected forms."""
 
 
 def each_alone() -> dict[str, Objective]:

@@ -1,4 +1,4 @@
-"""The registry: what the command line, the page and the trainer know of each loss.
+"""Registry of the losses, for the command line, the page and the trainer.
 
 A new loss is one function of tensors and one line in TERMS (docs/how-to/add-a-loss.md).
 """
@@ -123,7 +123,7 @@ TERMS: dict[str, Term] = {
         sentence="Weighs the error along the attention output apart from the rest. As written its slice is the whole "
         "tensor: the second half is a constant without a gradient and the first asks ŷ to be a alone.",
         corrected=lambda s: output.decomposed(s.output, s.target, s.baseline, s.attention),
-        as_written=lambda s: output.decomposed_as_written(s.output, s.attention, s.taught),
+        as_written=lambda s: output.decomposed_as_written(s.output, s.attention, s.mlp_with_attention),
     ),
     "consistency": Term(
         formula="MSE(v_b, mean v_b) + 1 − cos(v_b, W a)",

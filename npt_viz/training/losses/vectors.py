@@ -1,4 +1,4 @@
-"""Losses on v_a, v_b and the scalar. Source of the published forms: npt-facts §6.
+"""Losses on v_a, v_b and the scalar. Published and corrected forms: docs/mathematics.md §10.
 
 With several components a loss is the mean over them, except where it looks at what they do together: `strength`
 takes the sum of their contributions and `update_norm` the norm of their summed weight change.
@@ -8,12 +8,11 @@ import torch
 
 from npt_viz.errors import NptVizError
 from npt_viz.shapes import Float, Tensor
+from npt_viz.training.capturing import PRINCIPAL_DIRECTIONS
 from npt_viz.training.factored import Vectors
 
 VARIANCE_FLOOR = 0.1
 """Guidance pushes the variance of the scalar up to here and no further; a working gate has about 0.09."""
-
-PRINCIPAL_DIRECTIONS = 10
 
 
 def attention_encoding(v_a: Vectors, attention: Float[Tensor, "token model"]) -> Float[Tensor, ""]:

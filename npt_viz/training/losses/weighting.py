@@ -1,4 +1,4 @@
-"""How much each loss counts, at which step, and on which tokens."""
+"""Weights of the losses by step, and the tokens that count."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The controls of the Experiments page, and the experiment that they make: checked before anything starts."""
+"""Controls of the Experiments page, and the experiment they set, checked before it starts."""
 
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -52,13 +52,13 @@ class Plan:
 
     @property
     def sentence(self) -> str:
-        """Safe Markdown."""
+        """The plan in a line of safe Markdown."""
         arms, seeds = len(self.experiment.arms), len(self.experiment.seeds)
         seeds_text = "1 seed" if seeds == 1 else f"{seeds} seeds"
         return f"{arms} arms × {seeds_text} × {self.experiment.recipe.steps:,} steps"
 
     def begin(self, progress: Progress) -> Generator[float]:
-        """For ExperimentJob."""
+        """Run the experiment; the work of an ExperimentJob."""
         if self.processes > 1:
             from npt_viz.experiments.processes import run_in_processes
 
@@ -141,8 +141,8 @@ def _plan(source: Source, prompt: str) -> Plan:
     from npt_viz.training.rehearsal import rehearse
     from npt_viz.training.spec import AdapterSpec
 
-    here = st.session_state
-    if here["training_from"] == RESULT:
+    session = st.session_state
+    if session["training_from"] == RESULT:
         raise NptVizError(
             "an experiment cannot begin with a training that is not saved; save it, and open it on Home"
         )
@@ -152,17 +152,17 @@ def _plan(source: Source, prompt: str) -> Plan:
         raise NptVizError(
             "an experiment needs a text that is there; sample one with `npt_viz sample`, and choose the file"
         )
-    if not (slug := _slug(here["experiment_name"])):
+    if not (slug := _slug(session["experiment_name"])):
         raise NptVizError("the experiment has no name; give it one with a letter or a digit in it")
     experiment = Experiment(
-        name=here["experiment_name"].strip(),
+        name=session["experiment_name"].strip(),
         arms=chosen_arms(),
         start=start if fresh else str(opened.located(source.checkpoint).absolute()),
         layers=None if fresh else tuple(start),
         semantics=None if fresh else source.semantics or None,
-        recipe=chosen_recipe(steps=here["experiment_steps"], every=here["experiment_every"]),
-        seeds=tuple(here["training_seed"] + i for i in range(here["experiment_seeds"])),
-        reference=here["experiment_reference"] or "",
+        recipe=chosen_recipe(steps=session["experiment_steps"], every=session["experiment_every"]),
+        seeds=tuple(session["training_seed"] + i for i in range(session["experiment_seeds"])),
+        reference=session["experiment_reference"] or "",
         model=source.model,
         dtype=source.dtype,
         device=source.device,
@@ -177,7 +177,11 @@ def _plan(source: Source, prompt: str) -> Plan:
     bundled = text.label == "bundled sample"
     texts = None if bundled else text.texts
     return Plan(
-        experiment, free_folder(RUNS / slug, experiment, texts), texts, here["experiment_processes"], source
+        experiment,
+        free_folder(RUNS / slug, experiment, texts),
+        texts,
+        session["experiment_processes"],
+        source,
     )
 
 

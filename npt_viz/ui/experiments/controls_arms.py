@@ -1,4 +1,4 @@
-"""The arms of an experiment as a table that a person fills: from a preset, from the Training page, or by typing."""
+"""Table of the arms of an experiment, filled from a preset, from the Training page, or by typing."""
 
 import math
 from typing import TYPE_CHECKING
@@ -23,9 +23,9 @@ def arm_controls() -> None:
     """Draw the Arms tab."""
     from npt_viz.experiments.plan import ARM_PRESETS
 
-    here = st.session_state
-    if "experiment_rows" not in here:
-        here["experiment_rows"] = _first_rows()
+    session = st.session_state
+    if "experiment_rows" not in session:
+        session["experiment_rows"] = _first_rows()
     left, right = st.columns([2, 1], vertical_alignment="bottom")
     left.selectbox(
         "Take the arms of a preset",
@@ -42,14 +42,14 @@ def arm_controls() -> None:
         key="experiment_add",
         icon=":material/add:",
         width="stretch",
-        disabled="training_on_direct" not in here,
+        disabled="training_on_direct" not in session,
     )
-    key = f"experiment_table_{here.setdefault('experiment_version', 0)}"
-    if key not in here:
+    key = f"experiment_table_{session.setdefault('experiment_version', 0)}"
+    if key not in session:
         # Begun anew, or the page was left: what was typed then is what the table begins with.
-        here["experiment_base"] = here["experiment_rows"].copy()
-    here["experiment_rows"] = st.data_editor(
-        here["experiment_base"],
+        session["experiment_base"] = session["experiment_rows"].copy()
+    session["experiment_rows"] = st.data_editor(
+        session["experiment_base"],
         num_rows="dynamic",
         hide_index=True,
         key=key,
@@ -69,14 +69,14 @@ def arm_controls() -> None:
             ),
         },
     )
-    if left_out := here.get("experiment_left_out"):
+    if left_out := session.get("experiment_left_out"):
         st.caption(
             f"Not taken, because a page shows up to {MOST} arms: {', '.join(left_out)}. Type a name's losses to add it."
         )
 
 
 def chosen_arms() -> tuple["Arm", ...]:
-    """What the table says; raises NptVizError for a row that cannot be."""
+    """Arms that the table sets; raises NptVizError for a row that cannot be."""
     rows = st.session_state["experiment_rows"]
     arms = tuple(_arm(row) for row in rows.to_dict("records") if row.get("name") or row.get("losses"))
     if len(arms) > MOST:
@@ -143,11 +143,11 @@ def _first_rows() -> pd.DataFrame:
 def _use_preset() -> None:
     from npt_viz.experiments.plan import arms_of
 
-    here = st.session_state
-    if here["experiment_preset"]:
-        arms = arms_of(here["experiment_preset"])
+    session = st.session_state
+    if session["experiment_preset"]:
+        arms = arms_of(session["experiment_preset"])
         _replace(rows_of(arms[:MOST]), [arm.name for arm in arms[MOST:]])
-        here["experiment_preset"] = None
+        session["experiment_preset"] = None
 
 
 def _add_from_training() -> None:
@@ -165,7 +165,7 @@ def _add_from_training() -> None:
 
 
 def _replace(rows: pd.DataFrame, left_out: list[str]) -> None:
-    here = st.session_state
-    here["experiment_rows"], here["experiment_left_out"] = rows, left_out
+    session = st.session_state
+    session["experiment_rows"], session["experiment_left_out"] = rows, left_out
     # A new key: the editor's own memory belongs to the old rows.
-    here["experiment_version"] = here.get("experiment_version", 0) + 1
+    session["experiment_version"] = session.get("experiment_version", 0) + 1

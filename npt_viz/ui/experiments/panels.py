@@ -1,4 +1,4 @@
-"""An experiment's folder on a page, while it is being filled and after: answer, numbers, curves, tokens, health."""
+"""Panels of an experiment, running or finished: answer, numbers, curves, tokens, health."""
 
 from pathlib import Path
 
@@ -118,20 +118,22 @@ def _draw(result: ExperimentResult) -> None:
 
 
 def comparison_frame(result: ExperimentResult, measure: str) -> pd.DataFrame:
-    """One row an arm, as a person reads it."""
+    """Table with one row an arm, numbers as text."""
     states = {arm: [run.state for run in result.of(arm)] for arm in result.arms}
     return pd.DataFrame(
         [
             {
-                "arm": found.arm,
-                "seeds": f"{states[found.arm].count('finished')} of {len(result.seeds)}",
-                "mean": number(found.mean),
-                "spread": number(found.spread),
-                "difference": number(found.difference) if found.verdict != "reference" else "",
-                "±": number(found.half_width) if found.verdict != "reference" else "",
-                "verdict": "failed" if set(states[found.arm]) == {"failed"} else VERDICTS[found.verdict],
+                "arm": comparison.arm,
+                "seeds": f"{states[comparison.arm].count('finished')} of {len(result.seeds)}",
+                "mean": number(comparison.mean),
+                "spread": number(comparison.spread),
+                "difference": number(comparison.difference) if comparison.verdict != "reference" else "",
+                "±": number(comparison.half_width) if comparison.verdict != "reference" else "",
+                "verdict": "failed"
+                if set(states[comparison.arm]) == {"failed"}
+                else VERDICTS[comparison.verdict],
             }
-            for found in result.comparisons(measure)
+            for comparison in result.comparisons(measure)
         ]
     )
 
@@ -172,9 +174,9 @@ def _strips(result: ExperimentResult) -> None:
 
 
 def _health(result: ExperimentResult) -> None:
-    told = [run for run in result.runs if run.findings or run.error or run.alarms]
-    with st.expander(f"Health of the arms ({len(told)} of {result.n_runs} runs have something to say)"):
-        for run in told:
+    reporting = [run for run in result.runs if run.findings or run.error or run.alarms]
+    with st.expander(f"Health of the arms ({len(reporting)} of {result.n_runs} runs have something to say)"):
+        for run in reporting:
             st.markdown(f"**{plain(run.arm)}**, seed {run.seed}")
             if run.error:
                 problem(run.error)
@@ -184,7 +186,7 @@ def _health(result: ExperimentResult) -> None:
                 st.caption(f"{MARKS[alarm.severity]} step {alarm.step}: {plain(alarm.sentence)}")
         for note in result.notes:
             st.caption(plain(note))
-        if not told:
+        if not reporting:
             st.caption("No finding, no alarm.")
 
 
@@ -249,5 +251,5 @@ def saved_experiments() -> list[Path]:
     """Experiments in the folder of runs, the newest first."""
     from npt_viz.experiments.folder import SPEC
 
-    found = [path.parent for path in RUNS.glob(f"*/{SPEC}")]
-    return sorted(found, key=lambda path: -(path / SPEC).stat().st_mtime)
+    folders = [path.parent for path in RUNS.glob(f"*/{SPEC}")]
+    return sorted(folders, key=lambda path: -(path / SPEC).stat().st_mtime)

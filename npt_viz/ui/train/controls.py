@@ -1,4 +1,4 @@
-"""The controls of the Training page, and the plan that they make: checked before anything starts."""
+"""Controls of the Training page, and the plan they set, checked before it starts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -102,7 +102,7 @@ def settings(source: Source, slot: TrainingSlot) -> Plan | None:
 
 
 def fill_defaults(source: Source) -> None:
-    """Values for the controls that nobody has touched yet."""
+    """Set the controls that have no value yet to their defaults."""
     for key, value in DEFAULTS.items():
         st.session_state.setdefault(key, value)
     st.session_state.setdefault("training_rank", min(FRESH_RANK, opened.opened_model(*source.base).d_model))
@@ -110,22 +110,22 @@ def fill_defaults(source: Source) -> None:
 
 def adapter_controls(source: Source, slot: TrainingSlot) -> None:
     """Draw the Adapter tab."""
-    here = st.session_state
+    session = st.session_state
     trained = [layer.layer for layer in opened.load_report(source).layers] if source.checkpoint else []
     ready = slot.job is not None and slot.job.training is not None
     choices = [name for name, there in zip(BEGINNINGS, (True, trained, ready), strict=True) if there]
-    if here["training_from"] not in choices:
-        here["training_from"] = FRESH
+    if session["training_from"] not in choices:
+        session["training_from"] = FRESH
     st.segmented_control("Start from", choices, key="training_from", required=True, persist_state="session")
-    if here["training_from"] == RESULT:
+    if session["training_from"] == RESULT:
         st.caption("Goes on from the adapters of the last training, on clones, with fresh optimisers.")
         return
     n_layers = opened.opened_model(*source.base).n_layers
-    layers = trained if here["training_from"] == OPEN else list(range(n_layers))
-    kept = [layer for layer in here["training_layers"] if layer in layers]
-    here["training_layers"] = kept or [trained[-1] if here["training_from"] == OPEN else n_layers // 2]
+    layers = trained if session["training_from"] == OPEN else list(range(n_layers))
+    kept = [layer for layer in session["training_layers"] if layer in layers]
+    session["training_layers"] = kept or [trained[-1] if session["training_from"] == OPEN else n_layers // 2]
     st.multiselect("Layers", layers, key="training_layers", persist_state="session")
-    if here["training_from"] == OPEN:
+    if session["training_from"] == OPEN:
         st.caption("Clones of the checkpoint's adapters are trained; the checkpoint stays as it is.")
         return
     keep = {"persist_state": "session"}
@@ -186,8 +186,8 @@ def _plan(source: Source, slot: TrainingSlot) -> Plan:
 
     model = opened.opened_model(*source.base)
     objective, text, start = chosen_objective(), chosen_text(), _start(source, slot)
-    here = st.session_state
-    recipe = chosen_recipe(steps=here["training_steps"], every=here["training_every"])
+    session = st.session_state
+    recipe = chosen_recipe(steps=session["training_steps"], every=session["training_every"])
     rehearse(model, start, objective)
     captures = slot.captures = slot.captures or Captures()
 
@@ -203,34 +203,34 @@ def _plan(source: Source, slot: TrainingSlot) -> Plan:
 
 
 def chosen_recipe(*, steps: int, every: int) -> Recipe:
-    """What the Schedule tab says; raises NptVizError for values that cannot be."""
-    here = st.session_state
+    """Recipe that the Schedule tab sets; raises NptVizError for values that cannot be."""
+    session = st.session_state
     return Recipe(
         steps=steps,
-        seed=here["training_seed"],
-        learning_rate=here["training_rate"],
-        warmup=here["training_warmup"],
-        schedule=here["training_schedule"],
-        batch_tokens=here["training_batch"],
-        accumulate=here["training_accumulate"],
-        clip=here["training_clip"],
-        weight_decay=here["training_decay"],
+        seed=session["training_seed"],
+        learning_rate=session["training_rate"],
+        warmup=session["training_warmup"],
+        schedule=session["training_schedule"],
+        batch_tokens=session["training_batch"],
+        accumulate=session["training_accumulate"],
+        clip=session["training_clip"],
+        weight_decay=session["training_decay"],
         evaluate_every=every,
-        stream=here["training_stream"],
-        positions=here["positions"],
+        stream=session["training_stream"],
+        positions=session["positions"],
     )
 
 
 def _start(source: Source, slot: TrainingSlot):
-    """What the training begins with, in torch's own objects."""
+    """Start of the training: a checkpoint or a spec."""
     from npt_viz.checkpoint import Checkpoint
 
     if (
         st.session_state["training_from"] == RESULT
         and slot.job is not None
-        and (found := slot.job.checkpoint())
+        and (result := slot.job.checkpoint())
     ):
-        return found
+        return result
     start = spec_or_layers(source)
     if isinstance(start, list):
         model, checkpoint = opened.opened(source)
@@ -239,20 +239,20 @@ def _start(source: Source, slot: TrainingSlot):
 
 
 def spec_or_layers(source: Source) -> "AdapterSpec | list[int]":
-    """What the Adapter tab says: a spec, or the layers of the open checkpoint that are to be trained on."""
+    """Spec that the Adapter tab sets, or the layers of the open checkpoint that go on."""
     from npt_viz.adapter import Semantics
     from npt_viz.training.spec import AdapterSpec
 
-    here = st.session_state
-    if here["training_from"] == OPEN:
-        return list(here["training_layers"])
+    session = st.session_state
+    if session["training_from"] == OPEN:
+        return list(session["training_layers"])
     return AdapterSpec(
-        layers=tuple(here["training_layers"]),
-        targets=tuple(target for target in ("gate", "up", "down") if target in here["training_targets"]),
-        rank=here["training_rank"],
-        components=here["training_components"],
-        semantics=Semantics(attention=here["training_attention"]),
-        initialisation=here["training_initialisation"],
+        layers=tuple(session["training_layers"]),
+        targets=tuple(target for target in ("gate", "up", "down") if target in session["training_targets"]),
+        rank=session["training_rank"],
+        components=session["training_components"],
+        semantics=Semantics(attention=session["training_attention"]),
+        initialisation=session["training_initialisation"],
     )
 
 

@@ -1,4 +1,4 @@
-"""Every loss as a toggle with its weight, its form and what the forms differ in; and how the losses are weighted."""
+"""Controls of the losses: a toggle, weight and form each, and how they are weighted."""
 
 from typing import TYPE_CHECKING
 
@@ -93,20 +93,20 @@ def loss_controls() -> None:
 
 
 def chosen_objective() -> "Objective":
-    """What the controls say; raises NptVizError where no loss is on."""
+    """Objective that the controls set; raises NptVizError where no loss is on."""
     from npt_viz.training.losses import TERMS, Curriculum, Objective
 
-    here = st.session_state
-    on = [name for name in TERMS if here[f"training_on_{name}"]]
+    session = st.session_state
+    on = [name for name in TERMS if session[f"training_on_{name}"]]
     return Objective(
-        weights={name: float(here[f"training_weight_{name}"]) for name in on},
-        as_written=frozenset(name for name in on if here[f"training_form_{name}"] == "as_written"),
-        stage_steps=here["training_stage_steps"] if here["training_staged"] else None,
-        adaptive=here["training_adaptive"],
-        curriculum=Curriculum(steps=(here["training_easy"], here["training_medium"]))
-        if here["training_curriculum"]
+        weights={name: float(session[f"training_weight_{name}"]) for name in on},
+        as_written=frozenset(name for name in on if session[f"training_form_{name}"] == "as_written"),
+        stage_steps=session["training_stage_steps"] if session["training_staged"] else None,
+        adaptive=session["training_adaptive"],
+        curriculum=Curriculum(steps=(session["training_easy"], session["training_medium"]))
+        if session["training_curriculum"]
         else None,
-        gradient_scale=float(here["training_gradient_scale"]),
+        gradient_scale=float(session["training_gradient_scale"]),
     )
 
 
@@ -115,17 +115,17 @@ def use(objective: "Objective") -> None:
     from npt_viz.training.losses import TERMS, Curriculum
     from npt_viz.training.losses.weighting import STAGE_STEPS
 
-    here = st.session_state
+    session = st.session_state
     for name, term in TERMS.items():
-        here[f"training_on_{name}"] = name in objective.active
-        here[f"training_weight_{name}"] = objective.active.get(name, term.weight)
-        here[f"training_form_{name}"] = objective.form(name)
-    here["training_adaptive"] = objective.adaptive
-    here["training_staged"] = objective.stage_steps is not None
-    here["training_stage_steps"] = objective.stage_steps or STAGE_STEPS
-    here["training_curriculum"] = objective.curriculum is not None
-    here["training_easy"], here["training_medium"] = (objective.curriculum or Curriculum()).steps
-    here["training_gradient_scale"] = objective.gradient_scale
+        session[f"training_on_{name}"] = name in objective.active
+        session[f"training_weight_{name}"] = objective.active.get(name, term.weight)
+        session[f"training_form_{name}"] = objective.form(name)
+    session["training_adaptive"] = objective.adaptive
+    session["training_staged"] = objective.stage_steps is not None
+    session["training_stage_steps"] = objective.stage_steps or STAGE_STEPS
+    session["training_curriculum"] = objective.curriculum is not None
+    session["training_easy"], session["training_medium"] = (objective.curriculum or Curriculum()).steps
+    session["training_gradient_scale"] = objective.gradient_scale
 
 
 def _use_preset() -> None:

@@ -1,4 +1,4 @@
-"""Which text a training learns from: the controls, and what they give."""
+"""Controls of the training text, and the text they choose."""
 
 from typing import NamedTuple
 
@@ -40,21 +40,21 @@ class TextChoice(NamedTuple):
         texts = list(self.texts)
         if not texts:
 
-            def told(done: int, n: int) -> None:
+            def texts_done(done: int, n: int) -> None:
                 progress("sampling texts from the base model", done / n)
 
-            told(0, self.n_samples)
+            texts_done(0, self.n_samples)
             texts = sampled_texts(
-                model, self.n_samples, tokens=SAMPLE_TOKENS, batch=8, seed=seed, progress=told
+                model, self.n_samples, tokens=SAMPLE_TOKENS, batch=8, seed=seed, progress=texts_done
             )
         return corpus_of(model, texts, seed=seed, most=self.most)
 
 
 def text_controls() -> None:
     """Draw the Text tab."""
-    here = st.session_state
+    session = st.session_state
     st.segmented_control("Text", KINDS, key="training_text", required=True, persist_state="session")
-    match here["training_text"]:
+    match session["training_text"]:
         case "pasted":
             st.text_area("Text to train on", key="training_pasted", height=160, persist_state="session")
         case "file":
@@ -80,21 +80,21 @@ def text_controls() -> None:
 
 
 def chosen_text() -> TextChoice:
-    """What the controls say; raises NptVizError where there is no text yet."""
-    here = st.session_state
-    kind, texts = here["training_text"], ()
+    """Text that the controls choose; raises NptVizError where there is none yet."""
+    session = st.session_state
+    kind, texts = session["training_text"], ()
     match kind:
         case "bundled sample":
             texts = tuple(bundled_texts())
         case "pasted":
-            if not here["training_pasted"].strip():
+            if not session["training_pasted"].strip():
                 raise NptVizError(
                     "there is no text yet; paste some on the Text tab, or choose the bundled sample"
                 )
-            texts = (here["training_pasted"],)
+            texts = (session["training_pasted"],)
         case "file":
-            texts = tuple(_of_file(here.get("training_file")))
-    return TextChoice(kind, texts, here["training_samples"], here["training_most"])
+            texts = tuple(_of_file(session.get("training_file")))
+    return TextChoice(kind, texts, session["training_samples"], session["training_most"])
 
 
 @st.cache_data(max_entries=16, show_spinner="Counting tokens")

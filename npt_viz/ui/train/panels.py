@@ -1,4 +1,4 @@
-"""A training while it runs: its buttons, its curves, its alarms. Draws snapshots; the job never waits for it."""
+"""Panels of a running training: buttons, curves, alarms. They draw snapshots; the job never waits for them."""
 
 import math
 import time
@@ -91,7 +91,7 @@ def live(slot: TrainingSlot) -> None:
 
 
 def answer(history: History) -> str:
-    """What the training achieved so far, in one sentence."""
+    """Result of the training so far, in one sentence."""
     last = history.last
     if last is None:
         return ""

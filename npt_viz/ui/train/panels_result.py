@@ -1,4 +1,4 @@
-"""What a training made, while it runs and after: looked at, opened in the other pages, saved."""
+"""Panels of the result of a training: a token before and after, other pages, saving, going on."""
 
 import math
 from dataclasses import replace
@@ -31,7 +31,7 @@ ROWS = {
 
 
 def result(slot: TrainingSlot) -> None:
-    """The pinned token before and after, the other pages, and a folder to save in."""
+    """Draw the buttons for the result: the pinned token before and after, other pages, saving."""
     if slot.job is None or slot.job.training is None:
         return
     job = slot.job
@@ -59,8 +59,8 @@ def result(slot: TrainingSlot) -> None:
     save.button(
         "Save", on_click=_save, args=[job], key="training_save", icon=":material/save:", width="stretch"
     )
-    if said := st.session_state.pop("training_said", None):
-        (st.success if said[0] else problem)(said[1])
+    if message := st.session_state.pop("training_message", None):
+        (st.success if message[0] else problem)(message[1])
     if (table := st.session_state.get("training_pinned")) is not None:
         st.markdown(table[0])
         st.dataframe(table[1], hide_index=True, key="training_pinned_table")
@@ -126,7 +126,7 @@ def saved(job: TrainingJob, folder: Path, *, overwrite: bool = False) -> Path:
 
 def _heldout(job: TrainingJob) -> dict:
     """Layer -> its last evaluation; None for what is no number."""
-    found = {}
+    evaluations = {}
     for row in job.history.rows:
         if "heldout/recovered" in row:
             numbers = {
@@ -134,10 +134,10 @@ def _heldout(job: TrainingJob) -> dict:
                 for key, value in row.items()
                 if key.startswith("heldout/")
             }
-            found[str(row["layer"])] = {
+            evaluations[str(row["layer"])] = {
                 key: None if math.isnan(value) else value for key, value in numbers.items()
             } | {"step": row["step"]}
-    return found
+    return evaluations
 
 
 def _default_folder(job: TrainingJob) -> str:
@@ -152,7 +152,7 @@ def _look(job: TrainingJob) -> None:
     try:
         st.session_state["training_pinned"] = before_and_after(job, asked(), st.session_state["tok"])
     except NptVizError as error:
-        st.session_state["training_said"] = (False, str(error))
+        st.session_state["training_message"] = (False, str(error))
 
 
 def _open(job: TrainingJob) -> None:
@@ -160,28 +160,28 @@ def _open(job: TrainingJob) -> None:
     try:
         folder = saved(job, session_folder() / f"training-step-{job.training.done}", overwrite=True)
         st.session_state.update(checkpoint=str(folder), semantics="", on=[], layer=None)
-        st.session_state["training_said"] = (True, plain(f"Open in every page: {folder.name}"))
+        st.session_state["training_message"] = (True, plain(f"Open in every page: {folder.name}"))
     except NptVizError as error:
-        st.session_state["training_said"] = (False, str(error))
+        st.session_state["training_message"] = (False, str(error))
 
 
 def _save(job: TrainingJob) -> None:
-    here = st.session_state
+    session = st.session_state
     try:
-        path = Path(here["training_folder"].strip()).expanduser()
+        path = Path(session["training_folder"].strip()).expanduser()
         folder = saved(job, path if path.is_absolute() else ROOT / path)
     except NptVizError as error:
-        here["training_said"] = (False, str(error))
+        session["training_message"] = (False, str(error))
         return
-    here["training_saved"] = str(folder)
-    here["runs"] = list(dict.fromkeys([*here.get("runs", []), str(folder)]))
-    here["training_said"] = (True, plain(f"Saved in {folder}; the Runs page shows its curves."))
+    session["training_saved"] = str(folder)
+    session["runs"] = list(dict.fromkeys([*session.get("runs", []), str(folder)]))
+    session["training_message"] = (True, plain(f"Saved in {folder}; the Runs page shows its curves."))
 
 
 def saved_training(source: Source, slot: TrainingSlot) -> None:
     """Offer to go on with the training that was saved last, or else with that of the open checkpoint."""
-    here = st.session_state
-    folders = [here.get("training_saved"), source.checkpoint and opened.located(source.checkpoint)]
+    session = st.session_state
+    folders = [session.get("training_saved"), source.checkpoint and opened.located(source.checkpoint)]
     files = [Path(folder) / "training_state.pt" for folder in folders if folder]
     file = next((file for file in files if file.is_file()), None)
     if file is None or slot.is_active:
