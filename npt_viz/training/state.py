@@ -73,7 +73,6 @@ def resumed(
     *,
     steps: int | None = None,
     progress: Progress = silent,
-    budget: int | None = None,
     captures: Captures | None = None,
 ) -> Training:
     """Continue a saved training; its steps are those of a training that never stopped.
@@ -116,7 +115,6 @@ def resumed(
         _objective(fields["objective"]),
         recipe,
         progress=progress,
-        budget=budget,
         captures=captures,
         resumed=state,
         origin=fields["origin"],

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -44,12 +45,23 @@ def weights(training):
     ]
 
 
+@pytest.fixture(scope="module")
+def unpaused(tiny_llama):
+    """unpaused(stream): a training that never stopped, and its steps."""
+
+    @cache
+    def trained(stream):
+        training = train(tiny_llama, SPEC, TEXTS, EVERYTHING, stream=stream, **QUICK)
+        return training, list(training)
+
+    return trained
+
+
 @pytest.mark.parametrize(
     ("stream", "pause"), [("base", 3), ("in_order", 5), ("in_order", 8), ("end_to_end", 3)]
 )
-def test_pausing_equals_not_pausing_bit_for_bit(tiny_llama, tmp_path, stream, pause):
-    whole = train(tiny_llama, SPEC, TEXTS, EVERYTHING, stream=stream, **QUICK)
-    expected = list(whole)
+def test_pausing_equals_not_pausing_bit_for_bit(tiny_llama, unpaused, tmp_path, stream, pause):
+    whole, expected = unpaused(stream)
     first = train(tiny_llama, SPEC, TEXTS, EVERYTHING, stream=stream, **QUICK)
     steps = [next(first) for _ in range(pause)]
     save_state(first, tmp_path / "paused.pt")

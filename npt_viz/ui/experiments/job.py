@@ -15,10 +15,8 @@ class ExperimentJob(Job):
         self.folder = folder
 
 
-class ExperimentSlot(Slot):
+class ExperimentSlot(Slot[ExperimentJob]):
     """The session's experiment."""
-
-    job: ExperimentJob | None
 
 
 @st.cache_resource(scope="session", on_release=lambda slot: slot.end(), show_spinner=False)

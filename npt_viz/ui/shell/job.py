@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from npt_viz.errors import NptVizError
 from npt_viz.model.progress import Progress
@@ -154,17 +154,20 @@ class Job:
             self._state, self._error, self._ended = state, error, time.monotonic()
 
 
-class Slot:
+AnyJob = TypeVar("AnyJob", bound=Job)
+
+
+class Slot(Generic[AnyJob]):
     """The session's job."""
 
     def __init__(self) -> None:
-        self.job: Job | None = None
+        self.job: AnyJob | None = None
 
     @property
     def is_active(self) -> bool:
         return self.job is not None and self.job.is_active
 
-    def begin(self, job: Job) -> None:
+    def begin(self, job: AnyJob) -> None:
         """End the job that is there, and start another."""
         self.end()
         self.job = job

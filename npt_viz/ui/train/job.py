@@ -80,10 +80,8 @@ class TrainingJob(job.Job):
         return sentence
 
 
-class TrainingSlot(job.Slot):
+class TrainingSlot(job.Slot[TrainingJob]):
     """The session's training, and what was captured for it."""
-
-    job: TrainingJob | None
 
     def __init__(self) -> None:
         super().__init__()

@@ -103,12 +103,20 @@ def test_bad_input_is_a_sentence_and_nothing_can_start(page, values, message):
 
 def test_a_row_that_cannot_be_is_named(page):
     found = page()
-    rows = found.session_state["experiment_rows"].copy()
-    rows.loc[1, "losses"] = "magic=1"
-    found.session_state["experiment_rows"] = rows
-    found.session_state["experiment_version"] = 7
-    found.run()
-    assert "arm 'direct, robust to sinks': loss 'magic' does not exist" in errors(found)
+    for version, (losses, reason) in enumerate(
+        {
+            "magic=1": "loss 'magic' does not exist",
+            "direct=1,direct=5": "loss 'direct' is named twice",
+            "direct=much": "losses: 'direct=much' must be NAME=WEIGHT",
+            "direct=nan": "the weight of loss 'direct' must be 0 or more and finite, got nan",
+        }.items()
+    ):
+        rows = found.session_state["experiment_rows"].copy()
+        rows.loc[1, "losses"] = losses
+        found.session_state["experiment_rows"] = rows
+        found.session_state["experiment_version"] = 7 + version
+        found.run()
+        assert f"arm 'direct, robust to sinks': {reason}" in errors(found)
 
 
 def test_stop_answers_within_a_step_and_errors_are_sentences(tmp_path):
