@@ -158,8 +158,8 @@ def spreads(result: DirectionMap, theme: Theme = "light") -> go.Figure:
 
 def alignment_map(result: Alignment, *, tokens: Sequence[str], pin: int, theme: Theme = "light") -> go.Figure:
     """Token × token cosine of ΔW, a block of ALIGNED tokens around the pin; a click's customdata is (column, row, value)."""
-    here = int(np.abs(result.tokens - pin).argmin())
-    block = window(len(result.tokens), here, ALIGNED)
+    column = int(np.abs(result.tokens - pin).argmin())
+    block = window(len(result.tokens), column, ALIGNED)
     shown, cosines = result.tokens[block], result.cosines[np.ix_(block, block)]
     # Always from −1 to 1: a colour means the same for every adapter.
     scale = colour_scale(ALIGNMENT, np.array([-1.0, 1.0]), theme)

@@ -32,13 +32,13 @@ class Lines:
             if not line.strip():
                 continue
             try:
-                found = json.loads(line)
+                row = json.loads(line)
             except (ValueError, RecursionError):
                 # A log that is being written ends in half a line.
                 self.skip("not JSON" if line.endswith(b"\n") else "not finished")
                 continue
-            if isinstance(found, dict):
-                yield found
+            if isinstance(row, dict):
+                yield row
             else:
                 self.skip("no object")
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import streamlit as st
 
 from npt_viz.figures.theme import REFERENCE, ROLES
-from npt_viz.ui.cache.opened import Source, opened, release
+from npt_viz.ui.cache.opened import Selection, opened, release
 
 
 class Memory(NamedTuple):
@@ -20,11 +20,11 @@ class Memory(NamedTuple):
     """GPU or RAM"""
 
 
-def memory(source: Source) -> Memory:
+def memory(selection: Selection) -> Memory:
     """Of what is open now; the free part is asked from the device."""
     from npt_viz.model.memory import free_bytes
 
-    model, checkpoint = opened(source)
+    model, checkpoint = opened(selection)
     return Memory(
         model=model.memory_bytes(),
         adapters=checkpoint.cached_bytes(),
@@ -44,15 +44,15 @@ def activation_bytes(model, n_tokens: int, n_recorded: int) -> int:
     return 4 * (stream * (2 + 3 * n_recorded) + 6 * 2 * n_tokens * model.d_ffn)
 
 
-def memory_bar(found: Memory) -> None:
+def memory_bar(memory: Memory) -> None:
     """One bar to scale, its legend below."""
-    used = found.model + found.adapters + found.activations
-    whole = (used + found.free) or 1
+    used = memory.model + memory.adapters + memory.activations
+    whole = (used + memory.free) or 1
     parts = [
-        ("model", found.model, ROLES["base"]),
-        ("adapters", found.adapters, ROLES["npt"]),
-        ("activations ≈", found.activations, ROLES["exact"]),
-        (f"free {found.where}", found.free, REFERENCE + "55"),
+        ("model", memory.model, ROLES["base"]),
+        ("adapters", memory.adapters, ROLES["npt"]),
+        ("activations ≈", memory.activations, ROLES["exact"]),
+        (f"free {memory.where}", memory.free, REFERENCE + "55"),
     ]
     bar = "".join(
         f'<span style="width:{max(100 * n / whole, 0.5 if n else 0):.2f}%;background:{colour}"></span>'
@@ -73,7 +73,7 @@ def size(n_bytes: float) -> str:
     return f"{n_bytes:.0f} B"
 
 
-def release_button(source: Source) -> None:
+def release_button(selection: Selection) -> None:
     """Free the model; the pages then wait until it is opened again."""
     st.button(
         "Release memory",
@@ -81,11 +81,11 @@ def release_button(source: Source) -> None:
         icon=":material/eject:",
         type="tertiary",
         on_click=_release,
-        args=[source],
+        args=[selection],
         help="Drops the model and the checkpoint from memory, for every browser that uses this server.",
     )
 
 
-def _release(source: Source) -> None:
-    release(source)
+def _release(selection: Selection) -> None:
+    release(selection)
     st.session_state["_released"] = True

@@ -9,7 +9,7 @@ import streamlit as st
 
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.kept import Progress, bar, duration, results
-from npt_viz.ui.cache.opened import Source
+from npt_viz.ui.cache.opened import Selection
 
 AT_ONCE = 4.0
 """Seconds below which nobody is asked."""
@@ -27,8 +27,8 @@ def on_demand(
 
     compute: gets a function to report progress to; any click on the page stops it there.
     """
-    if (found := computed(asked)) is not None:
-        return found
+    if (result := computed(asked)) is not None:
+        return result
     place = st.empty()
     if seconds > AT_ONCE and not st.session_state.pop(f"_{key}_wanted", False):
         with place.container(horizontal=True, vertical_alignment="center"):
@@ -48,13 +48,13 @@ def _want(key: str) -> None:
 
 
 @contextmanager
-def waiting(source: Source, what: str, passes: float, n_tokens: int) -> Iterator[None]:
+def waiting(selection: Selection, what: str, passes: float, n_tokens: int) -> Iterator[None]:
     """A spinner; for a long prompt it says how long this takes, and counts.
 
     passes: the cost, in forward passes of the base model over the prompt.
     """
     work = passes * n_tokens
-    seconds = work * seconds_per_token(source) if work > LONG else 0.0
+    seconds = work * seconds_per_token(selection) if work > LONG else 0.0
     takes = f": {n_tokens:,} tokens take about {duration(seconds)}" if seconds else ""
     with st.spinner(what + takes, show_time=bool(takes)):
         yield
@@ -66,11 +66,11 @@ def computed(asked: Hashable) -> Any | None:
 
 
 @st.cache_data(max_entries=8, show_spinner="Timing the base model")
-def seconds_per_token(source: Source) -> float:
+def seconds_per_token(selection: Selection) -> float:
     """Of one forward pass of the base model on this machine: the best of three, the first of which warms up."""
     import torch
 
-    model = opened.opened_model(*source.base)
+    model = opened.opened_model(*selection.base)
     ids = torch.arange(2, 2 + min(128, model.context_length))[None].to(model.device)
     times = []
     for _ in range(3):

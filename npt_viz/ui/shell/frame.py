@@ -10,7 +10,7 @@ from npt_viz.ui.shell import state
 from npt_viz.ui.shell.guarded import guarded
 from npt_viz.ui.shell.ledger_box import ledger_in_sidebar
 from npt_viz.ui.shell.nav import configure_page, framed, pages
-from npt_viz.ui.shell.sidebar import share, sidebar, source
+from npt_viz.ui.shell.sidebar import selection, share, sidebar
 
 _STYLE = (Path(__file__).parent / "app.css").read_text(encoding="utf-8")
 
@@ -24,11 +24,11 @@ def run_app() -> None:
     with guarded():
         sidebar()
         share()
-        ledger_in_sidebar(source())
+        ledger_in_sidebar(selection())
     footer = st.sidebar.container(key="sidebar_memory")
     with guarded(), framed():
         page.run()
     with footer, guarded():
-        if is_open(source()):
-            memory_bar(memory(source()))
-            release_button(source())
+        if is_open(selection()):
+            memory_bar(memory(selection()))
+            release_button(selection())

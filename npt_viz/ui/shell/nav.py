@@ -27,9 +27,8 @@ _PAGES = {
         ("permanent_update", "Permanent update", "edit_note"),
         ("transplant", "Transplant", "move_down"),
     ],
-    "Compare": [("compare", "Compare", "compare_arrows")],
 }
-"""Group -> (file in pages/ and path in the URL, title, icon). A page that has no file is not listed."""
+"""Group -> (file in pages/ and path in the URL, title, icon)."""
 
 _framed = ContextVar("framed", default=False)
 """Whether app.py is running this page: per run, not per session, and to be reset where Streamlit has stopped a run."""
@@ -49,6 +48,7 @@ def configure_page() -> None:
 
 
 def page_file(name: str) -> Path:
+    """File of a page, whether or not it exists."""
     # Absolute: also right where a page file is the main script.
     return ROOT / "pages" / f"{name}.py"
 
@@ -65,10 +65,8 @@ def pages() -> dict[str, list]:
                 default=name == "home",
             )
             for name, title, icon in entries
-            if page_file(name).exists()
         ]
         for group, entries in _PAGES.items()
-        if any(page_file(name).exists() for name, _, _ in entries)
     }
 
 

@@ -96,7 +96,7 @@ def before_and_after(job: Job, wanted: Asked, token: int | None) -> tuple[str, p
     )
     first = {name: run.npt_top.glyphs[token][0] for name, run in (("before", before), ("after", after))}
     rows.append({"layer": "model", "": "most probable next token", **first})
-    title = f"Token {token}, {code(after.tokens[token])}, after {training.done:,} steps ({wanted.mode}):"
+    title = f"Token {token}, {code(after.tokens[token])}, after {training.done:,} steps ({question.mode}):"
     return title, pd.DataFrame(rows)
 
 

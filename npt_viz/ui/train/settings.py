@@ -9,7 +9,7 @@ import streamlit as st
 from npt_viz.errors import NptVizError
 from npt_viz.model.progress import Progress
 from npt_viz.ui.cache import opened
-from npt_viz.ui.cache.opened import Source
+from npt_viz.ui.cache.opened import Selection
 from npt_viz.ui.shell.guarded import problem
 from npt_viz.ui.train.jobs import Slot
 from npt_viz.ui.train.losses import chosen_objective, loss_controls
@@ -69,7 +69,7 @@ class Plan:
     """Steps at which the recipe changes, with their names."""
 
 
-def settings(source: Source, slot: Slot) -> Plan | None:
+def settings(source: Selection, slot: Slot) -> Plan | None:
     """Draw the controls; the plan that they make, or a sentence why there is none.
 
     None too while a training is active: nothing else can start, and a check of the plan would run the model.
@@ -93,14 +93,14 @@ def settings(source: Source, slot: Slot) -> Plan | None:
         return None
 
 
-def fill_defaults(source: Source) -> None:
+def fill_defaults(source: Selection) -> None:
     """Values for the controls that nobody has touched yet."""
     for key, value in DEFAULTS.items():
         st.session_state.setdefault(key, value)
     st.session_state.setdefault("training_rank", min(64, opened.opened_model(*source.base).d_model))
 
 
-def adapter_controls(source: Source, slot: Slot) -> None:
+def adapter_controls(source: Selection, slot: Slot) -> None:
     """Draw the Adapter tab."""
     here = st.session_state
     trained = [layer.layer for layer in opened.load_report(source).layers] if source.checkpoint else []
@@ -172,7 +172,7 @@ def schedule_controls(*, steps: str = "training_steps", every: str = "training_e
     place[3].caption(f"Positions: {st.session_state['positions']} (sidebar)")
 
 
-def _plan(source: Source, slot: Slot) -> Plan:
+def _plan(source: Selection, slot: Slot) -> Plan:
     from npt_viz.training.rehearsal import rehearse
     from npt_viz.training.streams import Captures
 
@@ -215,7 +215,7 @@ def chosen_recipe(*, steps: int, every: int) -> "Recipe":
     )
 
 
-def _start(source: Source, slot: Slot):
+def _start(source: Selection, slot: Slot):
     """What the training begins with, in torch's own objects."""
     from npt_viz.checkpoint import Checkpoint
 
@@ -232,7 +232,7 @@ def _start(source: Source, slot: Slot):
     return start
 
 
-def spec_or_layers(source: Source) -> "AdapterSpec | list[int]":
+def spec_or_layers(source: Selection) -> "AdapterSpec | list[int]":
     """What the Adapter tab says: a spec, or the layers of the open checkpoint that are to be trained on."""
     from npt_viz.adapter import Semantics
     from npt_viz.training.spec import AdapterSpec
@@ -250,7 +250,7 @@ def spec_or_layers(source: Source) -> "AdapterSpec | list[int]":
     )
 
 
-def _sentence(source: Source, start, objective: "Objective", text) -> str:
+def _sentence(source: Selection, start, objective: "Objective", text) -> str:
     layers = list(start.layers)
     which = f"Layer {layers[0]}" if len(layers) == 1 else f"Layers {', '.join(map(str, layers))}"
     losses = ", ".join(name.replace("_", " ") for name in objective.active)

@@ -21,11 +21,11 @@ def typical(values: np.ndarray, left_out: np.ndarray) -> tuple[float, int]:
 
 
 def _achieved(view: View) -> str:
-    found, layer = view.run.layers[view.layer], view.layer
-    recovered, n = typical(found.recovered, view.left_out)
+    inspected, layer = view.run.layers[view.layer], view.layer
+    recovered, n = typical(inspected.recovered, view.left_out)
     if n == 0:
         # Where the attention path is the base model's, there is nothing to recover.
-        change, n = typical(found.gate_change, view.left_out)
+        change, n = typical(inspected.gate_change, view.left_out)
         return (
             f"Layer {layer} keeps the base model's attention; its modulation moves the gate by "
             f"**{percent(change)}** of its size ({_median_of(n, view)})."
@@ -39,7 +39,9 @@ def _achieved(view: View) -> str:
 
 
 def _among_layers(view: View) -> str:
-    medians = {layer: typical(found.recovered, view.left_out)[0] for layer, found in view.run.layers.items()}
+    medians = {
+        layer: typical(inspected.recovered, view.left_out)[0] for layer, inspected in view.run.layers.items()
+    }
     medians = {layer: median for layer, median in medians.items() if np.isfinite(median)}
     if len(medians) < 2:
         return ""
@@ -77,4 +79,4 @@ def _moved(view: View) -> str:
 def _median_of(n: int, view: View) -> str:
     sinks = int(view.left_out.sum())
     left_out = ["", ", sink left out"][sinks] if sinks < 2 else f", {sinks} sinks left out"
-    return f"{view.asked.mode}, median over {n:,} token{'s' * (n != 1)}{left_out}"
+    return f"{view.question.mode}, median over {n:,} token{'s' * (n != 1)}{left_out}"

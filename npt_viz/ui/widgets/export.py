@@ -55,24 +55,24 @@ def described(view: View, frame: pd.DataFrame) -> dict:
 
 def python(asked: Asked, then: Sequence[str] = WHOLE_RUN) -> str:
     """A script that gives the same numbers; every value is a literal, so text cannot become code."""
-    source = asked.source
+    selection, question = asked
     arguments = [
-        f"    layers={list(asked.layers)!r}," if asked.layers else "",
-        f"    mode={asked.mode!r},",
-        f"    positions={asked.positions!r},",
-        "    chat=True," if asked.chat else "",
-        f"    bos={asked.bos == 'yes'!r}," if asked.bos != "auto" else "",
+        f"    layers={list(question.layers)!r}," if question.layers else "",
+        f"    mode={question.mode!r},",
+        f"    positions={question.positions!r},",
+        "    chat=True," if question.chat else "",
+        f"    bos={question.bos!r}," if question.bos != "auto" else "",
     ]
-    semantics = f", semantics={source.semantics!r}" if source.semantics else ""
+    semantics = f", semantics={selection.semantics!r}" if selection.semantics else ""
     lines = [
         "import npt_viz",
         "",
-        f"model = npt_viz.open_model({source.model!r})",
-        f"checkpoint = npt_viz.open_checkpoint({source.checkpoint!r}, model{semantics})",
+        f"model = npt_viz.open_model({selection.model!r})",
+        f"checkpoint = npt_viz.open_checkpoint({selection.checkpoint!r}, model{semantics})",
         "run = npt_viz.inspect(",
         "    model,",
         "    checkpoint,",
-        f"    {asked.prompt!r},",
+        f"    {question.prompt!r},",
         *filter(None, arguments),
         ")",
         *then,

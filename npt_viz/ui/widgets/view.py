@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from npt_viz.figures.theme import ColourScale, Theme, colour_scale
+from npt_viz.question import Question
 from npt_viz.results.inspection import METRICS, TOKEN_METRICS, Inspection, Metric
-from npt_viz.ui.cache.opened import Asked
+from npt_viz.ui.cache.opened import Asked, Selection
 
 ALL_METRICS = METRICS | TOKEN_METRICS
 
@@ -16,6 +17,7 @@ class View:
     """What an Inspect page looks at: one inspected prompt, one layer, one token, one colour."""
 
     asked: Asked
+    """What is open and the question, its layers settled: the key of everything that is computed."""
     run: Inspection
     layer: int
     token: int
@@ -23,6 +25,14 @@ class View:
     with_sinks: bool
     """Whether attention sinks count in colours and medians."""
     theme: Theme
+
+    @property
+    def selection(self) -> Selection:
+        return self.asked.selection
+
+    @property
+    def question(self) -> Question:
+        return self.asked.question
 
     @property
     def metric(self) -> Metric:

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from npt_viz.question import Question
 from npt_viz.results.inspection import Inspection, LayerInspection, Token
-from npt_viz.ui.cache.opened import Asked, Source
+from npt_viz.ui.cache.opened import Asked, Selection
 from npt_viz.ui.widgets import answers
 from npt_viz.ui.widgets.view import View
 
@@ -32,7 +33,7 @@ def layer(number: int, recovered) -> LayerInspection:
 
 
 def view(*layers: LayerInspection, chosen: int = 7, left_out: bool = True, glyph: str = "␣cat") -> View:
-    source = Source("m", "", "auto", "auto", "c", "", "")
+    source = Selection("m", "", "auto", "auto", "c", "", "")
     run = Inspection(
         prompt="",
         model="m",
@@ -44,7 +45,7 @@ def view(*layers: LayerInspection, chosen: int = 7, left_out: bool = True, glyph
         is_sink=SINK,
         kl=np.array([0.0, 0.1, 0.05, 0.31, 0.2]),
     )
-    asked = Asked(source, "", None, "local", "deployed", False, "auto")
+    asked = Asked(source, Question(prompt=""))
     return View(asked, run, chosen, 0, "recovered", not left_out, "light")
 
 

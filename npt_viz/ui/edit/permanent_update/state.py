@@ -1,4 +1,4 @@
-"""The Permanent update page: what is to be written, the question it is judged by, and its preview."""
+"""Permanent update page: what is to be written, the fact it is judged by, its cached preview."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -6,11 +6,9 @@ import streamlit as st
 
 from npt_viz.editing.cases import UNRELATED, Case
 from npt_viz.errors import NptVizError
-from npt_viz.figures.theme import number
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.opened import Asked
 from npt_viz.ui.shell import ledger_box as edits
-from npt_viz.ui.shell.text import code, plain
 from npt_viz.ui.widgets.view import View
 
 if TYPE_CHECKING:
@@ -37,7 +35,7 @@ DEFAULTS = {
 """The page's own choices."""
 
 
-class Wanted(NamedTuple):
+class UpdateRequest(NamedTuple):
     """What is to be written, as plain values; the strength is apart, because ΔW does not depend on it."""
 
     asked: Asked
@@ -59,18 +57,18 @@ class Wanted(NamedTuple):
             components=self.components,
             reads=self.reads,
             protect=self.protect,
-            mode=self.asked.mode,
-            positions=self.asked.positions,
+            mode=self.asked.question.mode,
+            positions=self.asked.question.positions,
         )
 
 
 def settle(view: View) -> None:
     """Before any widget is drawn: defaults, and no choice that this prompt or layer does not have."""
-    here = st.session_state
+    session = st.session_state
     for name, default in DEFAULTS.items():
-        here.setdefault(name, default)
-    here["edit_several"] = [token for token in here["edit_several"] if token < len(view.run.pieces)]
-    here["edit_components"] = [j for j in here["edit_components"] if j < n_components(view)]
+        session.setdefault(name, default)
+    session["edit_several"] = [token for token in session["edit_several"] if token < len(view.run.pieces)]
+    session["edit_components"] = [j for j in session["edit_components"] if j < n_components(view)]
 
 
 def n_components(view: View) -> int:
@@ -78,61 +76,69 @@ def n_components(view: View) -> int:
     return max((scalars.shape[1] for scalars in view.run.layers[view.layer].scalars.values()), default=0)
 
 
-def wanted(view: View) -> Wanted:
+def requested(view: View) -> UpdateRequest:
     """What the controls say."""
-    here = st.session_state
-    tokens = {"pinned": (view.token,), "several": tuple(here["edit_several"]) or (view.token,), "all": "all"}
-    return Wanted(
+    session = st.session_state
+    tokens = {
+        "pinned": (view.token,),
+        "several": tuple(session["edit_several"]) or (view.token,),
+        "all": "all",
+    }
+    return UpdateRequest(
         view.asked,
-        tuple(view.layers) if here["edit_all_layers"] else (view.layer,),
-        tokens[here["edit_tokens"]],
-        here["edit_rule"],
-        here["edit_combine"],
-        tuple(sorted(here["edit_components"])) or None,
-        here["edit_reads"],
-        tuple(lines(here["edit_protect"])),
+        tuple(view.layers) if session["edit_all_layers"] else (view.layer,),
+        tokens[session["edit_tokens"]],
+        session["edit_rule"],
+        session["edit_combine"],
+        tuple(sorted(session["edit_components"])) or None,
+        session["edit_reads"],
+        tuple(lines(session["edit_protect"])),
     )
 
 
 @st.cache_data(max_entries=64, show_spinner="Making the update")
-def update_of(wanted: Wanted) -> "Update":
+def update_of(request: UpdateRequest) -> "Update":
     from npt_viz.editing.making.from_source import update_from
 
-    model, checkpoint = opened.opened(wanted.asked.source)
+    model, checkpoint = opened.opened(request.asked.selection)
     return update_from(
         model,
         checkpoint,
-        text_of(wanted.asked),
-        layer=wanted.layers,
-        token=wanted.tokens,
-        rule=wanted.settings(),
+        text_of(request.asked),
+        layer=request.layers,
+        token=request.tokens,
+        rule=request.settings(),
     )
 
 
 def text_of(asked: Asked) -> str | list[int]:
     """The source as text where that says it all, or else as the ids that the prompt's options make of it."""
-    if not asked.chat and asked.bos == "auto":
-        return asked.prompt
+    if not asked.question.chat and asked.question.bos == "auto":
+        return asked.question.prompt
     return list(opened.inspection(asked).token_ids)
 
 
-def preview_of(wanted: Wanted) -> "UpdatePreview":
+def preview_of(request: UpdateRequest) -> "UpdatePreview":
     """Base + ledger before, with the update after, on the page's own prompt."""
-    found = edits.ledger(wanted.asked.source)
-    digests = tuple(update.digest() for update in found.updates)
-    return _preview(wanted, float(st.session_state["edit_alpha"]), asked_prompt(wanted.asked), digests, found)
+    ledger = edits.ledger(request.asked.selection)
+    digests = tuple(update.digest() for update in ledger.updates)
+    return _preview(
+        request, float(st.session_state["edit_alpha"]), asked_prompt(request.asked), digests, ledger
+    )
 
 
 @st.cache_data(max_entries=64, show_spinner="Previewing the update")
-def _preview(wanted: Wanted, alpha: float, prompt: str, ledger: tuple[str, ...], _found) -> "UpdatePreview":
+def _preview(
+    request: UpdateRequest, alpha: float, prompt: str, ledger: tuple[str, ...], _found
+) -> "UpdatePreview":
     """ledger: the digests of the earlier updates, by which the answer is kept."""
     from npt_viz.editing.judging.preview import preview
 
-    model, checkpoint = opened.opened(wanted.asked.source)
-    text = text_of(wanted.asked)
+    model, checkpoint = opened.opened(request.asked.selection)
+    text = text_of(request.asked)
     return preview(
         model,
-        update_of(wanted).at(alpha),
+        update_of(request).at(alpha),
         prompt,
         checkpoint=checkpoint,
         context=text if isinstance(text, str) else None,
@@ -143,7 +149,7 @@ def _preview(wanted: Wanted, alpha: float, prompt: str, ledger: tuple[str, ...],
 def asked_prompt(asked: Asked) -> str:
     """Where the effect is looked at: the page's own prompt, or the source's last sentence."""
     own = st.session_state["edit_prompt"]
-    return own if own.strip() else last_sentence(asked.prompt)
+    return own if own.strip() else last_sentence(asked.question.prompt)
 
 
 def last_sentence(text: str) -> str:
@@ -152,45 +158,12 @@ def last_sentence(text: str) -> str:
     return tail if stop and tail.strip() else text
 
 
-def answer(view: View) -> str:
-    """What the update does, in a sentence."""
-    settle(view)
-    chosen = wanted(view)
-    try:
-        found = preview_of(chosen)
-    except NptVizError as error:
-        return plain(str(error))
-    glyphs = ", ".join(f"{code(view.run.tokens[t])} #{t}" for t in found.update.origins[0].tokens[:3])
-    glyphs += " …" if len(found.update.origins[0].tokens) > 3 else ""
-    before, after = found.before.next_tokens[0], found.after.next_tokens[0]
-    says = (
-        f"the most probable next token stays {code(after[0])} ({before[2]:.2f} → {after[2]:.2f})"
-        if before[1] == after[1]
-        else f"the most probable next token changes from {code(before[0])} to {code(after[0])} ({after[2]:.2f})"
-    )
-    layers = f"layer{'s' if len(chosen.layers) > 1 else ''} {', '.join(map(str, chosen.layers))}"
-    sentence = (
-        f"Writing the update of {glyphs} into {layers} at α = {found.update.alpha:g} moves the prediction after "
-        f"{code(found.pieces[-1].glyph)} by KL **{number(found.kl)}** nats; {says}."
-    )
-    if found.recovery is not None:
-        sentence += f" Without its context the edited model recovers **{found.recovery.recovered:.0%}** of what the context does."
-    same = [
-        entry.number
-        for entry in edits.entries(view.asked.source)
-        if entry.update.digest() == found.update.digest()
-    ]
-    if same:
-        sentence += f" It is in the ledger already (#{same[-1]}): this is what writing it once more would do."
-    return sentence
-
-
 def tokens_of_interest(asked: Asked) -> dict[int, str]:
     """id -> glyph of what should follow and what should no longer, as far as the page knows."""
     from npt_viz.editing.judging.sweep import first_token
     from npt_viz.model.tokens import display_token
 
-    model = opened.opened_model(*asked.source.base)
+    model = opened.opened_model(*asked.selection.base)
     texts = [st.session_state[name] for name in ("edit_new", "edit_old") if st.session_state[name].strip()]
     ids = [first_token(model, answer_text(text)) for text in texts]
     return {i: display_token(model.tokenizer, i).glyph for i in ids}
@@ -198,21 +171,21 @@ def tokens_of_interest(asked: Asked) -> dict[int, str]:
 
 def case_of(asked: Asked) -> Case:
     """The fact as the page's fields have it. Raises NptVizError where what should follow is not given."""
-    here = st.session_state
-    if not here["edit_new"].strip():
+    session = st.session_state
+    if not session["edit_new"].strip():
         raise NptVizError("say what should follow the prompt, or take a built-in fact")
     prompt = asked_prompt(asked)
     return Case(
-        context=asked.prompt,
+        context=asked.question.prompt,
         prompt=prompt,
-        new=answer_text(here["edit_new"]),
-        old=answer_text(here["edit_old"]) if here["edit_old"].strip() else None,
-        paraphrases=tuple(lines(here["edit_paraphrases"])),
+        new=answer_text(session["edit_new"]),
+        old=answer_text(session["edit_old"]) if session["edit_old"].strip() else None,
+        paraphrases=tuple(lines(session["edit_paraphrases"])),
         # The edited prompt cannot be asked to stay as it is.
-        unrelated=tuple(line for line in lines(here["edit_unrelated"]) if line.strip() != prompt.strip()),
+        unrelated=tuple(line for line in lines(session["edit_unrelated"]) if line.strip() != prompt.strip()),
         consequences=tuple(
             (left.strip(), answer_text(right))
-            for line in lines(here["edit_consequences"])
+            for line in lines(session["edit_consequences"])
             for left, arrow, right in [line.partition("=>")]
             if arrow and left.strip() and right.strip()
         ),
@@ -231,5 +204,5 @@ def lines(text: str) -> list[str]:
 
 def state_of(view: View, update: "Update") -> tuple:
     """What a result depends on: the ledger and the update, by their digests."""
-    updates = edits.ledger(view.asked.source).updates
+    updates = edits.ledger(view.selection).updates
     return (*(each.digest() for each in updates), update.digest())

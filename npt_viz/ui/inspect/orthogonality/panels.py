@@ -1,129 +1,23 @@
-"""The Orthogonality page in pieces: its choices, its cached calls, its answer, its panels."""
-
-from typing import NamedTuple
+"""Orthogonality page: the answer and the figures."""
 
 import pandas as pd
 import streamlit as st
 
-from npt_viz.errors import NptVizError
 from npt_viz.figures import orthogonality as figures
 from npt_viz.figures.theme import number
 from npt_viz.results.directions import Unavailable
-from npt_viz.results.orthogonality import LayerOrthogonality, Orthogonality
-from npt_viz.ui.cache import opened
-from npt_viz.ui.cache.on_demand import waiting
-from npt_viz.ui.cache.opened import Asked
-from npt_viz.ui.inspect.directions import sinks_left_out, target_choice, target_of, valid
+from npt_viz.results.orthogonality import LayerOrthogonality
+from npt_viz.ui.inspect.orthogonality.state import TARGET, chosen_axes, layer_result, result_of
 from npt_viz.ui.shell import state
 from npt_viz.ui.shell.text import as_sentence, plain
 from npt_viz.ui.widgets.charts import chart, shown
+from npt_viz.ui.widgets.target import sinks_left_out, target_of
 from npt_viz.ui.widgets.view import View
-
-TARGET = "orthogonality_target"
-REFERENCES = ("this prompt", "bundled texts", "my text")
-MOST_AXES = 60
-
-
-class Axes(NamedTuple):
-    """Which axes count as common, as plain values."""
-
-    of: str
-    """h, or input"""
-    texts: tuple[str, ...]
-    """Where they are from; the prompt where empty"""
-    top: int
-    centred: bool
-
-
-@st.cache_resource(max_entries=4, show_spinner="Reading the reference text, up to 2,048 tokens")
-def _reference(
-    asked: Asked, layers: tuple[int, ...], target: str, of: str, texts: tuple[str, ...], keep_sinks: bool
-):
-    from npt_viz.analysis.orthogonality import reference_vectors
-
-    model, checkpoint = opened.opened(asked.source)
-    return reference_vectors(
-        model,
-        checkpoint,
-        texts,
-        layers=layers,
-        target=target,
-        of=of,
-        mode=asked.mode,
-        positions=asked.positions,
-        keep_sinks=keep_sinks,
-    )
-
-
-@st.cache_data(max_entries=64, show_spinner=False)
-def _orthogonality(
-    asked: Asked, layers: tuple[int, ...], target: str, axes: Axes, keep_sinks: bool
-) -> Orthogonality | Unavailable:
-    from npt_viz.analysis.orthogonality import orthogonality
-
-    model, checkpoint = opened.opened(asked.source)
-    run = opened.inspection(asked)
-
-    def result() -> Orthogonality:
-        reference = None
-        if axes.texts:
-            # What the text shows depends neither on the prompt nor on the number of axes.
-            of_text = asked._replace(prompt="", chat=False, bos="auto")
-            reference = _reference(of_text, layers, target, axes.of, axes.texts, keep_sinks)
-        return orthogonality(
-            model,
-            checkpoint,
-            run,
-            layers=layers,
-            target=target,
-            of=axes.of,
-            reference=reference,
-            top=axes.top,
-            centred=axes.centred,
-            keep_sinks=keep_sinks,
-            seen=opened.seen(asked),
-        )
-
-    return Unavailable.unless(result)
-
-
-def chosen(view: View) -> Axes:
-    """What the widgets hold, before they are drawn, too."""
-    here = st.session_state
-    for key, value in {"of": "h", "top": 10, "centred": True, "from": REFERENCES[0], "text": ""}.items():
-        here.setdefault(f"orthogonality_{key}", value)
-    texts: tuple[str, ...] = ()
-    if here["orthogonality_from"] == "my text":
-        texts = (here["orthogonality_text"],)
-    elif here["orthogonality_from"] == "bundled texts":
-        from npt_viz.texts import bundled_texts
-
-        texts = tuple(bundled_texts("heldout"))
-    options = ("input",) if target_of(view, TARGET) == "down" else ("h", "input")
-    of = valid("orthogonality_of", options)
-    return Axes(of, texts, here["orthogonality_top"], here["orthogonality_centred"])
-
-
-def found(view: View, layers: tuple[int, ...] = ()) -> Orthogonality | Unavailable:
-    """The chosen layer, or several."""
-    target = target_of(view, TARGET)
-    try:
-        axes = chosen(view)
-    except NptVizError as error:
-        return Unavailable(str(error))
-    with waiting(view.asked.source, "Finding the common directions", 1, len(view.run.pieces)):
-        return _orthogonality(view.asked, layers or (view.layer,), target, axes, view.with_sinks)
-
-
-def layer_found(view: View) -> LayerOrthogonality | Unavailable:
-    """The chosen layer's result."""
-    results = found(view)
-    return results if isinstance(results, Unavailable) else results.layers[view.layer]
 
 
 def answer(view: View) -> str:
     """How much of v_a lies in the common directions, against a random vector."""
-    result = layer_found(view)
+    result = layer_result(view)
     if isinstance(result, Unavailable):
         return as_sentence(result.sentence)
     mean, sd, _ = result.random
@@ -138,42 +32,6 @@ def answer(view: View) -> str:
         f"{result.of} alone it has **{result.mean_share:.1%}**, a random vector {1 / result.dim:.1%} "
         f"({view.run.mode}{sinks_left_out(view)})."
     )
-
-
-def choices(view: View) -> None:
-    """Which axes count as common."""
-    chosen_target, of, where, top, centred = st.columns(
-        [1.7, 1.1, 2.8, 1.6, 1.2], vertical_alignment="bottom"
-    )
-    with chosen_target:
-        target_choice(view, TARGET)
-    down = target_of(view, TARGET) == "down"
-    of.segmented_control(
-        "Directions of",
-        ("input",) if down else ("h", "input"),
-        key="orthogonality_of",
-        format_func=lambda name: "h" if name == "h" else "m" if down else "z",
-        required=True,
-        persist_state="session",
-        help="h: the residual stream entering the layer. z, or m for the down target: what v_a is multiplied with.",
-    )
-    where.segmented_control(
-        "Axes from",
-        REFERENCES,
-        key="orthogonality_from",
-        required=True,
-        persist_state="session",
-        help="Tokens whose principal axes count as common. Bundled: texts that no demo checkpoint was trained on.",
-    )
-    top.slider("Top axes, q", 1, MOST_AXES, key="orthogonality_top", persist_state="session")
-    centred.toggle(
-        "Centred",
-        key="orthogonality_centred",
-        persist_state="session",
-        help="Whether the mean is subtracted before the axes are found. If not, the first axis is mostly the mean.",
-    )
-    if st.session_state["orthogonality_from"] == "my text":
-        st.text_area("Reference text", key="orthogonality_text", persist_state="session", height=120)
 
 
 def curve_and_spectrum(view: View, result: LayerOrthogonality) -> None:
@@ -236,7 +94,7 @@ def all_layers(view: View) -> None:
     """Layer × token, on request: every layer needs axes of its own."""
     if len(view.layers) < 2 or not st.toggle("Every layer", key="orthogonality_all", persist_state="session"):
         return
-    results = found(view, tuple(view.layers))
+    results = result_of(view, tuple(view.layers))
     if isinstance(results, Unavailable):
         st.info(plain(results.sentence))
         return
@@ -272,9 +130,9 @@ def frame(view: View, result: LayerOrthogonality) -> pd.DataFrame:
 
 def python(view: View) -> list[str]:
     """The last lines of the snippet."""
-    of, texts, top, centred = chosen(view)
+    of, texts, top, centred = chosen_axes(view)
     shared = f"target={target_of(view, TARGET)!r}, of={of!r}, keep_sinks={view.with_sinks}"
-    where = f"mode={view.asked.mode!r}, positions={view.asked.positions!r}"
+    where = f"mode={view.question.mode!r}, positions={view.question.positions!r}"
     lines = ["from npt_viz.analysis.orthogonality import orthogonality, reference_vectors"]
     if not texts:
         lines.append("reference = None  # the prompt's own axes")
