@@ -6,7 +6,6 @@ import pytest
 
 from npt_viz.errors import NptVizError
 from npt_viz.ui.cache import opened
-from npt_viz.ui.cache.memory import size
 from npt_viz.ui.cache.opened import Selection, stamp
 
 
@@ -50,10 +49,3 @@ def test_the_stamp_changes_with_the_file_and_only_then(tmp_path):
     os.utime(file, ns=(1, 1))
     assert stamp(str(tmp_path)) != before
     assert stamp(str(tmp_path / "nowhere")) == ""
-
-
-@pytest.mark.parametrize(
-    ("n_bytes", "text"), [(0, "0 B"), (999, "999 B"), (34_600_000, "34.6 MB"), (1.234e9, "1.23 GB")]
-)
-def test_sizes_are_short(n_bytes, text):
-    assert size(n_bytes) == text
