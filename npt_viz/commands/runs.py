@@ -1,4 +1,4 @@
-"""How trainings went: the values of one or more logs, as a table, JSON, CSV or TensorBoard event files."""
+"""Values of one or more training logs, as a table, JSON, CSV or TensorBoard event files."""
 
 from pathlib import Path
 from typing import Annotated

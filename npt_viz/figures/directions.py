@@ -1,4 +1,4 @@
-"""Directions of the modulation: where the tokens' vectors lie, how many directions they use, what they agree with."""
+"""Directions of the modulation: map of the tokens' vectors, number of directions, agreement with the exact patch."""
 
 from collections.abc import Sequence
 

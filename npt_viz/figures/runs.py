@@ -1,4 +1,4 @@
-"""Trainings over one another: a colour each, a dash for each column, every line with its raw values behind it."""
+"""Curves of several trainings: a colour for each run, a dash for each column, raw values behind smoothed ones."""
 
 from collections.abc import Mapping, Sequence
 

@@ -41,7 +41,7 @@ RULES: dict[str, RuleInfo] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that a rule found."""
+    """Finding of one rule."""
 
     rule: str
     """A key of RULES."""
@@ -71,7 +71,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class HealthReport:
-    """Everything that the rules found, the worst first."""
+    """Findings of all rules, the worst first."""
 
     model: str
     checkpoint: str

@@ -1,4 +1,4 @@
-"""What the config.json beside a published training log says: weights, stages, layers, tokens of a batch.
+"""Settings in the config.json beside a published training log: weights, stages, layers, tokens of a batch.
 
 Its values are what was asked for, not what was found (npt-facts §3), and its keys are those of the public scripts.
 """

@@ -87,7 +87,7 @@ def summary(run: Run, layer: int | None, column: str) -> Summary | None:
 
 
 def better(column: str) -> str | None:
-    """low, high, or None where neither is better: a norm, a weight, a similarity."""
+    """Which end of a column is better: low, high, or None (a norm, a weight, a similarity)."""
     if column.startswith(("weight", "share", "gradient", "cosine")):
         return None
     if column.endswith(RISING):

@@ -1,4 +1,4 @@
-"""The lines of a log, one at a time: a broken line is counted and skipped, and no line can fill the memory."""
+"""Lines of a log, one at a time: a broken line is counted and skipped, and no line can fill the memory."""
 
 import json
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ class Lines:
 
     @property
     def sentence(self) -> str:
-        """What was skipped; empty where nothing was."""
+        """Sentence on the skipped lines; empty where there are none."""
         if not self.skipped:
             return ""
         named = ", ".join(f"line {number:,} ({reason})" for number, reason in self.named)

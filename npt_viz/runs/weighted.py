@@ -1,4 +1,4 @@
-"""How much each loss of a published run weighed: raw losses times weights, held against the logged total."""
+"""Weights of the losses of a published run: raw losses times weights, compared with the logged total."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Between a painted page and a loaded model: waiting with a reason, fetching what is not on the machine."""
+"""Opening the model and the checkpoint while the page says what it waits for; fetching a model that is missing."""
 
 import streamlit as st
 

@@ -1,4 +1,4 @@
-"""The memory bar: what the model, the adapters and a pass take, what is free, and the button that gives it back."""
+"""Memory bar: bytes of the model, the adapters and one inspection, free memory, and the release button."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from npt_viz.ui.cache.opened import Selection, opened, release
 
 
 class Memory(NamedTuple):
-    """Bytes."""
+    """Memory in use and free, in bytes."""
 
     model: int
     adapters: int
@@ -21,7 +21,7 @@ class Memory(NamedTuple):
 
 
 def memory(selection: Selection) -> Memory:
-    """Of what is open now; the free part is asked from the device."""
+    """Memory of what is open now; the device is asked for its free part."""
     from npt_viz.model.memory import free_bytes
 
     model, checkpoint = opened(selection)
@@ -35,7 +35,7 @@ def memory(selection: Selection) -> Memory:
 
 
 def activation_bytes(model, n_tokens: int, n_recorded: int) -> int:
-    """What one inspection holds at once, at most: two lanes of the stream and one MLP, plus the records, in float32.
+    """Bytes of one inspection, at most: two lanes of the stream and one MLP, plus the records, in float32.
 
     A layer's record is h, a and the MLP's output of both lanes; the MLP's three inner tensors live one layer at a
     time, and so do three of the adapter's.
@@ -45,7 +45,7 @@ def activation_bytes(model, n_tokens: int, n_recorded: int) -> int:
 
 
 def memory_bar(memory: Memory) -> None:
-    """One bar to scale, its legend below."""
+    """Bar to scale with its legend."""
     used = memory.model + memory.adapters + memory.activations
     whole = (used + memory.free) or 1
     parts = [
@@ -66,7 +66,7 @@ def memory_bar(memory: Memory) -> None:
 
 
 def size(n_bytes: float) -> str:
-    """1.2 GB, 34 MB, 560 kB."""
+    """Size in words: 1.2 GB, 34 MB, 560 kB."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if n_bytes >= factor:
             return f"{n_bytes / factor:.3g} {unit}"
@@ -74,7 +74,7 @@ def size(n_bytes: float) -> str:
 
 
 def release_button(selection: Selection) -> None:
-    """Free the model; the pages then wait until it is opened again."""
+    """Button that frees the model; the pages then wait until it is opened again."""
     st.button(
         "Release memory",
         key="memory_release",

@@ -1,4 +1,4 @@
-"""Results that take long: computed at the push of a button or at once where it is quick, kept for all sessions."""
+"""Results that take long: computed at once where that is quick, else after a click; kept for all sessions."""
 
 import time
 from collections.abc import Callable, Hashable, Iterator
@@ -12,7 +12,7 @@ from npt_viz.ui.cache.kept import Progress, bar, duration, results
 from npt_viz.ui.cache.opened import Selection
 
 AT_ONCE = 4.0
-"""Seconds below which nobody is asked."""
+"""Seconds up to which a result is computed without a click."""
 
 LONG = 1500
 """Tokens run through the base model above which a wait says how long it is."""
@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 def on_demand(
     asked: Hashable, label: str, seconds: float, compute: Callable[[Progress], Result], *, key: str
 ) -> Result | None:
-    """The result that belongs to `asked`; None, with a button that says what it takes, until someone has asked for it.
+    """Result that belongs to `asked`; None, with a button that says how long it takes, until someone asks for it.
 
     compute: gets a function to report progress to; any click on the page stops it there.
     """
@@ -49,7 +49,7 @@ def _want(key: str) -> None:
 
 @contextmanager
 def waiting(selection: Selection, what: str, passes: float, n_tokens: int) -> Iterator[None]:
-    """A spinner; for a long prompt it says how long this takes, and counts.
+    """Spinner that names the time and counts it where the prompt is long.
 
     passes: the cost, in forward passes of the base model over the prompt.
     """
@@ -61,13 +61,13 @@ def waiting(selection: Selection, what: str, passes: float, n_tokens: int) -> It
 
 
 def computed(asked: Hashable) -> Any | None:
-    """The result, if it is there; computes nothing."""
+    """Result that is kept for `asked`, or None; computes nothing."""
     return results().get(asked)
 
 
 @st.cache_data(max_entries=8, show_spinner="Timing the base model")
 def seconds_per_token(selection: Selection) -> float:
-    """Of one forward pass of the base model on this machine: the best of three, the first of which warms up."""
+    """Seconds a token of one forward pass of the base model on this machine: the best of three runs."""
     import torch
 
     model = opened.opened_model(*selection.base)

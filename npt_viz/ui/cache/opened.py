@@ -58,7 +58,7 @@ class Asked(NamedTuple):
 
 
 def stamp(path: str) -> str:
-    """Changes when a file, or a file directly in a folder or its checkpoints/, changes; empty where nothing is there."""
+    """Text that changes when a file, or any file below a folder, changes; empty where nothing is there."""
     where = located(path)
     if not where.exists():
         return ""
@@ -68,7 +68,7 @@ def stamp(path: str) -> str:
 
 
 def located(path: str) -> Path:
-    """Where a path of the app lies: as given, or in the project's folder (the demo checkpoints)."""
+    """Path as given, or in the project's folder where only that exists (the demo checkpoints)."""
     where = Path(path).expanduser()
     return where if where.is_absolute() or where.exists() else ROOT / where
 
@@ -80,7 +80,7 @@ def located(path: str) -> Path:
     show_spinner=False,
 )
 def opened_model(name: str, stamp: str, dtype: str, device: str) -> "BaseModel":
-    """The BaseModel that all sessions share. It owns a lock: whoever runs it holds that."""
+    """Base model that all sessions share. Whoever runs it holds its lock."""
     from npt_viz.model.opening import open_model
 
     return open_model(name, dtype=dtype, device=device)
@@ -103,7 +103,7 @@ def _opened_checkpoint(selection: Selection) -> "Checkpoint":
 
 
 def opened(selection: Selection) -> "tuple[BaseModel, Checkpoint]":
-    """(BaseModel, Checkpoint), loaded or shared."""
+    """Base model and checkpoint, loaded or shared."""
     return opened_model(*selection.base), _opened_checkpoint(selection)
 
 
@@ -116,7 +116,7 @@ def release(selection: Selection) -> None:
 
 @st.cache_data(max_entries=16, show_spinner="Reading the checkpoint")
 def load_report(selection: Selection) -> LoadReport:
-    """What the checkpoint's file holds and how it was read."""
+    """Load report of the checkpoint."""
     return opened(selection)[1].report
 
 
@@ -159,7 +159,7 @@ def _both_modes(asked: Asked) -> Asked:
 
 @st.cache_data(max_entries=256, show_spinner=False)
 def token_card(asked: Asked, layer: int, token: int) -> TokenCard:
-    """What the modulation of one layer does at one token."""
+    """Token card: what the modulation of one layer does at one token."""
     from npt_viz.capture.token_card import token_card
 
     model, checkpoint = opened(asked.selection)
@@ -175,7 +175,7 @@ def parity_of(selection: Selection) -> Parity:
 
 
 def model_facts(selection: Selection) -> dict[str, str]:
-    """The open base model in words."""
+    """Facts about the base model in words: name, source, size, context, precision and device."""
     model = opened_model(*selection.base)
     return {
         "name": model.name,
@@ -187,7 +187,7 @@ def model_facts(selection: Selection) -> dict[str, str]:
 
 
 def variants_for(rule: str) -> dict[str, str]:
-    """Variant -> its summary, for those whose rule the tensors of a file allow."""
+    """Variant -> its summary, for the variants of one rule."""
     from npt_viz.adapter.semantics import VARIANTS
 
     return {name: variant.summary for name, variant in VARIANTS.items() if variant.semantics.rule == rule}

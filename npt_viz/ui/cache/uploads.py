@@ -1,4 +1,4 @@
-"""Uploaded checkpoints: kept in a folder of the session that goes when the session goes."""
+"""Uploaded files, in a folder that is deleted with the session."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ TYPES = ["safetensors", "pt", "bin"]
 
 
 def uploaded_checkpoint() -> Path | None:
-    """The uploaded file's path on disk; None before anything was uploaded."""
+    """Path of the uploaded checkpoint; None before anything was uploaded."""
     file = st.file_uploader(
         "Upload a checkpoint file", type=TYPES, key="upload", label_visibility="collapsed"
     )
@@ -38,7 +38,7 @@ class _Folder:
 
 
 def session_folder() -> Path:
-    """Files of this session, deleted with it."""
+    """Folder of this session's files, deleted with it."""
     if "_uploads" not in st.session_state:
         st.session_state["_uploads"] = _Folder()
     return st.session_state["_uploads"].path

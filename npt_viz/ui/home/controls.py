@@ -8,7 +8,7 @@ from npt_viz.ui.shell.text import plain
 
 
 def semantics_choice(report: LoadReport) -> None:
-    """What the layers compute and how that is known; a choice where the tensors allow several readings."""
+    """Choice of the variant where the tensors allow several; what the layers compute and how that is known."""
     rules = {str(each.semantics["rule"]) for each in report.layers}
     left, right = st.columns([2, 3], vertical_alignment="bottom")
     if len(rules) == 1:

@@ -69,7 +69,7 @@ def _parity(place, selection: Selection) -> None:
 
 
 def load_table(report: LoadReport) -> None:
-    """One row a layer: what the file really holds."""
+    """Table of layers: what the file holds of each."""
     rows = [
         {
             "layer": each.layer,
@@ -140,7 +140,7 @@ def load_details(report: LoadReport) -> None:
 
 
 def parity_table(selection: Selection) -> None:
-    """Every check with what was measured and what rounding allows; nothing before the checks ran."""
+    """Table of parity checks: measured difference and allowed rounding; nothing before they ran."""
     try:
         parity = parity_checks(selection)
     except NptVizError:  # said above

@@ -26,7 +26,7 @@ MOST_SERIES = 12
 
 
 def chosen_runs() -> list[Run]:
-    """The runs that are asked for and can be read; says what is wrong with the others."""
+    """Choice of runs; returns those that can be read and says what is wrong with the others."""
     from npt_viz.runs import found_runs
 
     uploads = st.session_state.setdefault(UPLOADS, {})

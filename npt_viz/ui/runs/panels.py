@@ -18,7 +18,7 @@ from npt_viz.ui.widgets.head import theme
 
 
 def answer(view: RunsView) -> None:
-    """Who ends best, in one sentence."""
+    """Which run ends best, in one sentence."""
     summaries = [
         s for run, layer in view.series if view.main and (s := curves.summary(run, layer, view.main))
     ]
@@ -45,7 +45,7 @@ def answer(view: RunsView) -> None:
 
 
 def charts(view: RunsView) -> None:
-    """Training and held-out text apart: their scales differ."""
+    """Curves on training and on held-out text, apart because their scales differ."""
     shown = [(title, columns) for title, columns in _panels(view) if columns]
     for place, (title, columns) in zip(st.columns(max(1, len(shown))), shown, strict=False):
         with place:
@@ -87,7 +87,7 @@ def _chart(view: RunsView, columns: list[str], *, key: str) -> None:
 
 
 def notes(view: RunsView) -> None:
-    """What a reader must know about the numbers; runs of which the same holds share a line."""
+    """Notes on the numbers; runs with the same note share a line."""
     about: dict[str, list[str]] = {}
     for run in view.runs:
         for note in run.notes:
@@ -115,7 +115,7 @@ def _weighted_differently(runs: list[Run]) -> bool:
 
 
 def shares(view: RunsView) -> None:
-    """What each loss weighs in the total, a panel a run."""
+    """Share of each loss in the weighted total, one figure a run."""
     share_curves = [(run, layer, s) for run, layer in view.series if (s := curves.shares(run, layer))]
     if not share_curves:
         return
@@ -129,7 +129,7 @@ def shares(view: RunsView) -> None:
 
 
 def table(view: RunsView) -> None:
-    """First, last and best values."""
+    """Table of first, last and best values."""
     st.subheader("Values")
     rows = [
         {

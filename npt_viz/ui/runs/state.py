@@ -27,7 +27,7 @@ UPLOADS = "_runs_uploads"
 
 @dataclass(frozen=True)
 class RunsView:
-    """What the page draws."""
+    """Runs, series, columns and axis that the page draws."""
 
     runs: list[Run]
     series: list[tuple[Run, int | None]]
@@ -49,7 +49,7 @@ class RunsView:
 
 
 def runs_at(path: str) -> list[Run]:
-    """The runs that a path means; says so where there are none."""
+    """Runs of a path; says what is wrong where there are none."""
     from npt_viz.runs import logs_of
 
     runs = []
@@ -101,7 +101,7 @@ def take_uploads() -> None:
 
 
 def with_own_names(runs: list[Run]) -> list[Run]:
-    """Runs of one name get their folder's before it, or a number behind it."""
+    """Runs with names of their own: where two are equal, the folder's stands before it or a number behind it."""
     from dataclasses import replace
 
     renamed: list[Run] = []

@@ -1,4 +1,4 @@
-"""What app.py puts around every page: style, sidebar, navigation, the guard, the memory bar."""
+"""Frame of every page: style, sidebar, navigation, errors as sentences, memory bar."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ _STYLE = (Path(__file__).parent / "app.css").read_text(encoding="utf-8")
 
 
 def run_app() -> None:
-    """One rerun: shared state, sidebar, the page, and what the page took."""
+    """Run the app once: shared state, sidebar, the page, memory bar."""
     configure_page()
     st.html(f"<style>{_STYLE}</style>")
     state.begin()

@@ -1,4 +1,4 @@
-"""The session's ledger of permanent updates: kept with the session, listed on every page, never in the shared base."""
+"""Ledger of permanent updates: kept with the session, listed on every page, never in the shared base."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def ledger(selection: Selection) -> "Ledger":
-    """This session's ledger for the open base model; a base that was opened anew takes it over."""
+    """Ledger of this session for the open base model; a base that was opened anew takes it over."""
     from npt_viz.editing.ledger import Ledger
 
     ledgers: dict[tuple, Ledger] = st.session_state.setdefault("_ledgers", {})
@@ -26,13 +26,13 @@ def ledger(selection: Selection) -> "Ledger":
 
 
 def entries(selection: Selection) -> "tuple[Entry, ...]":
-    """What is in the ledger; opens nothing."""
+    """Entries of the ledger; opens nothing."""
     ledger = st.session_state.get("_ledgers", {}).get(selection.base)
     return ledger.entries if ledger is not None else ()
 
 
 def ledger_in_sidebar(selection: Selection) -> None:
-    """Every applied update with a button that takes it back; nothing while there is none."""
+    """List of the applied updates, each with a button that takes it back; nothing while there is none."""
     rows = entries(selection)
     if not rows:
         return

@@ -1,4 +1,4 @@
-"""The pages and their groups, and the guard that every page file begins with."""
+"""Pages and their groups, and the guard that every page file begins with."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +37,7 @@ _REROUTED = "_npt_rerouted"
 
 
 def configure_page() -> None:
-    """Title, icon, width: the first call of a run."""
+    """Set title, icon and width: the first call of a run."""
     # A file of ours: Streamlit fetches named icons, also those of pages, from a font server for the browser's tab.
     st.set_page_config(
         page_title="npt_viz",
@@ -54,7 +54,7 @@ def page_file(name: str) -> Path:
 
 
 def pages() -> dict[str, list]:
-    """What st.navigation takes."""
+    """Pages by group, as st.navigation takes them."""
     return {
         group: [
             st.Page(
@@ -72,7 +72,7 @@ def pages() -> dict[str, list]:
 
 @contextmanager
 def framed() -> Iterator[None]:
-    """Inside the block a page knows that app.py runs it."""
+    """Mark the block as run by app.py."""
     st.session_state[_REROUTED] = False
     token = _framed.set(True)
     try:
@@ -82,7 +82,7 @@ def framed() -> Iterator[None]:
 
 
 def require_app() -> None:
-    """The first line of every file in pages/: makes sure that app.py frames it.
+    """Make sure that app.py frames this page: the first line of every file in pages/.
 
     A server that has not run st.navigation yet takes pages/ for its own kind of multipage app, and the first
     visitor of a deep link would see the page file alone. Calling st.navigation switches the whole server over;

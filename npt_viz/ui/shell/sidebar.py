@@ -1,4 +1,4 @@
-"""The sidebar: what is looked at. Its widgets are drawn on every page, so their values stay."""
+"""Sidebar: model, checkpoint, prompt, mode and positions. Drawn on every page, so that the values stay."""
 
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def asked() -> Asked:
 
 
 def checkpoints_here() -> list[str]:
-    """The checkpoints that lie in the project's folder, as short paths; healthy ones first."""
+    """Checkpoints in the project's folder, as short paths; healthy ones first."""
     folders = [str(config.parent.relative_to(ROOT)) for config in ROOT.glob("checkpoints/*/npt_config.json")]
     return sorted(folders, key=lambda path: ("unhealthy" in path, path))
 
@@ -169,7 +169,7 @@ def _use_example() -> None:
 
 
 def share() -> None:
-    """The address of this view, with the prompt's text only where the user says so."""
+    """Link to this view, with the prompt's text only where the user says so."""
     with st.sidebar.popover("Link to this view", icon=":material/link:", width="stretch", type="tertiary"):
         own = example_id(st.session_state["prompt"]) is None
         with_prompt = own and st.checkbox(

@@ -1,4 +1,4 @@
-"""What all pages share, each under one name: in the session while it lasts, in the URL to come back and to share.
+"""State that all pages share: in the session while it lasts, in the URL to come back and to share.
 
 Widgets use these names as their keys. A prompt may be private: the URL holds the id of an example, or a reference
 that only this server can resolve; the text itself goes into a link when the user asks for it (`link`).
@@ -19,14 +19,14 @@ from npt_viz.ui.shell.examples import DEFAULT, EXAMPLES, example_id
 
 
 class Shared(NamedTuple):
-    """One value: its default, and how it is read from the text in a URL (ValueError where it is none)."""
+    """Default of a shared value, and the reader of its text in a URL (ValueError where it is none)."""
 
     default: object
     read: Callable[[str], object] = str
 
 
 def one_of(*allowed: str) -> Callable[[str], str]:
-    """Reads one of these words."""
+    """Reader of one of these words."""
 
     def read(text: str) -> str:
         if text not in allowed:
@@ -68,7 +68,7 @@ _private_prompts = Kept(200)
 
 
 def begin() -> None:
-    """The first thing app.py does: take what the URL says anew, then write what holds now."""
+    """Take over what the URL says for the first time, then write the present state into it: app.py's first call."""
     state = st.session_state
     address = st.query_params.to_dict()
     before, written = state.get("_url_said", {}), state.get("_url_written", {})
@@ -91,14 +91,14 @@ def begin() -> None:
 
 
 def pin(token: int, layer: int | None = None) -> None:
-    """Make one token, and where given one layer, the subject of every page."""
+    """Pin a token, and a layer where one is given, for every page."""
     st.session_state["tok"] = token
     if layer is not None:
         st.session_state["layer"] = layer
 
 
 def link(*, with_prompt: bool) -> str:
-    """The address of this view for someone else, with or without the prompt's text."""
+    """Address of this view for someone else, with or without the prompt's text."""
     prompt = st.session_state["prompt"]
     parameters = _changed()
     if example_id(prompt):

@@ -9,12 +9,12 @@ from npt_viz.ui.widgets.view import View
 
 
 def tokens(view: View) -> str:
-    """What the modulation of one layer achieves on this prompt, and where the prediction moves most."""
+    """Share that one layer recovers on this prompt, and the token where the prediction moves most."""
     return " ".join(filter(None, [_achieved(view), _among_layers(view), _moved(view)]))
 
 
 def typical(values: np.ndarray, left_out: np.ndarray) -> tuple[float, int]:
-    """(median, how many tokens it is of): finite values of the tokens that count."""
+    """Median of the finite values of the tokens that count, and the number of these tokens."""
     kept = np.asarray(values)[~left_out]
     kept = kept[np.isfinite(kept)]
     return (float(np.median(kept)), len(kept)) if len(kept) else (float("nan"), 0)
@@ -53,7 +53,7 @@ def _among_layers(view: View) -> str:
 
 
 def largest(values: np.ndarray, left_out: np.ndarray) -> int:
-    """The token with the largest finite value among those that count, or among all where none counts."""
+    """Token with the largest finite value among those that count, or among all where none counts."""
     counts = np.isfinite(values) & ~left_out
     if not counts.any():
         counts = np.isfinite(values)

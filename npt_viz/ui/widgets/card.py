@@ -1,4 +1,4 @@
-"""The pinned token: what its modulation is, what it moves, what that speaks for, and what is predicted."""
+"""Card of the pinned token: its modulation, the units and next tokens that it moves, and the prediction."""
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from npt_viz.ui.widgets.view import View
 
 
 def pinned_token(view: View) -> None:
-    """Everything about the pinned token in the chosen layer."""
+    """Draw the card of the pinned token in the chosen layer."""
     piece, run = view.run.pieces[view.token], view.run
     with st.spinner("Running the prompt up to the pinned token"):
         card = opened.token_card(view.asked, view.layer, view.token)
@@ -136,7 +136,7 @@ def _prediction(view: View) -> None:
 
 
 def moved(rank: int, before: int | None, n_known: int) -> str:
-    """Where an entry stood before, and which way it went."""
+    """Rank of an entry before, with an arrow for the way it went."""
     if before is None:
         return f"↑ beyond {n_known}"
     return "same" if before == rank else f"{'↑' if rank < before else '↓'} {before}"

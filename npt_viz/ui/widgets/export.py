@@ -1,4 +1,4 @@
-"""Take it away: the table behind a page, and the Python lines that make it again."""
+"""Downloads: the table behind a page, and Python lines that make it again."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ WHOLE_RUN = ("print(run.to_frame())",)
 def downloads(
     view: View, frame: Callable[[], pd.DataFrame], *, key: str, then: Sequence[str] = WHOLE_RUN
 ) -> None:
-    """CSV, JSON and a snippet; the files are made when they are asked for.
+    """Buttons for CSV and JSON, made when clicked, and the Python snippet.
 
     then: what the snippet does with `model`, `checkpoint` and `run`.
     """
@@ -46,7 +46,7 @@ def downloads(
 
 
 def described(view: View, frame: pd.DataFrame) -> dict:
-    """The table with what a reader needs to know about it."""
+    """Table with model, checkpoint, prompt, mode and positions, for JSON."""
     run = view.run
     about = {"model": run.model, "checkpoint": run.checkpoint, "prompt": run.prompt}
     about |= {"mode": run.mode, "positions": run.positions}
@@ -54,7 +54,7 @@ def described(view: View, frame: pd.DataFrame) -> dict:
 
 
 def python(asked: Asked, then: Sequence[str] = WHOLE_RUN) -> str:
-    """A script that gives the same numbers; every value is a literal, so text cannot become code."""
+    """Script that gives the same numbers; every value is a literal, so text cannot become code."""
     selection, question = asked
     arguments = [
         f"    layers={list(question.layers)!r}," if question.layers else "",

@@ -1,4 +1,4 @@
-"""Health findings on Home: what is wrong, how that is known, what to try, and the page that shows it."""
+"""Health findings: each with its evidence, what to try, and a link to the page that shows it."""
 
 import streamlit as st
 
@@ -18,7 +18,7 @@ MARKS = {
 
 
 def findings(selection: Selection) -> None:
-    """Examine the checkpoint, at once where that is quick, else at the push of a button; one card a finding."""
+    """Findings of the checkpoint, one card each; examined at once where that is quick, else after a click."""
     report = _report(selection)
     if report is None:
         st.caption("Rules on load, collapse, size, objective, positions and predictions, on bundled text.")

@@ -1,4 +1,4 @@
-"""The head of every Inspect page: title, controls, the answer in one sentence, the token strip with the pin."""
+"""Head of every Inspect page: title, controls, the answer in one sentence, the token strip."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +21,7 @@ from npt_viz.ui.widgets.view import ALL_METRICS, View
 
 
 def inspect_page(title: str, question: str, answer: Callable[[View], str]) -> View:
-    """Draw the head and return what to look at; waits for the model after the title is on the screen.
+    """Draw the head and return the view; waits for the model after the title is on the screen.
 
     answer: one sentence about what is seen, as safe Markdown.
     """
@@ -38,12 +38,12 @@ def inspect_page(title: str, question: str, answer: Callable[[View], str]) -> Vi
 
 
 def page_title(title: str, question: str) -> None:
-    """The page's name and the one question that it answers."""
+    """Draw the page's name and the question that it answers."""
     st.html(f'<div class="npt-title"><h1>{title}</h1><span>{question}</span></div>')
 
 
 def loaded() -> LoadReport:
-    """What the checkpoint holds; shows what it waits for until model and checkpoint are open."""
+    """Load report, after model and checkpoint are open; shows what it waits for."""
     place = st.empty()
     with place.container():
         ready(selection())
@@ -53,7 +53,7 @@ def loaded() -> LoadReport:
 
 
 def running_layers(report: LoadReport) -> list[int]:
-    """The layers that are switched on; what the shared state says beyond them is said and replaced."""
+    """Layers that run as NPT; a layer in the state that cannot be shown is named and replaced."""
     session, layers = st.session_state, sorted(each.layer for each in report.layers)
     unknown = {*session["on"], session["layer"]} - {None, *layers}
     for layer in sorted(unknown):
@@ -75,7 +75,7 @@ def running_layers(report: LoadReport) -> list[int]:
 
 
 def inspected(report: LoadReport, running: list[int]) -> View:
-    """The prompt in the running layers, as the shared state wants to see it."""
+    """View of the inspected prompt. Raises NptVizError for a prompt without text."""
     every = len(running) == len(report.layers)
     # Every layer switched on is the same question as no choice.
     key = asked().having(layers=None if every else tuple(running))
@@ -91,7 +91,7 @@ def inspected(report: LoadReport, running: list[int]) -> View:
 
 
 def view_of(key: Asked, run: Inspection) -> View:
-    """The shared state as a view of this run; what does not fit the run is replaced by a choice of ours."""
+    """View of a run; a pinned token that the run does not have is replaced."""
     session = st.session_state
     if session["tok"] is not None and not 0 <= session["tok"] < len(run.pieces):
         session["tok"] = None
@@ -100,19 +100,19 @@ def view_of(key: Asked, run: Inspection) -> View:
 
 
 def most_moved(view: View) -> int:
-    """The token that a page begins with: where the prediction moves most, or the last one."""
+    """Token that a page begins with: where the prediction moves most, or the last one."""
     if view.run.kl is None:
         return len(view.run.pieces) - 1
     return answers.largest(view.run.kl, view.left_out)
 
 
 def theme() -> Theme:
-    """The browser's theme; light where it is not known."""
+    """Theme of the browser; light where it is not known."""
     return "dark" if st.context.theme.type == "dark" else "light"
 
 
 def strip(view: View) -> None:
-    """The prompt, coloured; a click pins a token for every page."""
+    """Draw the prompt's token strip; a click pins a token for every page."""
     run = view.run
     columns = {m.label: run.layers[view.layer].values(name) for name, m in METRICS.items()}
     if run.kl is not None:

@@ -8,19 +8,19 @@ from npt_viz.ui.widgets.view import View
 
 
 def target_of(view: View, key: str) -> str:
-    """The chosen target of the layer, or its first one; before its widget is drawn, too."""
+    """Chosen target of the layer, or its first one; also before the widget is drawn."""
     return str(valid(key, view.run.layers[view.layer].targets))
 
 
 def valid(key: str, options: Sequence) -> object:
-    """What a widget holds, set to the first option where another layer or target no longer has it."""
+    """Value of a widget, set to the first option where this layer or target does not have it."""
     if st.session_state.get(key) not in options:
         st.session_state[key] = options[0]
     return st.session_state[key]
 
 
 def target_choice(view: View, key: str) -> None:
-    """Which projection is looked at."""
+    """Choice of the target."""
     st.segmented_control(
         "Target",
         view.run.layers[view.layer].targets,
@@ -32,6 +32,6 @@ def target_choice(view: View, key: str) -> None:
 
 
 def sinks_left_out(view: View) -> str:
-    """As part of a sentence; empty where none is."""
+    """Number of sinks left out, as part of a sentence; empty where none is."""
     n_sinks = int(view.left_out.sum())
     return f", {n_sinks} sink{'s' * (n_sinks != 1)} left out" if n_sinks else ""

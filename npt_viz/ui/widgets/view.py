@@ -1,4 +1,4 @@
-"""What an Inspect page looks at."""
+"""View of an Inspect page: question, result, layer, token and colour."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ ALL_METRICS = METRICS | TOKEN_METRICS
 
 @dataclass(frozen=True)
 class View:
-    """What an Inspect page looks at: one inspected prompt, one layer, one token, one colour."""
+    """One inspected prompt, one layer, one token, one colour: what an Inspect page shows."""
 
     asked: Asked
     """What is open and the question, its layers settled: the key of everything that is computed."""
@@ -40,7 +40,7 @@ class View:
 
     @property
     def left_out(self) -> np.ndarray:
-        """(token,) bool"""
+        """(token,) bool: attention sinks that count neither in colours nor in medians."""
         return np.zeros_like(self.run.is_sink) if self.with_sinks else self.run.is_sink
 
     @property
@@ -61,5 +61,5 @@ class View:
 
     @property
     def scale(self) -> ColourScale:
-        """One scale for all layers, so that changing the layer does not change what a colour means."""
+        """Colour scale of all layers, so that another layer does not change what a colour means."""
         return colour_scale(self.metric, self.values[:, ~self.left_out], self.theme)

@@ -21,7 +21,7 @@ READS = {"z_C": "z_C, as the edited layer reads", "z": "z, as the NPT layer read
 
 
 def choices(view: View) -> None:
-    """Facts to begin with, rule and strength, and where the effect is looked at."""
+    """Controls of the update: fact, prompt of the effect, rule, strength, tokens and layers."""
     left, middle, right = st.columns([2.4, 4, 1.8], vertical_alignment="bottom")
     with left:
         _facts(view)

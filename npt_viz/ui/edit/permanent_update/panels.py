@@ -31,7 +31,7 @@ PREDICTED_AFTER_EDIT = (
 
 
 def answer(view: View) -> str:
-    """What the update does, in a sentence."""
+    """Effect of the update in a sentence."""
     settle(view)
     chosen = requested(view)
     try:
@@ -64,7 +64,7 @@ def answer(view: View) -> str:
 
 
 def judge(view: View) -> None:
-    """One view of the update at a time; the others compute nothing."""
+    """One view of the update's effect; the others compute nothing."""
     views: dict[str, Callable[[View], None]] = {
         "Before and after": before_and_after,
         "Strength": strength,

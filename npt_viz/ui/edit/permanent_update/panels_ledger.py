@@ -20,7 +20,7 @@ KINDS = {
 
 
 def ledger(view: View) -> None:
-    """Apply what is previewed; list, export and import."""
+    """Ledger: the button that applies the update, export and import."""
     updates = edits.ledger(view.selection)
     left, right = st.columns([1.4, 5], vertical_alignment="center")
     left.button(

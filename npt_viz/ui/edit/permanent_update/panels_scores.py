@@ -18,7 +18,7 @@ from npt_viz.ui.widgets.view import View
 
 
 def strength(view: View) -> None:
-    """Many strengths at once; a click on a point takes it."""
+    """Sweep over strengths; a click on a point takes its strength."""
     new, old = st.columns(2)
     new.text_input("Should follow", key="edit_new", persist_state="session", placeholder="Rome")
     old.text_input(
@@ -73,7 +73,7 @@ def _take_alpha(alpha) -> None:
 
 
 def scorecard(view: View) -> None:
-    """Does it answer, in other words too, and does everything else stay?"""
+    """Scorecard: reliability, paraphrases, locality, and drift on neutral text."""
     with st.expander(
         "The fact and the prompts that judge it", expanded=not st.session_state["edit_new"].strip()
     ):
@@ -158,7 +158,7 @@ def _load_cases() -> None:
 
 
 def leakage(view: View) -> None:
-    """The effect on the tokens of ordinary text, for three keys."""
+    """Leakage: effect on the tokens of ordinary text, for three keys."""
     chosen = requested(view)
 
     def compute(progress):
@@ -210,7 +210,7 @@ def leakage(view: View) -> None:
 
 
 def weights(view: View) -> None:
-    """Requested against realised ΔW of ledger and update together, in every dtype."""
+    """Requested and realised ΔW of ledger and update together, in every dtype."""
     from npt_viz.editing.realised import edit_report
 
     ledger = edits.ledger(view.selection)

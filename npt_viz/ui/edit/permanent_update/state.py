@@ -36,7 +36,7 @@ DEFAULTS = {
 
 
 class UpdateRequest(NamedTuple):
-    """What is to be written, as plain values; the strength is apart, because ΔW does not depend on it."""
+    """Update to be made, as plain values; without its strength, on which ΔW does not depend."""
 
     asked: Asked
     layers: tuple[int, ...]
@@ -48,7 +48,7 @@ class UpdateRequest(NamedTuple):
     protect: tuple[str, ...]
 
     def settings(self):
-        """As the library takes them."""
+        """The rule with its settings."""
         from npt_viz.editing.making.rules import UpdateRule
 
         return UpdateRule(
@@ -63,7 +63,7 @@ class UpdateRequest(NamedTuple):
 
 
 def settle(view: View) -> None:
-    """Before any widget is drawn: defaults, and no choice that this prompt or layer does not have."""
+    """Set defaults before any widget is drawn, and drop choices that this prompt or layer does not have."""
     session = st.session_state
     for name, default in DEFAULTS.items():
         session.setdefault(name, default)
@@ -72,12 +72,12 @@ def settle(view: View) -> None:
 
 
 def n_components(view: View) -> int:
-    """Of the layer's modulation; 0 where it is no sum of rank-1 updates."""
+    """Number of components of the layer's modulation; 0 where it is no sum of rank-1 updates."""
     return max((scalars.shape[1] for scalars in view.run.layers[view.layer].scalars.values()), default=0)
 
 
 def requested(view: View) -> UpdateRequest:
-    """What the controls say."""
+    """Update that the controls describe."""
     session = st.session_state
     tokens = {
         "pinned": (view.token,),
@@ -98,6 +98,7 @@ def requested(view: View) -> UpdateRequest:
 
 @st.cache_data(max_entries=64, show_spinner="Making the update")
 def update_of(request: UpdateRequest) -> "Update":
+    """Update of a request, at strength 1. Raises NptVizError where it cannot be made."""
     from npt_viz.editing.making.from_source import update_from
 
     model, checkpoint = opened.opened(request.asked.selection)
@@ -112,14 +113,14 @@ def update_of(request: UpdateRequest) -> "Update":
 
 
 def text_of(asked: Asked) -> str | list[int]:
-    """The source as text where that says it all, or else as the ids that the prompt's options make of it."""
+    """Source prompt: text, or its token ids where the chat template or a forced BOS made them."""
     if not asked.question.chat and asked.question.bos == "auto":
         return asked.question.prompt
     return list(opened.inspection(asked).token_ids)
 
 
 def preview_of(request: UpdateRequest) -> "UpdatePreview":
-    """Base + ledger before, with the update after, on the page's own prompt."""
+    """Preview of the update on the page's own prompt: base + ledger before, with the update after."""
     ledger = edits.ledger(request.asked.selection)
     digests = tuple(update.digest() for update in ledger.updates)
     return _preview(
@@ -147,19 +148,19 @@ def _preview(
 
 
 def asked_prompt(asked: Asked) -> str:
-    """Where the effect is looked at: the page's own prompt, or the source's last sentence."""
+    """Prompt on which the effect is looked at: the page's own, or the source's last sentence."""
     own = st.session_state["edit_prompt"]
     return own if own.strip() else last_sentence(asked.question.prompt)
 
 
 def last_sentence(text: str) -> str:
-    """What follows the last full stop, without the context before it."""
+    """Text after the last full stop: the question without its context."""
     _, stop, tail = text.rpartition(". ")
     return tail if stop and tail.strip() else text
 
 
 def tokens_of_interest(asked: Asked) -> dict[int, str]:
-    """id -> glyph of what should follow and what should no longer, as far as the page knows."""
+    """Token id -> glyph of what should follow and of what should no longer, where given."""
     from npt_viz.editing.judging.sweep import first_token
     from npt_viz.model.tokens import display_token
 
@@ -170,7 +171,7 @@ def tokens_of_interest(asked: Asked) -> dict[int, str]:
 
 
 def case_of(asked: Asked) -> Case:
-    """The fact as the page's fields have it. Raises NptVizError where what should follow is not given."""
+    """Fact in the page's fields. Raises NptVizError where what should follow is not given."""
     session = st.session_state
     if not session["edit_new"].strip():
         raise NptVizError("say what should follow the prompt, or take a built-in fact")
@@ -193,16 +194,16 @@ def case_of(asked: Asked) -> Case:
 
 
 def answer_text(text: str) -> str:
-    """A continuation begins with the space that most tokenizers put in front of a word."""
+    """Continuation with the space in front that most tokenizers put before a word."""
     return text if text[:1].isspace() else " " + text
 
 
 def lines(text: str) -> list[str]:
-    """Those that are not blank."""
+    """Lines that are not blank, trimmed."""
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def state_of(view: View, update: "Update") -> tuple:
-    """What a result depends on: the ledger and the update, by their digests."""
+    """Digests of the ledger's updates and of this one: what a result depends on."""
     updates = edits.ledger(view.selection).updates
     return (*(each.digest() for each in updates), update.digest())

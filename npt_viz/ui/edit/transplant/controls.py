@@ -16,7 +16,7 @@ OPERATIONS = {
 
 
 def receiver(view: View) -> None:
-    """The receiving prompt, its tokens to choose from, and what is done there."""
+    """Receiving prompt, the strip that chooses its token, operation and strength."""
     st.markdown(
         "**The receiving prompt**", help="The strip above is the donor: its pinned token gives its ΔW."
     )

@@ -14,7 +14,7 @@ from npt_viz.ui.widgets.view import View
 
 
 def answer(view: View) -> str:
-    """What the transplant does to the receiving prompt, in a sentence."""
+    """Effect of the transplant on the receiving prompt, in a sentence."""
     try:
         settle(view)
         result = transplanted(requested(view))
@@ -36,7 +36,7 @@ def answer(view: View) -> str:
 
 
 def outcome(view: View) -> None:
-    """Candidates, KL by position, and what each layer does by itself."""
+    """Next tokens, KL by position, and the effect of each layer alone."""
     result = transplanted(requested(view))
     left, right = st.columns([3, 2], gap="medium")
     with left:
@@ -60,7 +60,7 @@ def outcome(view: View) -> None:
 
 
 def kept_results(view: View) -> None:
-    """Results put aside, one a row, to compare."""
+    """Table of the results that were put aside, to compare."""
     st.button(
         "Keep this result", key="transplant_keep", icon=":material/playlist_add:", on_click=keep, args=[view]
     )

@@ -30,7 +30,7 @@ MOVED = Metric(
 
 
 class TransplantRequest(NamedTuple):
-    """One transplant, as plain values. The donor is the prompt of the sidebar, its token the pinned one."""
+    """Transplant as plain values. The donor is the prompt of the sidebar, its token the pinned one."""
 
     asked: Asked
     donor_token: int
@@ -55,7 +55,7 @@ def settle(view: View) -> None:
 
 
 def requested(view: View) -> TransplantRequest:
-    """Transplant that the page asks for."""
+    """Transplant that the controls describe."""
     session = st.session_state
     return TransplantRequest(
         view.asked,

@@ -12,7 +12,7 @@ STEPS = (64, 128, 256, 512)
 
 
 def choices(view: View) -> None:
-    """Which number, against which baseline, by which methods."""
+    """Choice of the quantity, the stand-in token and the methods."""
     quantity = settled_quantity(view)
     place = st.columns([2.4, 1.2, 1.6, 1.6], vertical_alignment="bottom")
     place[0].segmented_control(

@@ -18,7 +18,7 @@ from npt_viz.ui.widgets.view import View
 
 
 def answer(view: View) -> str:
-    """What drives the number that was asked about most, as soon as that is known."""
+    """Token that drives the quantity most, as soon as that is known."""
     quantity = settled_quantity(view)
     attributions = [
         each
@@ -39,7 +39,7 @@ def answer(view: View) -> str:
 
 
 def attributions(view: View) -> list[Attribution]:
-    """The chosen methods' results, those that have been asked for; draws what they cost and why one is missing."""
+    """Attributions by the chosen methods, as far as computed; draws their cost and why one is missing."""
     quantity, attributions = settled_quantity(view), []
     methods = st.session_state["attribution_methods"]
     if not methods:
@@ -61,7 +61,7 @@ def attributions(view: View) -> list[Attribution]:
 
 
 def scores(view: View, attributions: list[Attribution]) -> None:
-    """The strip in the first method's colours, the bars of all, and what their numbers are worth."""
+    """Strip in the first method's colours, bars of all methods, and the table of checks."""
     first = attributions[0]
     token_strip(
         view.run.pieces,

@@ -26,7 +26,7 @@ _DEFAULTS = {
 
 
 def settled_quantity(view: View) -> Quantity:
-    """The number that is asked about; a choice that this layer or token does not have is replaced."""
+    """Quantity that is attributed; a choice that this layer or token does not have is replaced."""
     session = st.session_state
     for name, default in _DEFAULTS.items():
         session.setdefault(name, default)
@@ -83,6 +83,7 @@ def _key(asked: Asked, quantity: Quantity, method: str, steps: int, baseline: st
 
 
 def known_attributions(view: View, quantity: Quantity) -> list[Attribution]:
+    """Attributions by the chosen methods that are already computed."""
     session = st.session_state
     settings = session["attribution_steps"], session["attribution_baseline"]
     keys = [_key(view.asked, quantity, method, *settings) for method in session["attribution_methods"]]
@@ -90,6 +91,7 @@ def known_attributions(view: View, quantity: Quantity) -> list[Attribution]:
 
 
 def attribution_by(view: View, quantity: Quantity, method: str) -> Attribution | None:
+    """Attribution by one method; None until it was asked for. Raises NptVizError where it has no meaning."""
     from npt_viz.analysis.attribution import attribution
 
     asked, session = view.asked, st.session_state

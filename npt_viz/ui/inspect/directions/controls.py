@@ -12,7 +12,7 @@ ALL = "all, summed"
 
 
 def choices(view: View) -> tuple[str, int | None]:
-    """The target, and (which vectors the map shows, of which component; None for all, summed)."""
+    """Choice of the target; returns the vectors that the map shows and their component, None for the sum."""
     target, what, of = st.columns([1, 1, 2], vertical_alignment="bottom")
     with target:
         target_choice(view, TARGET)

@@ -23,7 +23,7 @@ from npt_viz.ui.widgets.view import View
 
 
 def answer(view: View) -> str:
-    """Whether the directions differ from token to token, and whether they are the right ones."""
+    """Whether the directions differ between tokens, and how they agree with the exact patch."""
     result = directions_of_view(view)
     if isinstance(result, Unavailable):
         return as_sentence(result.sentence)
@@ -46,7 +46,7 @@ def answer(view: View) -> str:
 
 
 def map_and_spread(view: View, quantity: str, component: int | None) -> None:
-    """The main figure: the tokens' vectors on two axes, and how many directions they use."""
+    """Map of the tokens' vectors on two axes, and the number of directions they use."""
     target = target_of(view, TARGET)
     result = map_of(view.asked, view.layer, target, view.with_sinks, quantity, component)
     if isinstance(result, Unavailable):
@@ -94,7 +94,7 @@ def _far(view: View, result: DirectionMap) -> str:
 
 
 def verdicts(result: Directions) -> None:
-    """One line a rule, with its evidence."""
+    """Rules of collapse, each with its evidence."""
     lines = [
         f"{':material/warning:' if verdict.collapsed else ':material/check:'} {plain(verdict.sentence)}"
         for verdict in result.verdicts
@@ -111,7 +111,7 @@ def verdicts(result: Directions) -> None:
 
 
 def alignment_and_agreement(view: View, result: Directions) -> None:
-    """Are tokens given the same ΔW, and does it point the right way?"""
+    """Alignment of ΔW between tokens, and agreement with the exact patch."""
     left, right = st.columns([2, 3], gap="medium")
     with left:
         st.markdown(
@@ -150,7 +150,7 @@ def alignment_and_agreement(view: View, result: Directions) -> None:
 
 
 def components(view: View, result: Directions) -> None:
-    """How the components divide the work; nothing where there is one."""
+    """Share and alignment of the components; nothing where there is one."""
     part = result.components
     if isinstance(part, Unavailable):
         return
@@ -171,7 +171,7 @@ def components(view: View, result: Directions) -> None:
 
 
 def units_and_vocabulary(view: View, result: Directions) -> None:
-    """What the directions move, and what they speak for."""
+    """Units that the directions move most, and next tokens that they raise and lower."""
     left, right = st.columns([3, 2], gap="medium")
     with left:
         st.markdown(
@@ -221,7 +221,7 @@ def _there(part: object) -> bool:
 
 
 def frame(view: View, result: Directions) -> pd.DataFrame:
-    """One row a compared token."""
+    """Table with one row a compared token."""
     columns = {"token": result.tokens, "glyph": [view.run.tokens[i] for i in result.tokens]}
     if not isinstance(result.exact, Unavailable):
         columns |= {"cosine_with_exact": result.exact.cosines, "norm_ratio_to_exact": result.exact.ratios}
@@ -231,7 +231,7 @@ def frame(view: View, result: Directions) -> pd.DataFrame:
 
 
 def python(view: View) -> list[str]:
-    """The last lines of the snippet."""
+    """Last lines of the Python snippet."""
     target = target_of(view, TARGET)
     return [
         "from npt_viz.analysis.directions import directions",

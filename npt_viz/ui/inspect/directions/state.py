@@ -20,6 +20,7 @@ TARGET = "directions_target"
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def directions_of(asked: Asked, layer: int, target: str, keep_sinks: bool) -> Directions | Unavailable:
+    """Comparison of one target's directions over the prompt, or the sentence that says why there is none."""
     from npt_viz.analysis.directions import directions
 
     model, checkpoint = opened.opened(asked.selection)
@@ -35,6 +36,7 @@ def directions_of(asked: Asked, layer: int, target: str, keep_sinks: bool) -> Di
 def map_of(
     asked: Asked, layer: int, target: str, keep_sinks: bool, quantity: str, component: int | None
 ) -> DirectionMap | Unavailable:
+    """Map of one vector a token on two axes, or the sentence that says why there is none."""
     from npt_viz.analysis.direction_map import direction_map
 
     model, checkpoint = opened.opened(asked.selection)
@@ -58,6 +60,7 @@ def map_of(
 def vocabulary_of(
     asked: Asked, layer: int, target: str, keep_sinks: bool, token: int, direction: str
 ) -> DirectionVocabulary | Unavailable:
+    """Next tokens that one direction raises and lowers, or the sentence that says why there are none."""
     from npt_viz.analysis.direction_vocabulary import direction_vocabulary
 
     model, checkpoint = opened.opened(asked.selection)

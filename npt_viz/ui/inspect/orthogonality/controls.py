@@ -10,7 +10,7 @@ MOST_AXES = 60
 
 
 def choices(view: View) -> None:
-    """Which axes count as common."""
+    """Choice of the principal axes: vectors, text, number and centring."""
     chosen_target, of, where, top, centred = st.columns(
         [1.7, 1.1, 2.8, 1.6, 1.2], vertical_alignment="bottom"
     )

@@ -16,7 +16,7 @@ from npt_viz.ui.widgets.view import View
 
 
 def answer(view: View) -> str:
-    """How much of v_a lies in the common directions, against a random vector."""
+    """Share of v_a's energy in the common directions, against a random vector's."""
     result = layer_result(view)
     if isinstance(result, Unavailable):
         return as_sentence(result.sentence)
@@ -35,7 +35,7 @@ def answer(view: View) -> str:
 
 
 def curve_and_spectrum(view: View, result: LayerOrthogonality) -> None:
-    """The main figure: the share for every q, and the axes themselves."""
+    """Share for every number of axes q, and the spectrum of the axes."""
     left, right = st.columns([3, 2], gap="medium")
     with left:
         st.markdown(
@@ -57,7 +57,7 @@ def curve_and_spectrum(view: View, result: LayerOrthogonality) -> None:
 
 
 def profile_and_angles(view: View, result: LayerOrthogonality) -> None:
-    """Token by token, and subspace against subspace."""
+    """Share by token, and principal angles between the axes and v_a."""
     left, right = st.columns([3, 2], gap="medium")
     with left:
         st.markdown(
@@ -78,7 +78,7 @@ def profile_and_angles(view: View, result: LayerOrthogonality) -> None:
 
 
 def published(result: LayerOrthogonality) -> None:
-    """The number that the published loss minimises, both ways."""
+    """Number that the published loss minimises, centred and not."""
     with st.expander("The published number, mean((v_a · V)²)"):
         columns = st.columns(3)
         columns[0].metric("centred", number(result.published))
@@ -91,7 +91,7 @@ def published(result: LayerOrthogonality) -> None:
 
 
 def all_layers(view: View) -> None:
-    """Layer × token, on request: every layer needs axes of its own."""
+    """Map of layers and tokens, on request: every layer needs axes of its own."""
     if len(view.layers) < 2 or not st.toggle("Every layer", key="orthogonality_all", persist_state="session"):
         return
     results = result_of(view, tuple(view.layers))
@@ -114,7 +114,7 @@ def all_layers(view: View) -> None:
 
 
 def frame(view: View, result: LayerOrthogonality) -> pd.DataFrame:
-    """One row a token."""
+    """Table with one row a token."""
     return pd.DataFrame(
         {
             "layer": result.layer,
@@ -129,7 +129,7 @@ def frame(view: View, result: LayerOrthogonality) -> pd.DataFrame:
 
 
 def python(view: View) -> list[str]:
-    """The last lines of the snippet."""
+    """Last lines of the Python snippet."""
     of, texts, top, centred = chosen_axes(view)
     shared = f"target={target_of(view, TARGET)!r}, of={of!r}, keep_sinks={view.with_sinks}"
     where = f"mode={view.question.mode!r}, positions={view.question.positions!r}"

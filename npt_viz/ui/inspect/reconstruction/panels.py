@@ -23,7 +23,7 @@ from npt_viz.ui.widgets.view import View
 
 
 def answer(view: View) -> str:
-    """What the layer recovers, what its shape allows, and what a larger one reaches."""
+    """Share that the layer recovers, what its shape allows, and what a larger one reaches."""
     sentence_of = Answer(
         reconstruction=reconstruction_of(view),
         layer=view.layer,
@@ -34,7 +34,7 @@ def answer(view: View) -> str:
 
 
 def shares(view: View) -> None:
-    """The main figure: every layer between no modulation and the exact patch."""
+    """Share recovered by each layer, between no modulation and the exact patch."""
     result = reconstruction_of(view)
     floors = known_floors(view)
     figure = figures.shares_by_layer(
@@ -53,7 +53,7 @@ def shares(view: View) -> None:
 
 
 def tokens(view: View) -> None:
-    """Where it fails: along the prompt, along a and beside it, and at which tokens most."""
+    """Error by token, its parts along a and beside it, and the worst tokens."""
     fit = reconstruction_of(view).fits(view.question.mode)[view.layer]
     if fit.problem:
         st.info(plain(fit.problem))
@@ -76,7 +76,7 @@ def tokens(view: View) -> None:
 
 
 def worst(view: View) -> None:
-    """The tokens with the largest error; choosing a row pins its token."""
+    """Table of the tokens with the largest error; choosing a row pins its token."""
     result = reconstruction_of(view)
     fit = result.fits(view.question.mode)[view.layer]
     rows = result.worst(view.layer, view.question.mode)
@@ -109,7 +109,7 @@ def worst(view: View) -> None:
 
 
 def limits(view: View) -> None:
-    """What would be possible: by the gate alone at each token, and by one adapter of this shape for all of them."""
+    """Limits: the best gate at each token, and one fresh adapter of this shape for all tokens."""
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown(
@@ -140,7 +140,7 @@ def limits(view: View) -> None:
 
 
 def ablations(view: View) -> None:
-    """What the scalar, the direction, the sign and the size are worth."""
+    """Ablations of the scalar, the direction, the sign and the size."""
     table = ablations_of(view)
     st.markdown(plain(table.sentence))
     chart(figures.ablations(table, view.theme), key="reconstruction_ablations")
@@ -151,7 +151,7 @@ def ablations(view: View) -> None:
 
 
 def frame(view: View) -> pd.DataFrame:
-    """One row a layer, mode and token."""
+    """Table with one row a layer, mode and token."""
     result = reconstruction_of(view)
     names = (
         "relative_error", "cosine", "magnitude_ratio", "recovered", "error_along", "error_beside", "unmodulated_error",

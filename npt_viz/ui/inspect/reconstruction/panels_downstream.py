@@ -60,7 +60,7 @@ def _by_token(view: View, result: Downstream) -> None:
 
 
 def positions(view: View, text: str) -> None:
-    """The same numbers with real positions and without RoPE, side by side."""
+    """Table of the same numbers with real positions and without RoPE."""
     st.markdown(
         "**With real positions and without**",
         help="The public training code ran attention without RoPE. A checkpoint that fits that attention replaces one "
@@ -73,7 +73,7 @@ def positions(view: View, text: str) -> None:
 
 
 def continuations(view: View) -> None:
-    """What the three models write after the prompt."""
+    """Continuations of the prompt by base, NPT model and NPT model without modulation."""
     n_tokens = st.slider("Tokens", 8, 64, 24, 8, key="reconstruction_written")
     written = continuations_of(view, n_tokens)
     for column, name, glyphs in zip(

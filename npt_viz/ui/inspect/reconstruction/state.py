@@ -21,7 +21,7 @@ FLOOR_TEXTS = 24
 """Texts of the bundled sample that a floor is estimated on; no demo checkpoint has seen them."""
 
 REFERENCE_TEXTS = 8
-"""Texts of the same that the downstream truth is told on."""
+"""Texts of the same sample on which the predictions are compared."""
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
@@ -50,19 +50,21 @@ def _continuations(asked: Asked, n_tokens: int) -> Continuations:
 
 
 def reconstruction_of(view: View, positions: str | None = None) -> Reconstruction:
-    """Both modes at once; sinks count where the head says so."""
+    """Reconstruction in both modes; sinks count where the head says so."""
     with waiting(view.selection, "Comparing with the references", 2, len(view.run.pieces)):
         result = _reconstruction(_any_mode(view, positions))
     return replace(result, is_sink=view.left_out)
 
 
 def positions_compared(view: View) -> PositionsCompared:
+    """Reconstruction with real positions beside that without RoPE."""
     return PositionsCompared(
         deployed=reconstruction_of(view, "deployed"), trained=reconstruction_of(view, "trained")
     )
 
 
 def ablations_of(view: View) -> AblationTable:
+    """Ablations of the pinned layer."""
     from npt_viz.analysis.ablation import MAX_TOKENS
 
     n_tokens = min(MAX_TOKENS, len(view.run.pieces))
@@ -71,11 +73,12 @@ def ablations_of(view: View) -> AblationTable:
 
 
 def continuations_of(view: View, n_tokens: int) -> Continuations:
+    """Continuations of the prompt by the three models."""
     return _continuations(_any_mode(view), n_tokens)
 
 
 def oracle_of(view: View) -> GateOracle | None:
-    """Of the pinned layer in the chosen mode; None until it has been asked for."""
+    """Best gate of the pinned layer in the chosen mode; None until it was asked for."""
     from npt_viz.analysis.gate_oracle import MAX_TOKENS, cost, gate_oracle
     from npt_viz.capture.inspection import adapters_of
     from npt_viz.capture.layer_trace import traces
@@ -100,7 +103,7 @@ def oracle_of(view: View) -> GateOracle | None:
 
 
 def floor_of(view: View, targets: tuple[str, ...]) -> ClassFloor | None:
-    """Of the pinned layer's shape with these targets; None until it has been asked for."""
+    """Floor of the pinned layer's shape with these targets; None until it was asked for."""
     from npt_viz.analysis.class_floor import class_floor, cost
     from npt_viz.texts import bundled_texts
 
@@ -126,7 +129,7 @@ def floor_of(view: View, targets: tuple[str, ...]) -> ClassFloor | None:
 
 
 def floor_targets(view: View) -> list[tuple[str, ...]]:
-    """The layer's own targets, then the next larger set; nothing where attention keeps its path."""
+    """Sets of targets to estimate a floor for: the layer's own, then the next larger; none where attention stays."""
     from npt_viz.adapter import Additive, LowRankTanh
 
     adapter = opened.opened(view.selection)[1].adapter(view.layer)
@@ -140,13 +143,16 @@ def floor_targets(view: View) -> list[tuple[str, ...]]:
 
 
 def known_floors(view: View) -> list[ClassFloor]:
-    """Those of the pinned layer that somebody has asked for, its own shape first."""
+    """Floors of the pinned layer that are computed, its own shape first."""
     floors = [computed(_floor_key(view, targets)) for targets in floor_targets(view)]
     return [floor for floor in floors if floor] if floors and floors[0] else []
 
 
 def downstream_of(view: View, text: str, positions: str) -> Downstream | None:
-    """text: 'this prompt' or 'reference text'; None until it has been asked for, where it takes long."""
+    """Predictions of the NPT model against the base; None until they were asked for, where they take long.
+
+    text: 'this prompt' or 'reference text'.
+    """
     from npt_viz.analysis.downstream import cost, downstream
     from npt_viz.texts import bundled_texts
 
