@@ -1,6 +1,7 @@
 """Directions of the modulation: map of the tokens' vectors, number of directions, agreement with the exact patch."""
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 import numpy as np
 import plotly.graph_objects as go
@@ -146,7 +147,7 @@ def spreads(result: DirectionMap, theme: Theme = "light") -> go.Figure:
     styled(figure, height=60 * len(names) + 80, theme=theme)
     figure.update_yaxes(
         tickvals=rows,
-        ticktext=[_wrapped(name) for name in names],
+        ticktext=["<br>".join(wrap(name, 31, break_long_words=False)) for name in names],
         tickfont_size=11,
         range=[-0.6, len(names) - 0.4],
     )
@@ -254,12 +255,3 @@ def _ellipse(radii: np.ndarray) -> go.Scatter:
         name="random directions of these norms, 2 sd",
         hoverinfo="skip",
     )
-
-
-def _wrapped(text: str, width: int = 30) -> str:
-    lines = [""]
-    for word in text.split():
-        if len(lines[-1]) + len(word) > width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return "<br>".join(lines)

@@ -1,7 +1,5 @@
 """Arms of an experiment: their curves on one axis, their final numbers beside chance, their tokens below each other."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import plotly.graph_objects as go
 
@@ -37,7 +35,6 @@ def aligned_curves(
     column: str,
     *,
     layer: int,
-    arms: Sequence[str] | None = None,
     theme: Theme = "light",
 ) -> go.Figure:
     """One column of one layer along the steps: each arm's mean over seeds, and a band from its lowest to its highest.
@@ -45,7 +42,7 @@ def aligned_curves(
     A mean is taken at steps that every seed of the arm has reached.
     """
     figure, lowest = go.Figure(), np.inf
-    for arm in arms or result.arms:
+    for arm in result.arms:
         steps, values = _by_seed(result, arm, column, layer)
         if not len(steps):
             continue

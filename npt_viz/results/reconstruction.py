@@ -5,26 +5,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from npt_viz.results.inspection import Metric
-
-SPLIT_METRICS: dict[str, Metric] = {
-    "error_along": Metric(
-        "error along a",
-        "(ŷ−target)·a / ‖a‖‖target‖",
-        "the part of the error that lies along the attention output; below 0, attention is left out",
-        0.0,
-        True,
-    ),
-    "error_beside": Metric(
-        "error beside a",
-        "‖rest‖ / ‖target‖",
-        "the part of the error orthogonal to the attention output: what the modulation broke or never learned",
-        0.0,
-        False,
-    ),
-}
-"""How to read the two parts of the error."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class LayerFit:

@@ -18,15 +18,18 @@ def uploaded_checkpoint() -> Path | None:
     )
     if file is None:
         return None
-    # The name is the user's: only its harmless part becomes a path.
-    name = re.sub(r"[^\w.-]+", "_", Path(file.name).name).lstrip(".") or "checkpoint"
-    path = session_folder() / file.file_id[:12] / name
+    path = session_folder() / file.file_id[:12] / safe_name(file.name, "checkpoint")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".unfinished")
         unfinished.write_bytes(file.getbuffer())
         unfinished.rename(path)
     return path
+
+
+def safe_name(name: str, otherwise: str) -> str:
+    """File name for an uploaded file: the harmless part of the user's name, or `otherwise` where none is left."""
+    return re.sub(r"[^\w.-]+", "_", Path(name).name).lstrip(".") or otherwise
 
 
 class _Folder:

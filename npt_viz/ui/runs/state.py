@@ -1,6 +1,5 @@
 """Runs page: which runs are open, read once as long as their files do not change."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from npt_viz.errors import NptVizError
 from npt_viz.results.runs import Axis, Run
 from npt_viz.runs import curves
 from npt_viz.ui.cache.opened import located
-from npt_viz.ui.cache.uploads import session_folder
+from npt_viz.ui.cache.uploads import safe_name, session_folder
 from npt_viz.ui.shell.guarded import problem
 from npt_viz.ui.shell.text import code
 
@@ -89,8 +88,7 @@ def _run(log: str, marks: tuple[tuple[int, int], ...]) -> Run:
 def take_uploads() -> None:
     """Keep the uploaded files for the session, and choose them."""
     for file in st.session_state["runs_upload"]:
-        # The name is the user's: only its harmless part becomes a path.
-        name = re.sub(r"[^\w.-]+", "_", Path(file.name).name).lstrip(".") or "log.jsonl"
+        name = safe_name(file.name, "log.jsonl")
         path = session_folder() / "runs" / file.file_id[:12] / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(file.getbuffer())
