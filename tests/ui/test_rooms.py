@@ -10,6 +10,8 @@ from npt_viz.places import ROOT
 UI = ROOT / "npt_viz/ui"
 SHARED = ("cache", "shell", "widgets")
 """Rooms that every page may use, lowest first."""
+ORDER = ("state", "controls", "job", "panels")
+"""Modules of a page, lowest first; job: work that goes on between reruns."""
 BESIDE = {("experiments", "train")}
 """(page, other page that it may import from)."""
 GROUPS = {"inspect", "edit"}
@@ -55,21 +57,20 @@ def test_a_room_imports_itself_and_the_rooms_below(path):
 def test_a_page_is_split_into_state_controls_and_panels(path):
     room = room_of(path.relative_to(UI).parts)
     if room not in {*SHARED, *UNSPLIT}:
-        allowed = path.stem in {"__init__", "state", "controls", "panels"} or path.stem.startswith("panels_")
-        assert allowed, f"{path.name} is none of state.py, controls.py, panels.py, panels_<part>.py"
+        whole, _, part = path.stem.partition("_")
+        allowed = path.stem == "__init__" or whole in ORDER and (part or "_" not in path.stem)
+        assert allowed, f"{path.name} is none of {', '.join(ORDER)} (controls_<part>, panels_<part>)"
 
 
-def test_state_draws_on_no_panel_and_controls_on_none():
-    """Within a page the order is state < controls < panels."""
-    order = ("state", "controls", "panels")
-    for path in MODULES:
-        own = order.index(path.stem) if path.stem in order else len(order)
-        folder = ".".join(path.parent.relative_to(ROOT).parts)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module.rpartition(".")[0] == folder:
-                last = node.module.rpartition(".")[2]
-                if last in order and path.stem in order:
-                    assert order.index(last) < own, f"{name_of(path)} imports {last}"
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_within_a_page_state_imports_no_controls_and_controls_no_panels(path):
+    folder = ".".join(path.parent.relative_to(ROOT).parts)
+    own = path.stem.partition("_")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith(folder + "."):
+            other = node.module.removeprefix(folder + ".").partition("_")[0]
+            if {own, other} <= set(ORDER):
+                assert ORDER.index(other) <= ORDER.index(own), f"{own} imports {other}"
 
 
 def test_the_package_re_exports_what_pages_use_and_nothing_else():
