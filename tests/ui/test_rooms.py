@@ -58,7 +58,7 @@ def test_a_page_is_split_into_state_controls_and_panels(path):
     room = room_of(path.relative_to(UI).parts)
     if room not in {*SHARED, *UNSPLIT}:
         whole, _, part = path.stem.partition("_")
-        allowed = path.stem == "__init__" or whole in ORDER and (part or "_" not in path.stem)
+        allowed = path.stem == "__init__" or (whole in ORDER and (part or "_" not in path.stem))
         assert allowed, f"{path.name} is none of {', '.join(ORDER)} (controls_<part>, panels_<part>)"
 
 

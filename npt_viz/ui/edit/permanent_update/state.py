@@ -114,8 +114,9 @@ def update_of(request: UpdateRequest) -> "Update":
 
 def text_of(asked: Asked) -> str | list[int]:
     """Source prompt: text, or its token ids where the chat template or a forced BOS made them."""
-    if not asked.question.chat and asked.question.bos == "auto":
-        return asked.question.prompt
+    question = asked.question
+    if isinstance(question.prompt, str) and not question.chat and question.bos == "auto":
+        return question.prompt
     return list(opened.inspection(asked).token_ids)
 
 
