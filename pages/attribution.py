@@ -1,16 +1,14 @@
 """Which input tokens drive this scalar, or this logit?"""
 
 from npt_viz import ui
-from npt_viz.ui.inspect import attribution
+from npt_viz.ui.inspect.attribution import controls, panels
 
 ui.require_app()
 
-view = ui.inspect_page(
-    "Attribution", "Which input tokens drive this scalar, or this logit?", attribution.answer
-)
-attribution.choices(view)
-found = attribution.results(view)
-if found:
-    attribution.pictures(view, found)
+view = ui.inspect_page("Attribution", "Which input tokens drive this scalar, or this logit?", panels.answer)
+controls.choices(view)
+attributions = panels.attributions(view)
+if attributions:
+    panels.scores(view, attributions)
     ui.window_note(view)
-    ui.downloads(view, lambda: attribution.frame(found), key="attribution")
+    ui.downloads(view, lambda: panels.frame(attributions), key="attribution")

@@ -13,11 +13,11 @@ from npt_viz.ui.experiments.panels import results, saved_experiments
 ui.require_app()
 ui.page_title("Experiments", "Which loss helps?")
 
-source, slot = ui.source(), experiment_slot()
+source, slot = ui.selection(), experiment_slot()
 ready(source, with_checkpoint=bool(source.checkpoint))
 
 with st.expander("Set up an experiment", expanded=not slot.is_active, icon=":material/tune:"):
-    plan = settings(source, slot, ui.asked().prompt)
+    plan = settings(source, slot, st.session_state["prompt"])
 
 start, stop, saved = st.columns([1.2, 1.2, 4.4], vertical_alignment="bottom")
 start.button(

@@ -3,13 +3,14 @@
 import streamlit as st
 
 from npt_viz import ui
+from npt_viz.ui.home import controls, panels
 from npt_viz.ui.widgets.findings import findings
 
 ui.require_app()
 
 ui.page_title("npt_viz", "What is open, and can I trust it?")
-report, source = ui.loaded(), ui.source()
-ui.trust.identity(source, report)
+report, selection = ui.loaded(), ui.selection()
+panels.identity(selection, report)
 
 # A checkpoint that cannot run is reported all the same.
 with ui.guarded():
@@ -22,10 +23,10 @@ with ui.guarded():
 
 st.markdown("#### Health")
 with ui.guarded():
-    findings(source)
+    findings(selection)
 
 st.markdown("#### Checkpoint")
-ui.trust.load_table(report)
-ui.trust.load_details(report)
-ui.trust.semantics_choice(report)
-ui.trust.parity_table(source)
+panels.load_table(report)
+panels.load_details(report)
+controls.semantics_choice(report)
+panels.parity_table(selection)

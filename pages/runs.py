@@ -1,17 +1,17 @@
 """How did that training go?"""
 
 from npt_viz import ui
-from npt_viz.ui.runs import curves as runs
+from npt_viz.ui.runs import controls, panels
 
 ui.require_app()
 ui.page_title("Runs", "How did that training go?")
 
-found = runs.chosen()
-if found:
-    view = runs.view_of(found)
-    runs.answer(view)
-    runs.charts(view)
-    runs.notes(view)
-    runs.shares(view)
-    runs.table(view)
-    runs.take_away(view)
+runs = controls.chosen_runs()
+if runs:
+    view = controls.choices(runs)
+    panels.answer(view)
+    panels.charts(view)
+    panels.notes(view)
+    panels.shares(view)
+    panels.table(view)
+    panels.downloads(view)

@@ -12,7 +12,7 @@ from npt_viz.ui.train.panels_result import result, saved_training
 ui.require_app()
 ui.page_title("Training", "What does this loss do to this layer?")
 
-source, slot = ui.source(), training_slot()
+source, slot = ui.selection(), training_slot()
 ready(source, with_checkpoint=bool(source.checkpoint))
 
 controls = st.container()

@@ -1,6 +1,8 @@
 """Shared by all tests: one thread, one seed, and tiny models made in memory. No test reaches a hub."""
 
 import os
+from contextlib import suppress
+from functools import cache
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
@@ -36,6 +38,16 @@ def errors_shown_to_tests():
     from streamlit import config
 
     config.set_option("client.showErrorDetails", "full")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def components_listed_once():
+    """Every AppTest looks for components in all installed packages, which do not change while tests run."""
+    # A private part of Streamlit: where another version has none, the tests are slower and no less right.
+    with suppress(ImportError, AttributeError):
+        from streamlit.components.v2 import manifest_scanner
+
+        manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
 
 
 @pytest.fixture(autouse=True)

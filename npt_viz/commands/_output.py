@@ -30,12 +30,12 @@ def plain(value: object) -> object:
 
 
 def say(message: str) -> None:
-    """A message for the person, never for the program that reads stdout."""
+    """Print a message to stderr, never to stdout."""
     print(message, file=sys.stderr, flush=True)
 
 
 def progress(stage: str, fraction: float | None = None) -> None:
-    """Where long work is: on a terminal one line that changes, elsewhere nothing."""
+    """Progress callback: on a terminal one line that changes, elsewhere nothing."""
     if sys.stderr.isatty():
         share = "" if fraction is None else f" {fraction:4.0%}"
         end = "\n" if fraction == 1.0 else ""

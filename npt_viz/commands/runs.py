@@ -1,4 +1,4 @@
-"""How trainings went: the values of one or more logs, as a table, JSON, CSV or TensorBoard event files."""
+"""Values of one or more training logs, as a table, JSON, CSV or TensorBoard event files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -35,7 +35,7 @@ def run(
     from npt_viz.runs.curves import better, summary
 
     runs = [read_run(log) for path in paths for log in logs_of(Path(path).expanduser())]
-    found = {
+    summaries = {
         run.origin: [
             (layer, each)
             for layer, curves in run.layers.items()
@@ -51,13 +51,13 @@ def run(
 
         say(f"event files in {', '.join(map(str, write_events(runs, tensorboard)))}")
     if as_json:
-        print_json([_described(run, found[run.origin]) for run in runs])
+        print_json([_described(run, summaries[run.origin]) for run in runs])
         return
     headers = ["run", "column", "first", "last", "at step", "best", "at step"]
     rows = [
         [s.series, s.column, s.first, s.last, s.last_step, s.best, s.best_step]
         for run in runs
-        for _, s in found[run.origin]
+        for _, s in summaries[run.origin]
     ]
     print(table(headers, rows))
     for run in runs:

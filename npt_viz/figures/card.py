@@ -1,4 +1,4 @@
-"""The pinned token's pictures: gate units that moved, next tokens that the change speaks for."""
+"""Figures of the pinned token: gate units moved, and next tokens raised and lowered."""
 
 import plotly.graph_objects as go
 

@@ -1,6 +1,7 @@
-"""Directions of the modulation: where the tokens' vectors lie, how many directions they use, what they agree with."""
+"""Directions of the modulation: map of the tokens' vectors, number of directions, agreement with the exact patch."""
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 import numpy as np
 import plotly.graph_objects as go
@@ -146,7 +147,7 @@ def spreads(result: DirectionMap, theme: Theme = "light") -> go.Figure:
     styled(figure, height=60 * len(names) + 80, theme=theme)
     figure.update_yaxes(
         tickvals=rows,
-        ticktext=[_wrapped(name) for name in names],
+        ticktext=["<br>".join(wrap(name, 31, break_long_words=False)) for name in names],
         tickfont_size=11,
         range=[-0.6, len(names) - 0.4],
     )
@@ -158,8 +159,8 @@ def spreads(result: DirectionMap, theme: Theme = "light") -> go.Figure:
 
 def alignment_map(result: Alignment, *, tokens: Sequence[str], pin: int, theme: Theme = "light") -> go.Figure:
     """Token × token cosine of ΔW, a block of ALIGNED tokens around the pin; a click's customdata is (column, row, value)."""
-    here = int(np.abs(result.tokens - pin).argmin())
-    block = window(len(result.tokens), here, ALIGNED)
+    column = int(np.abs(result.tokens - pin).argmin())
+    block = window(len(result.tokens), column, ALIGNED)
     shown, cosines = result.tokens[block], result.cosines[np.ix_(block, block)]
     # Always from −1 to 1: a colour means the same for every adapter.
     scale = colour_scale(ALIGNMENT, np.array([-1.0, 1.0]), theme)
@@ -254,12 +255,3 @@ def _ellipse(radii: np.ndarray) -> go.Scatter:
         name="random directions of these norms, 2 sd",
         hoverinfo="skip",
     )
-
-
-def _wrapped(text: str, width: int = 30) -> str:
-    lines = [""]
-    for word in text.split():
-        if len(lines[-1]) + len(word) > width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return "<br>".join(lines)

@@ -1,4 +1,4 @@
-"""The downstream truth in pictures: every NPT number beside the same layers with their modulation off."""
+"""Predictions of the NPT model in pictures, beside the same layers with their modulation off."""
 
 from collections.abc import Sequence
 

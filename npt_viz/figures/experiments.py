@@ -1,7 +1,5 @@
 """Arms of an experiment: their curves on one axis, their final numbers beside chance, their tokens below each other."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import plotly.graph_objects as go
 
@@ -37,7 +35,6 @@ def aligned_curves(
     column: str,
     *,
     layer: int,
-    arms: Sequence[str] | None = None,
     theme: Theme = "light",
 ) -> go.Figure:
     """One column of one layer along the steps: each arm's mean over seeds, and a band from its lowest to its highest.
@@ -45,7 +42,7 @@ def aligned_curves(
     A mean is taken at steps that every seed of the arm has reached.
     """
     figure, lowest = go.Figure(), np.inf
-    for arm in arms or result.arms:
+    for arm in result.arms:
         steps, values = _by_seed(result, arm, column, layer)
         if not len(steps):
             continue
@@ -91,33 +88,33 @@ def final_numbers(result: ExperimentResult, measure: str, *, theme: Theme = "lig
 
     The dashed line is the reference arm's mean.
     """
-    rows = [found for found in result.comparisons(measure) if found.values][::-1]
+    rows = [comparison for comparison in result.comparisons(measure) if comparison.values][::-1]
     low, high = _range(result, measure)
     figure = go.Figure()
-    for row, found in enumerate(rows):
-        colour = arm_style(result, found.arm)["color"]
+    for row, comparison in enumerate(rows):
+        colour = arm_style(result, comparison.arm)["color"]
         figure.add_scatter(
-            x=list(found.values),
-            y=[row] * len(found.values),
+            x=list(comparison.values),
+            y=[row] * len(comparison.values),
             mode="markers",
             marker=dict(size=9, color=colour, opacity=0.65),
-            hovertemplate=f"{plain(found.arm)} %{{x:.4g}}<extra></extra>",
+            hovertemplate=f"{plain(comparison.arm)} %{{x:.4g}}<extra></extra>",
             showlegend=False,
         )
-        if low <= found.mean <= high:
-            ends = dict(x0=found.mean, x1=found.mean, y0=row - 0.32, y1=row + 0.32)
+        if low <= comparison.mean <= high:
+            ends = dict(x0=comparison.mean, x1=comparison.mean, y0=row - 0.32, y1=row + 0.32)
             figure.add_shape(type="line", line=dict(color=colour, width=3), **ends)
         else:
-            beyond = found.mean > high
+            beyond = comparison.mean > high
             figure.add_annotation(
                 x=high if beyond else low,
                 y=row,
                 xanchor="right" if beyond else "left",
-                text=f"{number(found.mean)} →" if beyond else f"← {number(found.mean)}",
+                text=f"{number(comparison.mean)} →" if beyond else f"← {number(comparison.mean)}",
                 showarrow=False,
                 font=dict(size=11, color=colour),
             )
-    reference = next((found for found in rows if found.verdict == "reference"), None)
+    reference = next((comparison for comparison in rows if comparison.verdict == "reference"), None)
     styled(figure, height=len(rows) * 28 + 70, theme=theme)
     if reference is not None:
         figure.add_vline(reference.mean, line=dict(color=REFERENCE, width=1, dash="dash"), layer="below")
@@ -126,7 +123,8 @@ def final_numbers(result: ExperimentResult, measure: str, *, theme: Theme = "lig
     figure.update_yaxes(
         tickvals=list(range(len(rows))),
         ticktext=[
-            f"{plain(found.arm)}{' (reference)' if found.verdict == 'reference' else ''}" for found in rows
+            f"{plain(comparison.arm)}{' (reference)' if comparison.verdict == 'reference' else ''}"
+            for comparison in rows
         ],
         range=[-0.6, len(rows) - 0.4],
         fixedrange=True,
@@ -145,11 +143,11 @@ def _range(result: ExperimentResult, measure: str) -> tuple[float, float]:
 
     One arm that went wild must not press the others into a line.
     """
-    means = [found.mean for found in result.comparisons(measure) if np.isfinite(found.mean)]
-    known = [value for value, _ in _anchors(result, measure) if np.isfinite(value)]
-    known += list(result.numbers(result.reference, measure).values())
-    known = known or means or [0.0, 1.0]
-    first, last = min(known), max(known)
+    means = [comparison.mean for comparison in result.comparisons(measure) if np.isfinite(comparison.mean)]
+    anchors = [value for value, _ in _anchors(result, measure) if np.isfinite(value)]
+    anchors += list(result.numbers(result.reference, measure).values())
+    anchors = anchors or means or [0.0, 1.0]
+    first, last = min(anchors), max(anchors)
     span = (last - first) or abs(first) or 1.0
     low = min([first, *(mean for mean in means if mean >= first - span)])
     high = max([last, *(mean for mean in means if mean <= last + span)])
@@ -209,14 +207,14 @@ def arm_strips(
 
 def _by_seed(result: ExperimentResult, arm: str, column: str, layer: int) -> tuple[np.ndarray, np.ndarray]:
     """(steps, (seed, step) values) at the steps that all its runs with a curve have."""
-    found = [run.curves[layer].measured(column) for run in result.of(arm) if layer in run.curves]
-    found = [(steps, values) for steps, values in found if len(steps)]
-    if not found:
+    curves = [run.curves[layer].measured(column) for run in result.of(arm) if layer in run.curves]
+    curves = [(steps, values) for steps, values in curves if len(steps)]
+    if not curves:
         return np.zeros(0), np.zeros((0, 0))
-    common = found[0][0]
-    for steps, _ in found[1:]:
+    common = curves[0][0]
+    for steps, _ in curves[1:]:
         common = np.intersect1d(common, steps)
-    return common, np.stack([values[np.isin(steps, common)] for steps, values in found])
+    return common, np.stack([values[np.isin(steps, common)] for steps, values in curves])
 
 
 def _anchors(result: ExperimentResult, measure: str):

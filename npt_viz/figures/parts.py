@@ -1,4 +1,4 @@
-"""The parts of a modulation: the units that it moves, the components that it is made of."""
+"""Parts of a modulation: the units that it moves, and its components."""
 
 from collections.abc import Sequence
 

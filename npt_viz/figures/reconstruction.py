@@ -94,18 +94,18 @@ def _floors(figure: go.Figure, layers: Sequence[int], floors: Mapping[int, Seque
         (False, "line-ns", "what this shape allows"),
         (True, "diamond", "a larger shape"),
     ):
-        found = [
+        drawn = [
             (layers.index(layer), floor)
             for layer, of_layer in floors.items()
             if layer in layers
             for i, floor in enumerate(of_layer)
             if (i > 0) == larger
         ]
-        if not found:
+        if not drawn:
             continue
         figure.add_scatter(
-            x=[_clipped(floor.allows) for _, floor in found],
-            y=[row for row, _ in found],
+            x=[_clipped(floor.allows) for _, floor in drawn],
+            y=[row for row, _ in drawn],
             mode="markers",
             name=name,
             marker=dict(
@@ -114,7 +114,7 @@ def _floors(figure: go.Figure, layers: Sequence[int], floors: Mapping[int, Seque
                 size=10 if larger else 22,
                 line=dict(color=ROLES["rank floor"], width=1 if larger else 3),
             ),
-            text=[plain(floor.sentence) for _, floor in found],
+            text=[plain(floor.sentence) for _, floor in drawn],
             hovertemplate="%{text}<extra></extra>",
         )
 

@@ -59,10 +59,10 @@ def report(result: ExperimentResult) -> str:
 def comparison_table(result: ExperimentResult, measure: str) -> str:
     rows = [
         [
-            found.arm, str(len(found.values)), number(found.mean), number(found.spread), number(found.difference),
-            number(found.half_width), found.verdict,
+            comparison.arm, str(len(comparison.values)), number(comparison.mean), number(comparison.spread), number(comparison.difference),
+            number(comparison.half_width), comparison.verdict,
         ]
-        for found in result.comparisons(measure)
+        for comparison in result.comparisons(measure)
     ]  # fmt: skip
     return _rows(["arm", "seeds", "mean", "spread", "difference", "± (95 %, joint)", "verdict"], rows)
 

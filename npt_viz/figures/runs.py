@@ -1,4 +1,4 @@
-"""Trainings over one another: a colour each, a dash for each column, every line with its raw values behind it."""
+"""Curves of several trainings: a colour for each run, a dash for each column, raw values behind smoothed ones."""
 
 from collections.abc import Mapping, Sequence
 
@@ -63,7 +63,7 @@ def overlay(
             )
     drawn = {each.series for each in lines}
     if x == "step":
-        _add_marks(figure, {name: found for name, found in (marks or {}).items() if name in drawn}, series)
+        _add_marks(figure, {name: steps for name, steps in (marks or {}).items() if name in drawn}, series)
     # A value of 0 or below has no logarithm: it is left out of the line, and the axis stays linear without any other.
     if log and any((each.y > 0).any() for each in lines):
         figure.update_yaxes(type="log", exponentformat="power", nticks=6)
@@ -125,11 +125,11 @@ def _add_marks(
     figure: go.Figure, marks: Mapping[str, Sequence[tuple[int, str]]], series: Sequence[str]
 ) -> None:
     """Vertical lines in the colour of their run; where all runs share them, in that of a reference."""
-    same = len({tuple(found) for found in marks.values()}) == 1
-    marks = {name: found for name, found in marks.items() if found}
-    for row, (name, found) in enumerate(list(marks.items())[: 1 if same else None]):
+    same = len({tuple(steps) for steps in marks.values()}) == 1
+    marks = {name: steps for name, steps in marks.items() if steps}
+    for row, (name, steps) in enumerate(list(marks.items())[: 1 if same else None]):
         colour = REFERENCE if same or not series else _colour(series, name)
-        for step, label in found:
+        for step, label in steps:
             figure.add_vline(step, line=dict(color=colour, width=1, dash="dash"), opacity=0.7)
             figure.add_annotation(
                 x=step,

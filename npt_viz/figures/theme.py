@@ -1,4 +1,4 @@
-"""The colours of every picture: one meaning each, on every page, in light and in dark.
+"""Colours and style of all figures: one meaning a colour, in light and in dark.
 
 No colour is the reference (nothing happens, or perfect); orange is above it, blue below it; teal is a plain
 magnitude. Scales start at the page's own background, so that what matters stands out in both themes, and go from
@@ -102,7 +102,7 @@ class ColourScale:
 
     @property
     def colorscale(self) -> list[tuple[float, str]]:
-        """As plotly takes it."""
+        """Colour stops, as plotly takes them."""
         return list(zip(np.linspace(0, 1, len(self.stops)).tolist(), self.stops, strict=True))
 
 
@@ -171,7 +171,7 @@ def number(value: float) -> str:
 
 
 def styled(figure: go.Figure, *, height: int, theme: Theme = "light") -> go.Figure:
-    """What all figures have in common: no background of their own, quiet axes, room for labels."""
+    """Common style of all figures: no background, quiet axes, room for labels."""
     figure.update_layout(
         height=height,
         margin=dict(l=8, r=8, t=24, b=8),

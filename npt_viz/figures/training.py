@@ -1,4 +1,4 @@
-"""A training along its steps: each panel one question, every line against its reference."""
+"""Curves of a running training, each against its reference."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ _NORMS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One question about a training."""
+    """Panel of curves that belong together."""
 
     title: str
     what: str

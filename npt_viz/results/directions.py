@@ -34,7 +34,7 @@ class Unavailable(NamedTuple):
 
 
 class Baseline(NamedTuple):
-    """What a number would be without the thing it is meant to show."""
+    """Baseline of a number: its value under chance."""
 
     mean: float
     sd: float

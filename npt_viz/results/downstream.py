@@ -129,16 +129,16 @@ class Downstream:
         dropped = {"withheld": "dropping the attention of", "beside": "switching off the modulation of"}
         kinds = {self.attention[layer] for layer in arm.layers}
         what = dropped.get(kinds.pop(), "switching off") if len(kinds) == 1 else "switching off"
-        said = (
+        sentence = (
             f"{what.capitalize()} {arm.name} costs KL {off:.2g} nats (median of {len(self.tokens):,} tokens); "
             f"this checkpoint costs {npt:.2g}: "
         )
         if not np.isfinite(share):
-            return said + "there is nothing to recover."
+            return sentence + "there is nothing to recover."
         if share <= 0:
-            return said + "it predicts worse than with no modulation at all."
+            return sentence + "it predicts worse than with no modulation at all."
         worth = "little" if share < 0.25 else "a part" if share < 0.75 else "most"
-        return said + f"it recovers {percent(share)} of that, {worth} of the effect."
+        return sentence + f"it recovers {percent(share)} of that, {worth} of the effect."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,8 +162,8 @@ class Continuations:
 
 def perplexity(nll: np.ndarray) -> float:
     """exp of the mean over tokens that have a next one; NaN where none has."""
-    known = nll[~np.isnan(nll)]
-    return float(np.exp(known.astype(np.float64).mean())) if known.size else float("nan")
+    finite = nll[~np.isnan(nll)]
+    return float(np.exp(finite.astype(np.float64).mean())) if finite.size else float("nan")
 
 
 def named(layers: tuple[int, ...]) -> str:

@@ -41,7 +41,7 @@ RULES: dict[str, RuleInfo] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that a rule found."""
+    """Finding of one rule."""
 
     rule: str
     """A key of RULES."""
@@ -71,7 +71,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class HealthReport:
-    """Everything that the rules found, the worst first."""
+    """Findings of all rules, the worst first."""
 
     model: str
     checkpoint: str
@@ -94,10 +94,10 @@ class HealthReport:
         """How many findings of which severity, from how much text."""
         counts = {severity: len(self.of(severity)) for severity in SEVERITIES}
         names = {"error": "error", "warning": "warning", "info": "remark"}
-        said = [f"{n} {names[s]}{'s' * (n > 1)}" for s, n in counts.items() if n]
+        counted = [f"{n} {names[s]}{'s' * (n > 1)}" for s, n in counts.items() if n]
         layers = f"{len(self.layers)} layer{'s' * (len(self.layers) != 1)}"
         from_ = f"{layers}, {self.n_tokens:,} tokens in {self.n_sequences} sequences"
-        return f"{' and '.join(said) if said else 'No finding'} ({from_})."
+        return f"{' and '.join(counted) if counted else 'No finding'} ({from_})."
 
     def to_json(self) -> dict:
         """Plain dicts, lists, strings and numbers."""

@@ -1,4 +1,4 @@
-"""What a checkpoint file really holds: found in it, not believed from its config."""
+"""Load report: what a checkpoint file holds, read from its tensors and not from its config."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -84,7 +84,7 @@ class PastEdits:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadReport:
-    """Everything the load of one checkpoint established."""
+    """Load report of one checkpoint."""
 
     name: str
     format: str

@@ -5,26 +5,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from npt_viz.results.inspection import Metric
-
-SPLIT_METRICS: dict[str, Metric] = {
-    "error_along": Metric(
-        "error along a",
-        "(ŷ−target)·a / ‖a‖‖target‖",
-        "the part of the error that lies along the attention output; below 0, attention is left out",
-        0.0,
-        True,
-    ),
-    "error_beside": Metric(
-        "error beside a",
-        "‖rest‖ / ‖target‖",
-        "the part of the error orthogonal to the attention output: what the modulation broke or never learned",
-        0.0,
-        False,
-    ),
-}
-"""How to read the two parts of the error."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class LayerFit:
@@ -135,10 +115,10 @@ class PositionsCompared:
     def sentence(self, layer: int) -> str:
         """Which positions the layer was trained for."""
         deployed, trained = (percent(run.median("recovered", layer)) for run in (self.deployed, self.trained))
-        said = f"Layer {layer} recovers {deployed} with real positions and {trained} without RoPE"
+        sentence = f"Layer {layer} recovers {deployed} with real positions and {trained} without RoPE"
         if self.without_rope(layer):
-            return f"{said}: it was trained on attention without positions, which is not the attention it replaces."
-        return f"{said}: no sign that it was trained without positions."
+            return f"{sentence}: it was trained on attention without positions, which is not the attention it replaces."
+        return f"{sentence}: no sign that it was trained without positions."
 
 
 ROPE_RATIO = 0.25
@@ -232,17 +212,17 @@ class ClassFloor:
     @property
     def sentence(self) -> str:
         """What was estimated, how, and from how much."""
-        said = (
+        sentence = (
             f"{self.shape}: at least {percent(self.allows)}. A fit of {self.steps} steps on {self.n_train:,} tokens "
             f"recovers {percent(self.recovered)} of {self.n_heldout:,} held-out tokens and "
             f"{percent(self.recovered_train)} of its own (seed {self.seed})"
         )
         if not np.isfinite(self.adapter_recovered):
-            return f"{said}."
-        said += f"; this checkpoint recovers {percent(self.adapter_recovered)} of the held-out tokens"
+            return f"{sentence}."
+        sentence += f"; this checkpoint recovers {percent(self.adapter_recovered)} of the held-out tokens"
         if self.recovered > self.adapter_recovered + MORE_TRAINING:
-            return f"{said}, less than this short fit: more training can help."
-        return f"{said}."
+            return f"{sentence}, less than this short fit: more training can help."
+        return f"{sentence}."
 
 
 MORE_TRAINING = 0.02
@@ -319,22 +299,24 @@ class Answer:
         if problem:
             return problem
         share = self.reconstruction.median("recovered", self.layer, self.mode)
-        said = (
+        sentence = (
             f"Layer {self.layer} recovers {percent(share)} of what attention does"
             if share >= 0
             else f"Layer {self.layer} recovers nothing: it is further from its target than no modulation ({percent(share)})"
         )
         n = self.reconstruction.n_counted
-        said += f" (median of {n:,} token{'s' * (n != 1)}, {self.mode})."
+        sentence += f" (median of {n:,} token{'s' * (n != 1)}, {self.mode})."
         if not self.floors:
-            return said
+            return sentence
         own, *larger = self.floors
         # Another text than the prompt, so the checkpoint's own number there comes first.
-        said += (
+        sentence += (
             f" On {own.n_heldout:,} held-out tokens of the sample it recovers {percent(own.adapter_recovered)}; "
             f"this shape ({own.shape}) allows at least {percent(own.allows)}"
         )
-        return said + "".join(f"; {'+'.join(f.targets)} at least {percent(f.allows)}" for f in larger) + "."
+        return (
+            sentence + "".join(f"; {'+'.join(f.targets)} at least {percent(f.allows)}" for f in larger) + "."
+        )
 
 
 def percent(share: float) -> str:

@@ -1,4 +1,4 @@
-"""Everything about one pinned token in one layer."""
+"""Card of one pinned token in one layer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Logs of trainings: found, read whatever wrote them, and made into lines to draw. Nothing here runs a model."""
+"""Training logs: finding, reading and turning them into curves. Nothing here runs a model."""
 
 from npt_viz.runs.curves import line, shares, summary
 from npt_viz.runs.finding import found_runs

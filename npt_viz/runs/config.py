@@ -1,4 +1,4 @@
-"""What the config.json beside a published training log says: weights, stages, layers, tokens of a batch.
+"""Settings in the config.json beside a published training log: weights, stages, layers, tokens of a batch.
 
 Its values are what was asked for, not what was found (npt-facts §3), and its keys are those of the public scripts.
 """
@@ -95,7 +95,7 @@ def config_beside(log: Path) -> tuple[dict, str]:
     try:
         if path.stat().st_size > MOST_BYTES:
             return {}, f"config.json is larger than {MOST_BYTES // 2**20} MB and was not read."
-        found = json.loads(path.read_bytes())
+        config = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}, ""
     except (OSError, ValueError, RecursionError) as error:
@@ -103,9 +103,9 @@ def config_beside(log: Path) -> tuple[dict, str]:
             {},
             f"config.json could not be read ({type(error).__name__}), so its weights and stages are not known.",
         )
-    if not isinstance(found, dict):
+    if not isinstance(config, dict):
         return {}, "config.json holds no object, so its weights and stages are not known."
-    return found, ""
+    return config, ""
 
 
 def _flat(config: Mapping) -> Iterator[tuple[str, object]]:
@@ -124,8 +124,8 @@ def _positive(value: object, *, zero: bool = False) -> float | None:
 
 
 def _whole(value: object) -> int | None:
-    found = _positive(value)
-    return int(found) if found and found == int(found) else None
+    amount = _positive(value)
+    return int(amount) if amount and amount == int(amount) else None
 
 
 def _layers(value: object) -> tuple[int, ...]:

@@ -87,7 +87,7 @@ def summary(run: Run, layer: int | None, column: str) -> Summary | None:
 
 
 def better(column: str) -> str | None:
-    """low, high, or None where neither is better: a norm, a weight, a similarity."""
+    """Which end of a column is better: low, high, or None (a norm, a weight, a similarity)."""
     if column.startswith(("weight", "share", "gradient", "cosine")):
         return None
     if column.endswith(RISING):
@@ -105,12 +105,12 @@ def series_name(run: Run, layer: int | None) -> str:
 
 def moving_average(values: np.ndarray, beta: float) -> np.ndarray:
     """m_t = Σ β^(t−i) y_i / Σ β^(t−i) over i ≤ t."""
-    found = np.empty(len(values))
+    averages = np.empty(len(values))
     total = weight = 0.0
     for i, value in enumerate(values.tolist()):
         total, weight = beta * total + value, beta * weight + 1
-        found[i] = total / weight
-    return found
+        averages[i] = total / weight
+    return averages
 
 
 def extremes(values: np.ndarray, points: int) -> np.ndarray:

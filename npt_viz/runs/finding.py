@@ -15,12 +15,12 @@ DEPTH = 6
 
 def found_runs(folder: str | Path, *, most: int = MOST) -> list[Path]:
     """The logs below a folder, newest first; at most `most`, found first, and not more than a few folders deep."""
-    found = []
+    logs = []
     for path in _logs(str(folder), DEPTH):
-        found.append(path)
-        if len(found) == most:
+        logs.append(path)
+        if len(logs) == most:
             break
-    return sorted(found, key=lambda path: (-_modified(path), str(path)))
+    return sorted(logs, key=lambda path: (-_modified(path), str(path)))
 
 
 def _logs(folder: str, depth: int) -> Iterator[Path]:

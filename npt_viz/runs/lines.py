@@ -1,4 +1,4 @@
-"""The lines of a log, one at a time: a broken line is counted and skipped, and no line can fill the memory."""
+"""Lines of a log, one at a time: a broken line is counted and skipped, and no line can fill the memory."""
 
 import json
 from collections.abc import Iterator
@@ -32,13 +32,13 @@ class Lines:
             if not line.strip():
                 continue
             try:
-                found = json.loads(line)
+                row = json.loads(line)
             except (ValueError, RecursionError):
                 # A log that is being written ends in half a line.
                 self.skip("not JSON" if line.endswith(b"\n") else "not finished")
                 continue
-            if isinstance(found, dict):
-                yield found
+            if isinstance(row, dict):
+                yield row
             else:
                 self.skip("no object")
 
@@ -50,7 +50,7 @@ class Lines:
 
     @property
     def sentence(self) -> str:
-        """What was skipped; empty where nothing was."""
+        """Sentence on the skipped lines; empty where there are none."""
         if not self.skipped:
             return ""
         named = ", ".join(f"line {number:,} ({reason})" for number, reason in self.named)

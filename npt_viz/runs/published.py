@@ -80,14 +80,14 @@ class Columns:
             )
         logged, checked, equal = self.perplexities
         if logged:
-            found = (
+            checks = (
                 f"{equal:,} of {checked:,} that could be checked agree"
                 if checked
                 else "none could be checked"
             )
             yield (
                 f"The logged perplexity is shown as “{PERPLEXITY}”: the public code takes the exponential of its "
-                f"distillation loss, which is no perplexity of a language model ({found})."
+                f"distillation loss, which is no perplexity of a language model ({checks})."
             )
         if self.norms:
             yield (
@@ -111,10 +111,12 @@ class Columns:
 
     def _check(self, value: float, row: Mapping) -> None:
         losses = [number(other) for name, other in row.items() if name.endswith("loss")]
-        known = [loss for loss in losses if loss is not None and loss < 700]
+        losses_in_range = [loss for loss in losses if loss is not None and loss < 700]
         self.perplexities[0] += 1
-        self.perplexities[1] += bool(known)
-        self.perplexities[2] += any(math.isclose(math.exp(x), value, rel_tol=EXP_TOLERANCE) for x in known)
+        self.perplexities[1] += bool(losses_in_range)
+        self.perplexities[2] += any(
+            math.isclose(math.exp(x), value, rel_tol=EXP_TOLERANCE) for x in losses_in_range
+        )
 
     def _note_stage(self, row: Mapping, step: int) -> None:
         stage = next((row[name] for name in STAGES if isinstance(row.get(name), str | int)), None)
@@ -148,8 +150,8 @@ def _entries(row: Mapping) -> Iterable[tuple[str, object]]:
 @lru_cache(maxsize=4096)
 def _meaning(name: str) -> _Meaning | None:
     """layer_14_direct_mlp -> layer 14, loss/direct; None for what is no measurement."""
-    found = _LAYER.fullmatch(name)
-    layer, name = (int(found[1]), found[2]) if found else (None, name)
+    of_layer = _LAYER.fullmatch(name)
+    layer, name = (int(of_layer[1]), of_layer[2]) if of_layer else (None, name)
     if name == "step" or name in STAGES:
         return None
     column = _named(name)

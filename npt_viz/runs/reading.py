@@ -55,10 +55,10 @@ def logs_of(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     direct = [path / name for name in LOGS if (path / name).is_file()]
-    found = direct[:1] or sorted(found_runs(path))
-    if not found:
+    logs = direct[:1] or sorted(found_runs(path))
+    if not logs:
         raise NptVizError(f"{path} has no {' or '.join(LOGS)} in it; give the folder of a training run")
-    return found
+    return logs
 
 
 def _name_of(path: Path) -> str:
@@ -151,12 +151,12 @@ class _Log:
             for layer, curves in sorted(layers.items(), key=_none_first)
         }
         stages = self.columns.stages
-        found = weighted(
+        weighting = weighted(
             layers, settings, logs_stages=any(label in ("stage 1", "stage 2") for _, label in stages)
         )
-        notes = [*self.columns.notes(), *([found.note] if found else [])]
+        notes = [*self.columns.notes(), *([weighting.note] if weighting else [])]
         marks = settings.curriculum or tuple(stages[1:])
-        if found and found.staged:
+        if weighting and weighting.staged:
             from npt_viz.training.losses.weighting import STAGE_STEPS
 
             marks = stage_marks(settings.stage_steps or STAGE_STEPS)
@@ -164,7 +164,7 @@ class _Log:
             name=name,
             origin=origin,
             format="published",
-            layers=found.layers if found else layers,
+            layers=weighting.layers if weighting else layers,
             marks=_within(marks, layers),
             notes=tuple(notes),
             settings=config,
@@ -187,12 +187,12 @@ class _Log:
         return True
 
     def _keep_published(self, row: Mapping, step: int) -> bool:
-        found: dict[int | None, dict[str, float]] = {}
+        by_layer: dict[int | None, dict[str, float]] = {}
         for layer, column, value in self.columns.read(row, step):
-            found.setdefault(layer, {})[column] = value
-        for layer, values in found.items():
+            by_layer.setdefault(layer, {})[column] = value
+        for layer, values in by_layer.items():
             self.tables.setdefault(layer, Table()).put(step, values)
-        return bool(found)
+        return bool(by_layer)
 
 
 def stage_marks(stage_steps: int) -> tuple[tuple[int, str], ...]:

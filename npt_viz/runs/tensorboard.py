@@ -40,7 +40,7 @@ def write_events(runs: Sequence[Run], folder: str | Path) -> list[Path]:
 
 def _write(writer, run: Run, layer: int | None) -> None:
     for column in run.layers[layer].columns:
-        found = line(run, layer, column)
-        if found is not None:
-            for step, value in zip(found.x.astype(int).tolist(), found.y.tolist(), strict=True):
+        drawn = line(run, layer, column)
+        if drawn is not None:
+            for step, value in zip(drawn.x.astype(int).tolist(), drawn.y.tolist(), strict=True):
                 writer.add_scalar(column, value, step)

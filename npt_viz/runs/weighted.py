@@ -1,4 +1,4 @@
-"""How much each loss of a published run weighed: raw losses times weights, held against the logged total."""
+"""Weights of the losses of a published run: raw losses times weights, compared with the logged total."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,16 +43,16 @@ def weighted(layers: Layers, settings: Published, *, logs_stages: bool) -> Weigh
     readings = [(_constant(weights), False)]
     if stage_steps is not None:
         readings.append((_staged(weights, stage_steps), True))
-    found = [(_with_parts(layers, reading, settings), staged) for reading, staged in readings]
-    distances = [_distance(parts, settings) for parts, _ in found]
-    known = np.isfinite(distances).any()
-    if not known and not settings.weights:
+    candidates = [(_with_parts(layers, reading, settings), staged) for reading, staged in readings]
+    distances = [_distance(parts, settings) for parts, _ in candidates]
+    has_total = np.isfinite(distances).any()
+    if not has_total and not settings.weights:
         return None
     # Without a total to compare with, the stages are believed that the log or the config speaks of.
-    best = int(np.nanargmin(distances)) if known else len(found) - 1
+    best = int(np.nanargmin(distances)) if has_total else len(candidates) - 1
     if not settings.weights and distances[best] > AGREES:
         return None
-    chosen, staged = found[best]
+    chosen, staged = candidates[best]
     return Weighting(
         layers=chosen, note=_note(settings, weights, staged, stage_steps, distances[best]), staged=staged
     )
@@ -77,7 +77,7 @@ def _staged(weights: Mapping[str, float], stage_steps: int) -> Weights:
 
 
 def _with_parts(layers: Layers, weights: Weights, settings: Published) -> Layers:
-    found = {}
+    weighted_layers = {}
     for layer, curves in layers.items():
         factor = settings.layer_weights.get(layer, 1.0)
         used = {t: factor * w for t, w in weights(curves.parts("loss"), curves.steps).items()}
@@ -90,8 +90,8 @@ def _with_parts(layers: Layers, weights: Weights, settings: Published) -> Layers
         columns |= {f"weighted/{t}": part for t, part in parts.items()}
         if len(parts) > 1:
             columns |= {f"share/{t}": share for t, share in shares.items()}
-        found[layer] = replace(curves, columns=columns)
-    return found
+        weighted_layers[layer] = replace(curves, columns=columns)
+    return weighted_layers
 
 
 def _distance(layers: Layers, settings: Published) -> float:

@@ -367,13 +367,27 @@ keys = st.sampled_from(
         "perplexity",
     ]
 )
-rows = st.dictionaries(keys, anything, max_size=6).map(lambda found: json.dumps(found).encode() + b"\n")
+rows = st.dictionaries(keys, anything, max_size=6).map(lambda row: json.dumps(row).encode() + b"\n")
 
 
-@given(st.lists(rows | st.binary(max_size=30).map(lambda junk: junk + b"\n"), max_size=12))
+contents = st.lists(rows | st.binary(max_size=30).map(lambda junk: junk + b"\n"), max_size=12)
+
+
+@given(contents)
 @example([b'{"step": 3, "layer": 2, "total": null}\n'])
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_content_is_more_than_a_run_or_a_sentence(content):
+    is_a_run_or_a_sentence(content)
+
+
+@pytest.mark.slow
+@given(contents)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_no_content_of_many_is_more_than_a_run_or_a_sentence(content):
+    is_a_run_or_a_sentence(content)
+
+
+def is_a_run_or_a_sentence(content: list[bytes]) -> None:
     try:
         run = read_run(("fuzzed.jsonl", b"".join(content)))
     except NptVizError as error:

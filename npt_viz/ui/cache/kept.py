@@ -1,4 +1,4 @@
-"""Results that were computed once and are shared by all sessions, and how far one is that is being computed."""
+"""Store of the results that all sessions share, and the progress bar of one that is being computed."""
 
 import threading
 import time
@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 Progress = Callable[[int, int], None]
 """progress(done, in all)"""
@@ -16,31 +17,37 @@ PATIENCE = 0.5
 
 
 class Kept:
-    """The results that were asked for last. What is kept is not copied: nobody changes it."""
+    """Store of the `most` values used last, safe between threads. Values are not copied: nobody changes them."""
 
     def __init__(self, most: int) -> None:
-        self._most, self._found = most, OrderedDict()
+        self._most = most
+        self._values: OrderedDict[Hashable, Any] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, asked: Hashable) -> Any | None:
+    def get(self, key: Hashable) -> Any | None:
+        """Value of a key, which then counts as just used; None where it is not kept."""
         with self._lock:
-            if asked in self._found:
-                self._found.move_to_end(asked)
-            return self._found.get(asked)
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key)
 
-    def put(self, asked: Hashable, result: object) -> None:
+    def put(self, key: Hashable, value: object) -> None:
+        """Keep a value, in place of the one that was used least recently where the store is full."""
         with self._lock:
-            self._found[asked] = result
-            while len(self._found) > self._most:
-                self._found.popitem(last=False)
+            self._values[key] = value
+            self._values.move_to_end(key)
+            if len(self._values) > self._most:
+                self._values.popitem(last=False)
 
     def clear(self) -> None:
+        """Drop all values."""
         with self._lock:
-            self._found.clear()
+            self._values.clear()
 
 
 @st.cache_resource(show_spinner=False)
 def results() -> Kept:
+    """Results of inspections and of what takes long."""
     return Kept(128)
 
 
@@ -50,20 +57,20 @@ def passes() -> Kept:
     return Kept(3)
 
 
-def bar(place, label: str) -> Progress:
-    """Draws how far it is and how long it will still take; any click on the page stops what calls it."""
+def bar(place: DeltaGenerator, label: str) -> Progress:
+    """Progress callback that draws a bar with the time left; any click on the page stops what calls it."""
     started = time.monotonic()
 
     def progress(done: int, in_all: int) -> None:
-        taken = time.monotonic() - started
-        if taken < PATIENCE:
+        elapsed = time.monotonic() - started
+        if elapsed < PATIENCE:
             return
-        left = taken * (in_all - done) / max(done, 1)
+        left = elapsed * (in_all - done) / max(done, 1)
         place.progress(done / in_all, text=f"{label}: {done:,} of {in_all:,}, {duration(left)} left")
 
     return progress
 
 
 def duration(seconds: float) -> str:
-    """2 s, 3 min"""
+    """Time in words: 2 s, 3 min."""
     return f"{max(seconds, 1):.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

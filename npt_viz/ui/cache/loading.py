@@ -1,12 +1,12 @@
-"""Between a painted page and a loaded model: waiting with a reason, fetching what is not on the machine."""
+"""Opening the model and the checkpoint while the page says what it waits for; fetching a model that is missing."""
 
 import streamlit as st
 
 from npt_viz.ui.cache.memory import size
-from npt_viz.ui.cache.opened import Source, opened, opened_model
+from npt_viz.ui.cache.opened import Selection, opened, opened_model
 
 
-def ready(source: Source, *, with_checkpoint: bool = True) -> None:
+def ready(selection: Selection, *, with_checkpoint: bool = True) -> None:
     """Return when model and checkpoint are open; stop the page with a button where the user has to decide.
 
     with_checkpoint: False where the base model alone is enough.
@@ -17,19 +17,19 @@ def ready(source: Source, *, with_checkpoint: bool = True) -> None:
             "Open it again", key="loading_reopen", type="primary", on_click=_decide, args=["_released", False]
         )
         st.stop()
-    _have(source.model)
+    _have(selection.model)
     if not with_checkpoint:
         with st.spinner("Opening the model", show_time=True):
-            opened_model(*source.base)
+            opened_model(*selection.base)
         return
     with st.spinner("Opening the model and the checkpoint", show_time=True):
-        opened(source)
-    st.session_state["_open"] = source
+        opened(selection)
+    st.session_state["_open"] = selection
 
 
-def is_open(source: Source) -> bool:
+def is_open(selection: Selection) -> bool:
     """Whether this session has opened these and not released them; loads nothing."""
-    return st.session_state.get("_open") == source and not st.session_state.get("_released")
+    return st.session_state.get("_open") == selection and not st.session_state.get("_released")
 
 
 def _have(name: str) -> None:

@@ -1,15 +1,15 @@
-"""The memory bar: what the model, the adapters and a pass take, what is free, and the button that gives it back."""
+"""Memory bar: bytes of the model, the adapters and one inspection, free memory, and the release button."""
 
 from typing import NamedTuple
 
 import streamlit as st
 
 from npt_viz.figures.theme import REFERENCE, ROLES
-from npt_viz.ui.cache.opened import Source, opened, release
+from npt_viz.ui.cache.opened import Selection, opened, release
 
 
 class Memory(NamedTuple):
-    """Bytes."""
+    """Memory in use and free, in bytes."""
 
     model: int
     adapters: int
@@ -20,11 +20,11 @@ class Memory(NamedTuple):
     """GPU or RAM"""
 
 
-def memory(source: Source) -> Memory:
-    """Of what is open now; the free part is asked from the device."""
+def memory(selection: Selection) -> Memory:
+    """Memory of what is open now; the device is asked for its free part."""
     from npt_viz.model.memory import free_bytes
 
-    model, checkpoint = opened(source)
+    model, checkpoint = opened(selection)
     return Memory(
         model=model.memory_bytes(),
         adapters=checkpoint.cached_bytes(),
@@ -35,7 +35,7 @@ def memory(source: Source) -> Memory:
 
 
 def activation_bytes(model, n_tokens: int, n_recorded: int) -> int:
-    """What one inspection holds at once, at most: two lanes of the stream and one MLP, plus the records, in float32.
+    """Bytes of one inspection, at most: two lanes of the stream and one MLP, plus the records, in float32.
 
     A layer's record is h, a and the MLP's output of both lanes; the MLP's three inner tensors live one layer at a
     time, and so do three of the adapter's.
@@ -44,15 +44,15 @@ def activation_bytes(model, n_tokens: int, n_recorded: int) -> int:
     return 4 * (stream * (2 + 3 * n_recorded) + 6 * 2 * n_tokens * model.d_ffn)
 
 
-def memory_bar(found: Memory) -> None:
-    """One bar to scale, its legend below."""
-    used = found.model + found.adapters + found.activations
-    whole = (used + found.free) or 1
+def memory_bar(memory: Memory) -> None:
+    """Bar to scale with its legend."""
+    used = memory.model + memory.adapters + memory.activations
+    whole = (used + memory.free) or 1
     parts = [
-        ("model", found.model, ROLES["base"]),
-        ("adapters", found.adapters, ROLES["npt"]),
-        ("activations ≈", found.activations, ROLES["exact"]),
-        (f"free {found.where}", found.free, REFERENCE + "55"),
+        ("model", memory.model, ROLES["base"]),
+        ("adapters", memory.adapters, ROLES["npt"]),
+        ("activations ≈", memory.activations, ROLES["exact"]),
+        (f"free {memory.where}", memory.free, REFERENCE + "55"),
     ]
     bar = "".join(
         f'<span style="width:{max(100 * n / whole, 0.5 if n else 0):.2f}%;background:{colour}"></span>'
@@ -66,26 +66,26 @@ def memory_bar(found: Memory) -> None:
 
 
 def size(n_bytes: float) -> str:
-    """1.2 GB, 34 MB, 560 kB."""
+    """Size in words: 1.2 GB, 34 MB, 560 kB."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if n_bytes >= factor:
             return f"{n_bytes / factor:.3g} {unit}"
     return f"{n_bytes:.0f} B"
 
 
-def release_button(source: Source) -> None:
-    """Free the model; the pages then wait until it is opened again."""
+def release_button(selection: Selection) -> None:
+    """Button that frees the model; the pages then wait until it is opened again."""
     st.button(
         "Release memory",
         key="memory_release",
         icon=":material/eject:",
         type="tertiary",
         on_click=_release,
-        args=[source],
+        args=[selection],
         help="Drops the model and the checkpoint from memory, for every browser that uses this server.",
     )
 
 
-def _release(source: Source) -> None:
-    release(source)
+def _release(selection: Selection) -> None:
+    release(selection)
     st.session_state["_released"] = True

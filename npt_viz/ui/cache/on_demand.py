@@ -1,4 +1,4 @@
-"""Results that take long: computed at the push of a button or at once where it is quick, kept for all sessions."""
+"""Results that take long: computed at once where that is quick, else after a click; kept for all sessions."""
 
 import time
 from collections.abc import Callable, Hashable, Iterator
@@ -9,10 +9,10 @@ import streamlit as st
 
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.kept import Progress, bar, duration, results
-from npt_viz.ui.cache.opened import Source
+from npt_viz.ui.cache.opened import Selection
 
 AT_ONCE = 4.0
-"""Seconds below which nobody is asked."""
+"""Seconds up to which a result is computed without a click."""
 
 LONG = 1500
 """Tokens run through the base model above which a wait says how long it is."""
@@ -23,12 +23,12 @@ Result = TypeVar("Result")
 def on_demand(
     asked: Hashable, label: str, seconds: float, compute: Callable[[Progress], Result], *, key: str
 ) -> Result | None:
-    """The result that belongs to `asked`; None, with a button that says what it takes, until someone has asked for it.
+    """Result that belongs to `asked`; None, with a button that says how long it takes, until someone asks for it.
 
     compute: gets a function to report progress to; any click on the page stops it there.
     """
-    if (found := computed(asked)) is not None:
-        return found
+    if (result := computed(asked)) is not None:
+        return result
     place = st.empty()
     if seconds > AT_ONCE and not st.session_state.pop(f"_{key}_wanted", False):
         with place.container(horizontal=True, vertical_alignment="center"):
@@ -48,29 +48,29 @@ def _want(key: str) -> None:
 
 
 @contextmanager
-def waiting(source: Source, what: str, passes: float, n_tokens: int) -> Iterator[None]:
-    """A spinner; for a long prompt it says how long this takes, and counts.
+def waiting(selection: Selection, what: str, passes: float, n_tokens: int) -> Iterator[None]:
+    """Spinner that names the time and counts it where the prompt is long.
 
     passes: the cost, in forward passes of the base model over the prompt.
     """
     work = passes * n_tokens
-    seconds = work * seconds_per_token(source) if work > LONG else 0.0
+    seconds = work * seconds_per_token(selection) if work > LONG else 0.0
     takes = f": {n_tokens:,} tokens take about {duration(seconds)}" if seconds else ""
     with st.spinner(what + takes, show_time=bool(takes)):
         yield
 
 
 def computed(asked: Hashable) -> Any | None:
-    """The result, if it is there; computes nothing."""
+    """Result that is kept for `asked`, or None; computes nothing."""
     return results().get(asked)
 
 
 @st.cache_data(max_entries=8, show_spinner="Timing the base model")
-def seconds_per_token(source: Source) -> float:
-    """Of one forward pass of the base model on this machine: the best of three, the first of which warms up."""
+def seconds_per_token(selection: Selection) -> float:
+    """Seconds a token of one forward pass of the base model on this machine: the best of three runs."""
     import torch
 
-    model = opened.opened_model(*source.base)
+    model = opened.opened_model(*selection.base)
     ids = torch.arange(2, 2 + min(128, model.context_length))[None].to(model.device)
     times = []
     for _ in range(3):

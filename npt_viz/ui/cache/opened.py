@@ -1,9 +1,10 @@
-"""What is open, and what was computed from it, cached by plain values.
+"""Models, checkpoints and inspections, cached by plain values.
 
 Everything that changes an answer is part of `Asked`: a changed file is a new key, an unchanged one is the same, and
 all sessions share one model. Torch is imported inside the functions, so that a page paints before it is loaded.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,13 +21,15 @@ from npt_viz.ui.cache.kept import bar, passes, results
 
 if TYPE_CHECKING:
     from npt_viz.capture.running import Pass
+    from npt_viz.checkpoint import Checkpoint
+    from npt_viz.model.base import BaseModel
 
 KEPT_BYTES = 2**27
 """The most that the activations of one prompt may take and still be kept."""
 
 
-class Source(NamedTuple):
-    """A base model and a checkpoint, as plain values."""
+class Selection(NamedTuple):
+    """Base model and checkpoint that the sidebar names, as plain values."""
 
     model: str
     model_stamp: str
@@ -39,47 +42,33 @@ class Source(NamedTuple):
 
     @property
     def base(self) -> tuple[str, str, str, str]:
-        """The base model alone: what `opened_model` takes."""
+        """Arguments of `opened_model`: the base model alone."""
         return self[:4]
 
 
 class Asked(NamedTuple):
-    """One question: what to run on which prompt, as plain values."""
+    """Key of everything that a page computes: what is open, and what is asked of it."""
 
-    source: Source
-    prompt: str
-    layers: tuple[int, ...] | None
-    """NPT layers that are switched on; None for all."""
-    mode: str
-    positions: str
-    chat: bool
-    bos: str
+    selection: Selection
+    question: Question
 
-    @property
-    def question(self) -> Question:
-        """As the library takes it. Raises NptVizError for settings that do not go together."""
-        return Question(
-            prompt=self.prompt,
-            layers=self.layers,
-            mode=self.mode,
-            positions=self.positions,
-            chat=self.chat,
-            bos={"yes": True, "no": False}.get(self.bos, "auto"),
-        )
+    def having(self, **changes) -> "Asked":
+        """The same with other values in the question."""
+        return self._replace(question=replace(self.question, **changes))
 
 
 def stamp(path: str) -> str:
-    """Changes when a file, or a file directly in a folder or its checkpoints/, changes; empty where nothing is there."""
+    """Text that changes when a file, or any file below a folder, changes; empty where nothing is there."""
     where = located(path)
     if not where.exists():
         return ""
     files = [where] if where.is_file() else sorted(p for p in where.glob("**/*") if p.is_file())[:500]
-    marks = [(file.name, found.st_mtime_ns, found.st_size) for file in files if (found := file.stat())]
+    marks = [(file.name, status.st_mtime_ns, status.st_size) for file in files if (status := file.stat())]
     return f"{hash(tuple(marks)):x}"
 
 
 def located(path: str) -> Path:
-    """Where a path of the app lies: as given, or in the project's folder (the demo checkpoints)."""
+    """Path as given, or in the project's folder where only that exists (the demo checkpoints)."""
     where = Path(path).expanduser()
     return where if where.is_absolute() or where.exists() else ROOT / where
 
@@ -90,8 +79,8 @@ def located(path: str) -> Path:
     validate=lambda model: not model.closed,
     show_spinner=False,
 )
-def opened_model(name: str, stamp: str, dtype: str, device: str):
-    """The BaseModel that all sessions share. It owns a lock: whoever runs it holds that."""
+def opened_model(name: str, stamp: str, dtype: str, device: str) -> "BaseModel":
+    """Base model that all sessions share. Whoever runs it holds its lock."""
     from npt_viz.model.opening import open_model
 
     return open_model(name, dtype=dtype, device=device)
@@ -103,97 +92,102 @@ def opened_model(name: str, stamp: str, dtype: str, device: str):
     validate=lambda checkpoint: not checkpoint.model.closed,
     show_spinner=False,
 )
-def _opened_checkpoint(source: Source):
+def _opened_checkpoint(selection: Selection) -> "Checkpoint":
     from npt_viz.capture.probe import open_checkpoint
 
-    if not source.checkpoint:
+    if not selection.checkpoint:
         raise NptVizError("no checkpoint is open; choose one in the sidebar, give its path, or upload a file")
-    return open_checkpoint(located(source.checkpoint), opened_model(*source.base), source.semantics or None)
+    return open_checkpoint(
+        located(selection.checkpoint), opened_model(*selection.base), selection.semantics or None
+    )
 
 
-def opened(source: Source) -> tuple:
-    """(BaseModel, Checkpoint), loaded or shared."""
-    return opened_model(*source.base), _opened_checkpoint(source)
+def opened(selection: Selection) -> "tuple[BaseModel, Checkpoint]":
+    """Base model and checkpoint, loaded or shared."""
+    return opened_model(*selection.base), _opened_checkpoint(selection)
 
 
-def release(source: Source) -> None:
+def release(selection: Selection) -> None:
     """Give the memory of the model and its checkpoints back."""
     passes().clear()
     _opened_checkpoint.clear()
-    opened_model.clear(*source.base)
+    opened_model.clear(*selection.base)
 
 
 @st.cache_data(max_entries=16, show_spinner="Reading the checkpoint")
-def load_report(source: Source) -> LoadReport:
-    return opened(source)[1].report
+def load_report(selection: Selection) -> LoadReport:
+    """Load report of the checkpoint."""
+    return opened(selection)[1].report
 
 
 def inspection(asked: Asked) -> Inspection:
-    """Shows how far it is, so that a long prompt is not a still page; a click stops it."""
+    """Inspection of the prompt, with a bar while it runs; a click stops it."""
     from npt_viz.capture.inspection import inspect
 
     key = ("inspection", asked)
-    if (found := results().get(key)) is not None:
-        return found
-    model, checkpoint = opened(asked.source)
+    if (run := results().get(key)) is not None:
+        return run
+    model, checkpoint = opened(asked.selection)
     place, label = st.empty(), "Inspecting the prompt"
     with place, st.spinner(label):
-        found = inspect(
+        run = inspect(
             model,
             checkpoint,
             asked.question,
-            keep=lambda seen: _keep(asked, seen),
+            keep=lambda activations: _keep(asked, activations),
             progress=bar(place, label),
         )
     place.empty()
-    results().put(key, found)
-    return found
+    results().put(key, run)
+    return run
 
 
-def seen(asked: Asked) -> "Pass | None":
-    """The activations behind an inspection, while they are kept: what asks more of the prompt need not run it again."""
-    return passes().get(_any_mode(asked))
+def kept_pass(asked: Asked) -> "Pass | None":
+    """Activations behind an inspection, while they are kept: what asks more of the prompt need not run it again."""
+    return passes().get(_both_modes(asked))
 
 
-def _keep(asked: Asked, seen: "Pass") -> None:
-    if seen.kept_bytes <= KEPT_BYTES:
-        passes().put(_any_mode(asked), seen)
+def _keep(asked: Asked, activations: "Pass") -> None:
+    if activations.kept_bytes <= KEPT_BYTES:
+        passes().put(_both_modes(asked), activations)
 
 
-def _any_mode(asked: Asked) -> Asked:
-    """Both modes are read from one pass."""
-    return asked._replace(mode="local")
+def _both_modes(asked: Asked) -> Asked:
+    """One key for both modes, which are read from one pass."""
+    return asked.having(mode="local")
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
 def token_card(asked: Asked, layer: int, token: int) -> TokenCard:
+    """Token card: what the modulation of one layer does at one token."""
     from npt_viz.capture.token_card import token_card
 
-    model, checkpoint = opened(asked.source)
-    return token_card(model, checkpoint, inspection(asked), layer, token, seen=seen(asked))
+    model, checkpoint = opened(asked.selection)
+    return token_card(model, checkpoint, inspection(asked), layer, token, seen=kept_pass(asked))
 
 
 @st.cache_data(max_entries=16, show_spinner="Checking parity")
-def parity(source: Source) -> Parity:
+def parity_of(selection: Selection) -> Parity:
+    """Parity checks of what is open."""
     from npt_viz.analysis.parity import parity
 
-    return parity(*opened(source))
+    return parity(*opened(selection))
 
 
-def model_facts(source: Source) -> dict[str, str]:
-    """The open base model in words."""
-    found = opened_model(*source.base)
+def model_facts(selection: Selection) -> dict[str, str]:
+    """Facts about the base model in words: name, source, size, context, precision and device."""
+    model = opened_model(*selection.base)
     return {
-        "name": found.name,
-        "source": found.source,
-        "size": f"{found.n_layers} layers, d_model {found.d_model:,}, d_ffn {found.d_ffn:,}",
-        "context": f"{found.context_length:,} tokens",
-        "runs": f"{str(found.dtype).removeprefix('torch.')} on {found.device}",
+        "name": model.name,
+        "source": model.source,
+        "size": f"{model.n_layers} layers, d_model {model.d_model:,}, d_ffn {model.d_ffn:,}",
+        "context": f"{model.context_length:,} tokens",
+        "runs": f"{str(model.dtype).removeprefix('torch.')} on {model.device}",
     }
 
 
 def variants_for(rule: str) -> dict[str, str]:
-    """Variant -> its summary, for those whose rule the tensors of a file allow."""
+    """Variant -> its summary, for the variants of one rule."""
     from npt_viz.adapter.semantics import VARIANTS
 
     return {name: variant.summary for name, variant in VARIANTS.items() if variant.semantics.rule == rule}

@@ -1,4 +1,4 @@
-"""Uploaded checkpoints: kept in a folder of the session that goes when the session goes."""
+"""Uploaded files, in a folder that is deleted with the session."""
 
 import re
 import shutil
@@ -12,21 +12,24 @@ TYPES = ["safetensors", "pt", "bin"]
 
 
 def uploaded_checkpoint() -> Path | None:
-    """The uploaded file's path on disk; None before anything was uploaded."""
+    """Path of the uploaded checkpoint; None before anything was uploaded."""
     file = st.file_uploader(
         "Upload a checkpoint file", type=TYPES, key="upload", label_visibility="collapsed"
     )
     if file is None:
         return None
-    # The name is the user's: only its harmless part becomes a path.
-    name = re.sub(r"[^\w.-]+", "_", Path(file.name).name).lstrip(".") or "checkpoint"
-    path = session_folder() / file.file_id[:12] / name
+    path = session_folder() / file.file_id[:12] / safe_name(file.name, "checkpoint")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".unfinished")
         unfinished.write_bytes(file.getbuffer())
         unfinished.rename(path)
     return path
+
+
+def safe_name(name: str, otherwise: str) -> str:
+    """File name for an uploaded file: the harmless part of the user's name, or `otherwise` where none is left."""
+    return re.sub(r"[^\w.-]+", "_", Path(name).name).lstrip(".") or otherwise
 
 
 class _Folder:
@@ -38,7 +41,7 @@ class _Folder:
 
 
 def session_folder() -> Path:
-    """Files of this session, deleted with it."""
+    """Folder of this session's files, deleted with it."""
     if "_uploads" not in st.session_state:
         st.session_state["_uploads"] = _Folder()
     return st.session_state["_uploads"].path

@@ -11,7 +11,7 @@ from npt_viz.errors import NptVizError
 from npt_viz.model.progress import Progress
 from npt_viz.training.log import RUNS
 from npt_viz.ui.cache import opened
-from npt_viz.ui.cache.opened import Source
+from npt_viz.ui.cache.opened import Selection
 from npt_viz.ui.experiments.controls_arms import arm_controls, chosen_arms
 from npt_viz.ui.experiments.job import ExperimentSlot
 from npt_viz.ui.shell.guarded import problem
@@ -48,7 +48,7 @@ class Plan:
     texts: tuple[str, ...] | None
     """Kept in the folder; None for the bundled sample."""
     processes: int
-    source: Source
+    source: Selection
 
     @property
     def sentence(self) -> str:
@@ -80,7 +80,7 @@ class Plan:
                 yield (event.number - 1 + min(part, 1.0)) / event.total
 
 
-def settings(source: Source, slot: ExperimentSlot, prompt: str) -> Plan | None:
+def settings(source: Selection, slot: ExperimentSlot, prompt: str) -> Plan | None:
     """Draw the controls; the plan that they make, or a sentence why there is none. None while one is running."""
     for key, value in DEFAULTS.items():
         st.session_state.setdefault(key, value)
@@ -135,7 +135,7 @@ def _run_controls() -> None:
     )
 
 
-def _plan(source: Source, prompt: str) -> Plan:
+def _plan(source: Selection, prompt: str) -> Plan:
     from npt_viz.experiments.folder import free_folder
     from npt_viz.experiments.plan import Experiment
     from npt_viz.training.rehearsal import rehearse

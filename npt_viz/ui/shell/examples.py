@@ -1,4 +1,4 @@
-"""Prompts to begin with; a link names them by their id."""
+"""Example prompts; a link names them by their id."""
 
 EXAMPLES = {
     "capitals": "The capital of France is Paris. The capital of Italy is Rome. The capital of Spain is",

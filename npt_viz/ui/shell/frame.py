@@ -1,4 +1,4 @@
-"""What app.py puts around every page: style, sidebar, navigation, the guard, the memory bar."""
+"""Frame of every page: style, sidebar, navigation, errors as sentences, memory bar."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from npt_viz.ui.shell import state
 from npt_viz.ui.shell.guarded import guarded
 from npt_viz.ui.shell.ledger_box import ledger_in_sidebar
 from npt_viz.ui.shell.nav import configure_page, framed, pages
-from npt_viz.ui.shell.sidebar import share, sidebar, source
+from npt_viz.ui.shell.sidebar import selection, share, sidebar
 
 _STYLE = (Path(__file__).parent / "app.css").read_text(encoding="utf-8")
 
 
 def run_app() -> None:
-    """One rerun: shared state, sidebar, the page, and what the page took."""
+    """Run the app once: shared state, sidebar, the page, memory bar."""
     configure_page()
     st.html(f"<style>{_STYLE}</style>")
     state.begin()
@@ -24,11 +24,11 @@ def run_app() -> None:
     with guarded():
         sidebar()
         share()
-        ledger_in_sidebar(source())
+        ledger_in_sidebar(selection())
     footer = st.sidebar.container(key="sidebar_memory")
     with guarded(), framed():
         page.run()
     with footer, guarded():
-        if is_open(source()):
-            memory_bar(memory(source()))
-            release_button(source())
+        if is_open(selection()):
+            memory_bar(memory(selection()))
+            release_button(selection())

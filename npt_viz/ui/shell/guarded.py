@@ -15,7 +15,7 @@ _log = logging.getLogger("npt_viz.app")
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Inside the block a NptVizError is shown as its sentence, anything unexpected as one sentence with a log id.
+    """Show a NptVizError inside the block as its sentence, anything unexpected as one sentence with a log id.
 
     Streamlit stops and reruns a script with exceptions of its own that are no `Exception`: they pass.
     """
@@ -28,7 +28,7 @@ def guarded() -> Iterator[None]:
 
 
 def unforeseen() -> str:
-    """Log the exception that is being handled; a sentence with the number under which the log has it."""
+    """Sentence for the exception that is being handled, with the number under which the log has it."""
     number = secrets.token_hex(4)
     _log.exception("unexpected error %s", number)
     return (
@@ -37,5 +37,5 @@ def unforeseen() -> str:
 
 
 def problem(sentence: str) -> None:
-    """A bad input, in its exact words."""
+    """Show the sentence of a NptVizError, exactly."""
     st.error(plain(sentence), icon=":material/error:")

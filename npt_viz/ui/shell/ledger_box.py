@@ -1,37 +1,39 @@
-"""The session's ledger of permanent updates: kept with the session, listed on every page, never in the shared base."""
+"""Ledger of permanent updates: kept with the session, listed on every page, never in the shared base."""
 
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from npt_viz.ui.cache.opened import Source, opened_model
+from npt_viz.ui.cache.opened import Selection, opened_model
 from npt_viz.ui.shell.text import plain
 
 if TYPE_CHECKING:
     from npt_viz.editing.ledger import Entry, Ledger
 
 
-def ledger(source: Source) -> "Ledger":
-    """This session's ledger for the open base model; a base that was opened anew takes it over."""
+def ledger(selection: Selection) -> "Ledger":
+    """Ledger of this session for the open base model; a base that was opened anew takes it over."""
     from npt_viz.editing.ledger import Ledger
 
-    kept: dict[tuple, Ledger] = st.session_state.setdefault("_ledgers", {})
-    model = opened_model(*source.base)
-    found = kept.get(source.base)
-    if found is None or found.model is not model:
-        kept[source.base] = found = Ledger(model) if found is None else found.moved_to(model)
-    return found
+    ledgers: dict[tuple, Ledger] = st.session_state.setdefault("_ledgers", {})
+    model = opened_model(*selection.base)
+    opened_ledger = ledgers.get(selection.base)
+    if opened_ledger is None or opened_ledger.model is not model:
+        ledgers[selection.base] = opened_ledger = (
+            Ledger(model) if opened_ledger is None else opened_ledger.moved_to(model)
+        )
+    return opened_ledger
 
 
-def entries(source: Source) -> "tuple[Entry, ...]":
-    """What is in the ledger; opens nothing."""
-    found = st.session_state.get("_ledgers", {}).get(source.base)
-    return found.entries if found is not None else ()
+def entries(selection: Selection) -> "tuple[Entry, ...]":
+    """Entries of the ledger; opens nothing."""
+    ledger = st.session_state.get("_ledgers", {}).get(selection.base)
+    return ledger.entries if ledger is not None else ()
 
 
-def ledger_in_sidebar(source: Source) -> None:
-    """Every applied update with a button that takes it back; nothing while there is none."""
-    rows = entries(source)
+def ledger_in_sidebar(selection: Selection) -> None:
+    """List of the applied updates, each with a button that takes it back; nothing while there is none."""
+    rows = entries(selection)
     if not rows:
         return
     n = len(rows)
@@ -45,7 +47,7 @@ def ledger_in_sidebar(source: Source) -> None:
                 "Undo",
                 key=f"ledger_undo_{entry.number}",
                 on_click=_undo,
-                args=[source, entry.number],
+                args=[selection, entry.number],
                 type="tertiary",
                 help="Take this update back; the others stay, and the base has had its own bits all along.",
             )
@@ -53,15 +55,17 @@ def ledger_in_sidebar(source: Source) -> None:
             "Permanent update shows base + ledger; all other pages show the base, which never changes."
         )
         if n > 1:
-            st.button("Undo all", key="ledger_undo_all", on_click=_undo_all, args=[source], type="tertiary")
+            st.button(
+                "Undo all", key="ledger_undo_all", on_click=_undo_all, args=[selection], type="tertiary"
+            )
 
 
-def _undo(source: Source, number: int) -> None:
+def _undo(selection: Selection, number: int) -> None:
     # Two quick clicks: the second finds the entry gone.
-    if any(entry.number == number for entry in entries(source)):
-        st.session_state["_ledgers"][source.base].undo(number)
+    if any(entry.number == number for entry in entries(selection)):
+        st.session_state["_ledgers"][selection.base].undo(number)
 
 
-def _undo_all(source: Source) -> None:
-    if entries(source):
-        st.session_state["_ledgers"][source.base].undo_all()
+def _undo_all(selection: Selection) -> None:
+    if entries(selection):
+        st.session_state["_ledgers"][selection.base].undo_all()

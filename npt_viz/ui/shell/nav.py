@@ -1,4 +1,4 @@
-"""The pages and their groups, and the guard that every page file begins with."""
+"""Pages and their groups, and the guard that every page file begins with."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,9 +27,8 @@ _PAGES = {
         ("permanent_update", "Permanent update", "edit_note"),
         ("transplant", "Transplant", "move_down"),
     ],
-    "Compare": [("compare", "Compare", "compare_arrows")],
 }
-"""Group -> (file in pages/ and path in the URL, title, icon). A page that has no file is not listed."""
+"""Group -> (file in pages/ and path in the URL, title, icon)."""
 
 _framed = ContextVar("framed", default=False)
 """Whether app.py is running this page: per run, not per session, and to be reset where Streamlit has stopped a run."""
@@ -38,7 +37,7 @@ _REROUTED = "_npt_rerouted"
 
 
 def configure_page() -> None:
-    """Title, icon, width: the first call of a run."""
+    """Set title, icon and width: the first call of a run."""
     # A file of ours: Streamlit fetches named icons, also those of pages, from a font server for the browser's tab.
     st.set_page_config(
         page_title="npt_viz",
@@ -49,12 +48,13 @@ def configure_page() -> None:
 
 
 def page_file(name: str) -> Path:
+    """File of a page, whether or not it exists."""
     # Absolute: also right where a page file is the main script.
     return ROOT / "pages" / f"{name}.py"
 
 
 def pages() -> dict[str, list]:
-    """What st.navigation takes."""
+    """Pages by group, as st.navigation takes them."""
     return {
         group: [
             st.Page(
@@ -65,16 +65,14 @@ def pages() -> dict[str, list]:
                 default=name == "home",
             )
             for name, title, icon in entries
-            if page_file(name).exists()
         ]
         for group, entries in _PAGES.items()
-        if any(page_file(name).exists() for name, _, _ in entries)
     }
 
 
 @contextmanager
 def framed() -> Iterator[None]:
-    """Inside the block a page knows that app.py runs it."""
+    """Mark the block as run by app.py."""
     st.session_state[_REROUTED] = False
     token = _framed.set(True)
     try:
@@ -84,7 +82,7 @@ def framed() -> Iterator[None]:
 
 
 def require_app() -> None:
-    """The first line of every file in pages/: makes sure that app.py frames it.
+    """Make sure that app.py frames this page: the first line of every file in pages/.
 
     A server that has not run st.navigation yet takes pages/ for its own kind of multipage app, and the first
     visitor of a deep link would see the page file alone. Calling st.navigation switches the whole server over;

@@ -1,11 +1,12 @@
-"""The sidebar: what is looked at. Its widgets are drawn on every page, so their values stay."""
+"""Sidebar: model, checkpoint, prompt, mode and positions. Drawn on every page, so that the values stay."""
 
 from pathlib import Path
 
 import streamlit as st
 
 from npt_viz.places import ROOT
-from npt_viz.ui.cache.opened import Asked, Source, stamp
+from npt_viz.question import MODES, POSITIONS, Bos, Question
+from npt_viz.ui.cache.opened import Asked, Selection, stamp
 from npt_viz.ui.cache.uploads import uploaded_checkpoint
 from npt_viz.ui.shell import state
 from npt_viz.ui.shell.examples import EXAMPLES, example_id
@@ -27,18 +28,20 @@ POSITIONS_HELP = (
 )
 
 
+BOS: dict[str, Bos] = {"auto": "auto", "yes": True, "no": False}
+"""The choices of the widget and what they are in a question."""
+
+
 def sidebar() -> None:
     """Pickers for model, checkpoint and prompt, and how to evaluate."""
     with st.sidebar:
         _model_picker()
         _checkpoint_picker()
         _prompt_form()
-        st.segmented_control(
-            "Evaluate", ["local", "propagated"], key="mode", required=True, help=MODE_HELP, width="stretch"
-        )
+        st.segmented_control("Evaluate", MODES, key="mode", required=True, help=MODE_HELP, width="stretch")
         st.segmented_control(
             "Positions",
-            ["deployed", "trained"],
+            POSITIONS,
             key="positions",
             required=True,
             help=POSITIONS_HELP,
@@ -46,39 +49,39 @@ def sidebar() -> None:
         )
 
 
-def source() -> Source:
-    """The model and checkpoint that the sidebar names."""
-    here = st.session_state
-    model, checkpoint = here["model"], here["checkpoint"] or ""
-    return Source(
+def selection() -> Selection:
+    """Base model and checkpoint that the sidebar names."""
+    session = st.session_state
+    model, checkpoint = session["model"], session["checkpoint"] or ""
+    return Selection(
         model,
         stamp(model),
-        here["dtype"],
-        here["device"],
+        session["dtype"],
+        session["device"],
         checkpoint,
         stamp(checkpoint) if checkpoint else "",
-        here["semantics"],
+        session["semantics"],
     )
 
 
 def asked() -> Asked:
-    """The question that the sidebar and the head ask."""
-    here = st.session_state
-    return Asked(
-        source(),
-        here["prompt"],
-        tuple(here["on"]) or None,
-        here["mode"],
-        here["positions"],
-        here["chat"],
-        here["bos"],
+    """Question that the sidebar and the head ask. Raises NptVizError where its parts do not go together."""
+    session = st.session_state
+    question = Question(
+        prompt=session["prompt"],
+        layers=tuple(session["on"]) or None,
+        mode=session["mode"],
+        positions=session["positions"],
+        chat=session["chat"],
+        bos=BOS[session["bos"]],
     )
+    return Asked(selection(), question)
 
 
 def checkpoints_here() -> list[str]:
-    """The checkpoints that lie in the project's folder, as short paths; healthy ones first."""
-    found = [str(config.parent.relative_to(ROOT)) for config in ROOT.glob("checkpoints/*/npt_config.json")]
-    return sorted(found, key=lambda path: ("unhealthy" in path, path))
+    """Checkpoints in the project's folder, as short paths; healthy ones first."""
+    folders = [str(config.parent.relative_to(ROOT)) for config in ROOT.glob("checkpoints/*/npt_config.json")]
+    return sorted(folders, key=lambda path: ("unhealthy" in path, path))
 
 
 def _model_picker() -> None:
@@ -100,13 +103,13 @@ def _model_picker() -> None:
 
 
 def _checkpoint_picker() -> None:
-    here = checkpoints_here()
-    if not st.session_state["checkpoint"] and here:
-        st.session_state["checkpoint"] = here[0]
+    offered = checkpoints_here()
+    if not st.session_state["checkpoint"] and offered:
+        st.session_state["checkpoint"] = offered[0]
     chosen = st.session_state["checkpoint"]
     st.selectbox(
         "NPT checkpoint",
-        list(dict.fromkeys([*here, *filter(None, [chosen])])),
+        list(dict.fromkeys([*offered, *filter(None, [chosen])])),
         key="checkpoint",
         format_func=lambda path: Path(path).name,
         accept_new_options=True,
@@ -150,9 +153,9 @@ def _prompt_form() -> None:
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     left.selectbox(
         "BOS token",
-        ["auto", "yes", "no"],
+        list(BOS),
         key="bos",
-        format_func={"auto": "BOS: auto", "yes": "BOS: yes", "no": "BOS: no"}.get,
+        format_func="BOS: {}".format,
         label_visibility="collapsed",
         help="auto: as the model's tokenizer does it by itself.",
     )
@@ -166,7 +169,7 @@ def _use_example() -> None:
 
 
 def share() -> None:
-    """The address of this view, with the prompt's text only where the user says so."""
+    """Link to this view, with the prompt's text only where the user says so."""
     with st.sidebar.popover("Link to this view", icon=":material/link:", width="stretch", type="tertiary"):
         own = example_id(st.session_state["prompt"]) is None
         with_prompt = own and st.checkbox(

@@ -1,30 +1,32 @@
-"""What all pages share, each under one name: in the session while it lasts, in the URL to come back and to share.
+"""State that all pages share: in the session while it lasts, in the URL to come back and to share.
 
 Widgets use these names as their keys. A prompt may be private: the URL holds the id of an example, or a reference
 that only this server can resolve; the text itself goes into a link when the user asks for it (`link`).
 """
 
+import hashlib
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 import streamlit as st
 
+from npt_viz.question import MODES, POSITIONS
 from npt_viz.results.inspection import METRICS, TOKEN_METRICS
+from npt_viz.ui.cache.kept import Kept
 from npt_viz.ui.shell.examples import DEFAULT, EXAMPLES, example_id
 
 
 class Shared(NamedTuple):
-    """One value: its default, and how it is read from the text in a URL (ValueError where it is none)."""
+    """Default of a shared value, and the reader of its text in a URL (ValueError where it is none)."""
 
     default: object
     read: Callable[[str], object] = str
 
 
 def one_of(*allowed: str) -> Callable[[str], str]:
-    """Reads one of these words."""
+    """Reader of one of these words."""
 
     def read(text: str) -> str:
         if text not in allowed:
@@ -48,8 +50,8 @@ SHARED: dict[str, Shared] = {
     "device": Shared("auto"),
     "checkpoint": Shared(""),
     "semantics": Shared(""),
-    "mode": Shared("local", one_of("local", "propagated")),
-    "positions": Shared("deployed", one_of("deployed", "trained")),
+    "mode": Shared("local", one_of(*MODES)),
+    "positions": Shared("deployed", one_of(*POSITIONS)),
     "chat": Shared(False, _flag),
     "bos": Shared("auto", one_of("auto", "yes", "no")),
     "on": Shared([], _numbers),
@@ -60,18 +62,18 @@ SHARED: dict[str, Shared] = {
 }
 """`on`: layers that run as NPT, all of them where empty. `layer`, `tok`: None lets the page choose."""
 
-_KEPT_PROMPTS = 200
-_private_prompts: OrderedDict[str, str] = OrderedDict()
+_SERVER_SECRET = secrets.token_bytes(32)
+_private_prompts = Kept(200)
 """Unguessable reference -> prompt, in the memory of this server only."""
 
 
 def begin() -> None:
-    """The first thing app.py does: take what the URL says anew, then write what holds now."""
+    """Take over what the URL says for the first time, then write the present state into it: app.py's first call."""
     state = st.session_state
-    said = st.query_params.to_dict()
+    address = st.query_params.to_dict()
     before, written = state.get("_url_said", {}), state.get("_url_written", {})
     # The browser's address lags behind quick clicks, so only what it says for the first time counts.
-    news = {k: v for k, v in said.items() if v != before.get(k) and v != written.get(k)}
+    news = {k: v for k, v in address.items() if v != before.get(k) and v != written.get(k)}
     for name, shared in SHARED.items():
         if name in news:
             try:
@@ -85,26 +87,26 @@ def begin() -> None:
         state["prompt"] = prompt
     state.setdefault("prompt", EXAMPLES[DEFAULT])
     _write({**_changed(), **_prompt_reference(state["prompt"])})
-    state["_url_said"] = said
+    state["_url_said"] = address
 
 
 def pin(token: int, layer: int | None = None) -> None:
-    """Make one token, and where given one layer, the subject of every page."""
+    """Pin a token, and a layer where one is given, for every page."""
     st.session_state["tok"] = token
     if layer is not None:
         st.session_state["layer"] = layer
 
 
 def link(*, with_prompt: bool) -> str:
-    """The address of this view for someone else, with or without the prompt's text."""
+    """Address of this view for someone else, with or without the prompt's text."""
     prompt = st.session_state["prompt"]
-    said = _changed()
+    parameters = _changed()
     if example_id(prompt):
-        said |= _prompt_reference(prompt)
+        parameters |= _prompt_reference(prompt)
     elif with_prompt:
-        said |= {"prompt": prompt}
+        parameters |= {"prompt": prompt}
     address = urlsplit(st.context.url or "http://localhost:8501/")._replace(
-        query=urlencode(said), fragment=""
+        query=urlencode(parameters), fragment=""
     )
     return address.geturl()
 
@@ -133,26 +135,23 @@ def _write(wanted: dict[str, str]) -> None:
     st.session_state["_url_written"] = wanted
 
 
-def _prompt_of(said: dict[str, str]) -> str | None:
-    if "prompt" in said:
-        return said["prompt"]
-    if "p" in said:
-        if said["p"] not in _private_prompts:
+def _prompt_of(parameters: dict[str, str]) -> str | None:
+    if "prompt" in parameters:
+        return parameters["prompt"]
+    if "p" in parameters:
+        prompt = _private_prompts.get(parameters["p"])
+        if prompt is None:
             st.toast(
                 "That prompt was private to the server that ran then; here is an example.",
                 icon=":material/lock:",
             )
-        return _private_prompts.get(said["p"])
-    return EXAMPLES.get(said.get("example", ""))
+        return prompt
+    return EXAMPLES.get(parameters.get("example", ""))
 
 
 def _prompt_reference(prompt: str) -> dict[str, str]:
     if example := example_id(prompt):
         return {} if example == DEFAULT else {"example": example}
-    reference = next((key for key, text in list(_private_prompts.items()) if text == prompt), None)
-    if reference is None:
-        reference = secrets.token_urlsafe(9)
-        _private_prompts[reference] = prompt
-        if len(_private_prompts) > _KEPT_PROMPTS:
-            _private_prompts.popitem(last=False)
+    reference = hashlib.blake2b(prompt.encode(), key=_SERVER_SECRET, digest_size=9).hexdigest()
+    _private_prompts.put(reference, prompt)
     return {"p": reference}

@@ -18,7 +18,7 @@ from npt_viz.training.recipe import (
     Recipe,
 )
 from npt_viz.ui.cache import opened
-from npt_viz.ui.cache.opened import Source
+from npt_viz.ui.cache.opened import Selection
 from npt_viz.ui.shell.guarded import problem
 from npt_viz.ui.train.controls_losses import chosen_objective, loss_controls
 from npt_viz.ui.train.controls_texts import DEFAULTS as TEXT_DEFAULTS
@@ -77,7 +77,7 @@ class Plan:
     """What would be trained, on what; safe Markdown."""
 
 
-def settings(source: Source, slot: TrainingSlot) -> Plan | None:
+def settings(source: Selection, slot: TrainingSlot) -> Plan | None:
     """Draw the controls; the plan that they make, or a sentence why there is none.
 
     None too while a training is active: nothing else can start, and a check of the plan would run the model.
@@ -101,14 +101,14 @@ def settings(source: Source, slot: TrainingSlot) -> Plan | None:
         return None
 
 
-def fill_defaults(source: Source) -> None:
+def fill_defaults(source: Selection) -> None:
     """Set the controls that have no value yet to their defaults."""
     for key, value in DEFAULTS.items():
         st.session_state.setdefault(key, value)
     st.session_state.setdefault("training_rank", min(FRESH_RANK, opened.opened_model(*source.base).d_model))
 
 
-def adapter_controls(source: Source, slot: TrainingSlot) -> None:
+def adapter_controls(source: Selection, slot: TrainingSlot) -> None:
     """Draw the Adapter tab."""
     session = st.session_state
     trained = [layer.layer for layer in opened.load_report(source).layers] if source.checkpoint else []
@@ -180,7 +180,7 @@ def schedule_controls(*, steps: str = "training_steps", every: str = "training_e
     place[3].caption(f"Positions: {st.session_state['positions']} (sidebar)")
 
 
-def _plan(source: Source, slot: TrainingSlot) -> Plan:
+def _plan(source: Selection, slot: TrainingSlot) -> Plan:
     from npt_viz.training.rehearsal import rehearse
     from npt_viz.training.streams import Captures
 
@@ -221,7 +221,7 @@ def chosen_recipe(*, steps: int, every: int) -> Recipe:
     )
 
 
-def _start(source: Source, slot: TrainingSlot):
+def _start(source: Selection, slot: TrainingSlot):
     """Start of the training: a checkpoint or a spec."""
     from npt_viz.checkpoint import Checkpoint
 
@@ -238,7 +238,7 @@ def _start(source: Source, slot: TrainingSlot):
     return start
 
 
-def spec_or_layers(source: Source) -> "AdapterSpec | list[int]":
+def spec_or_layers(source: Selection) -> "AdapterSpec | list[int]":
     """Spec that the Adapter tab sets, or the layers of the open checkpoint that go on."""
     from npt_viz.adapter import Semantics
     from npt_viz.training.spec import AdapterSpec
@@ -256,7 +256,7 @@ def spec_or_layers(source: Source) -> "AdapterSpec | list[int]":
     )
 
 
-def _sentence(source: Source, start, objective: "Objective", text) -> str:
+def _sentence(source: Selection, start, objective: "Objective", text) -> str:
     layers = list(start.layers)
     which = f"Layer {layers[0]}" if len(layers) == 1 else f"Layers {', '.join(map(str, layers))}"
     losses = ", ".join(name.replace("_", " ") for name in objective.active)

@@ -13,7 +13,7 @@ from npt_viz.model.progress import Progress
 from npt_viz.places import ROOT
 from npt_viz.training.log import FILE, logged_rows, save_log
 from npt_viz.ui.cache import opened
-from npt_viz.ui.cache.opened import Asked, Source
+from npt_viz.ui.cache.opened import Asked, Selection
 from npt_viz.ui.cache.uploads import session_folder
 from npt_viz.ui.shell.guarded import guarded, problem
 from npt_viz.ui.shell.sidebar import asked
@@ -98,7 +98,7 @@ def before_and_after(job: TrainingJob, wanted: Asked, token: int | None) -> tupl
     )
     first = {name: run.npt_top.glyphs[token][0] for name, run in (("before", before), ("after", after))}
     rows.append({"layer": "model", "": "most probable next token", **first})
-    title = f"Token {token}, {code(after.tokens[token])}, after {training.done:,} steps ({wanted.mode}):"
+    title = f"Token {token}, {code(after.tokens[token])}, after {training.done:,} steps ({question.mode}):"
     return title, pd.DataFrame(rows)
 
 
@@ -178,7 +178,7 @@ def _save(job: TrainingJob) -> None:
     session["training_message"] = (True, plain(f"Saved in {folder}; the Runs page shows its curves."))
 
 
-def saved_training(source: Source, slot: TrainingSlot) -> None:
+def saved_training(source: Selection, slot: TrainingSlot) -> None:
     """Offer to go on with the training that was saved last, or else with that of the open checkpoint."""
     session = st.session_state
     folders = [session.get("training_saved"), source.checkpoint and opened.located(source.checkpoint)]

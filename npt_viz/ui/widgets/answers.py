@@ -9,23 +9,23 @@ from npt_viz.ui.widgets.view import View
 
 
 def tokens(view: View) -> str:
-    """What the modulation of one layer achieves on this prompt, and where the prediction moves most."""
+    """Share that one layer recovers on this prompt, and the token where the prediction moves most."""
     return " ".join(filter(None, [_achieved(view), _among_layers(view), _moved(view)]))
 
 
 def typical(values: np.ndarray, left_out: np.ndarray) -> tuple[float, int]:
-    """(median, how many tokens it is of): finite values of the tokens that count."""
+    """Median of the finite values of the tokens that count, and the number of these tokens."""
     kept = np.asarray(values)[~left_out]
     kept = kept[np.isfinite(kept)]
     return (float(np.median(kept)), len(kept)) if len(kept) else (float("nan"), 0)
 
 
 def _achieved(view: View) -> str:
-    found, layer = view.run.layers[view.layer], view.layer
-    recovered, n = typical(found.recovered, view.left_out)
+    inspected, layer = view.run.layers[view.layer], view.layer
+    recovered, n = typical(inspected.recovered, view.left_out)
     if n == 0:
         # Where the attention path is the base model's, there is nothing to recover.
-        change, n = typical(found.gate_change, view.left_out)
+        change, n = typical(inspected.gate_change, view.left_out)
         return (
             f"Layer {layer} keeps the base model's attention; its modulation moves the gate by "
             f"**{percent(change)}** of its size ({_median_of(n, view)})."
@@ -39,7 +39,9 @@ def _achieved(view: View) -> str:
 
 
 def _among_layers(view: View) -> str:
-    medians = {layer: typical(found.recovered, view.left_out)[0] for layer, found in view.run.layers.items()}
+    medians = {
+        layer: typical(inspected.recovered, view.left_out)[0] for layer, inspected in view.run.layers.items()
+    }
     medians = {layer: median for layer, median in medians.items() if np.isfinite(median)}
     if len(medians) < 2:
         return ""
@@ -51,7 +53,7 @@ def _among_layers(view: View) -> str:
 
 
 def largest(values: np.ndarray, left_out: np.ndarray) -> int:
-    """The token with the largest finite value among those that count, or among all where none counts."""
+    """Token with the largest finite value among those that count, or among all where none counts."""
     counts = np.isfinite(values) & ~left_out
     if not counts.any():
         counts = np.isfinite(values)
@@ -77,4 +79,4 @@ def _moved(view: View) -> str:
 def _median_of(n: int, view: View) -> str:
     sinks = int(view.left_out.sum())
     left_out = ["", ", sink left out"][sinks] if sinks < 2 else f", {sinks} sinks left out"
-    return f"{view.asked.mode}, median over {n:,} token{'s' * (n != 1)}{left_out}"
+    return f"{view.question.mode}, median over {n:,} token{'s' * (n != 1)}{left_out}"

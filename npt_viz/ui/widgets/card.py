@@ -1,4 +1,4 @@
-"""The pinned token: what its modulation is, what it moves, what that speaks for, and what is predicted."""
+"""Card of the pinned token: its modulation, the units and next tokens that it moves, and the prediction."""
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from npt_viz.ui.widgets.view import View
 
 
 def pinned_token(view: View) -> None:
-    """Everything about the pinned token in the chosen layer."""
+    """Draw the card of the pinned token in the chosen layer."""
     piece, run = view.run.pieces[view.token], view.run
     with st.spinner("Running the prompt up to the pinned token"):
         card = opened.token_card(view.asked, view.layer, view.token)
@@ -40,11 +40,11 @@ def pinned_token(view: View) -> None:
 
 def _headline(view: View, card: TokenCard) -> None:
     """The token's numbers beside the prompt's typical ones."""
-    found = view.run.layers[view.layer]
+    inspected = view.run.layers[view.layer]
     names = ["scalar", "update_norm", "gate_change", "recovered", "relative_error", "cosine"]
     columns = st.columns(len(names) + (view.run.kl is not None))
     for column, name in zip(columns, names, strict=False):
-        _number(column, METRICS[name], found.values(name), view)
+        _number(column, METRICS[name], inspected.values(name), view)
     if view.run.kl is not None:
         _number(columns[-1], TOKEN_METRICS["kl"], view.run.kl, view)
 
@@ -64,18 +64,18 @@ def _number(place, metric, values: np.ndarray, view: View) -> None:
     )
 
 
-def _components(found: LayerInspection, token: int) -> None:
+def _components(inspected: LayerInspection, token: int) -> None:
     """One row a target and component: the gauge-invariant size of each rank-1 part and its scalar."""
     rows = [
         {
             "target": target,
             "component": j,
             "scalar": float(scalars[token, j]),
-            "‖v_a‖‖v_b‖": float(found.component_norms[target][token, j]),
-            "‖ΔW‖_F": float(found.update_norms[target][token]),
-            "change": float(found.changes[target][token]),
+            "‖v_a‖‖v_b‖": float(inspected.component_norms[target][token, j]),
+            "‖ΔW‖_F": float(inspected.update_norms[target][token]),
+            "change": float(inspected.changes[target][token]),
         }
-        for target, scalars in found.scalars.items()
+        for target, scalars in inspected.scalars.items()
         for j in range(scalars.shape[1])
     ]
     if not rows:
@@ -136,7 +136,7 @@ def _prediction(view: View) -> None:
 
 
 def moved(rank: int, before: int | None, n_known: int) -> str:
-    """Where an entry stood before, and which way it went."""
+    """Rank of an entry before, with an arrow for the way it went."""
     if before is None:
         return f"↑ beyond {n_known}"
     return "same" if before == rank else f"{'↑' if rank < before else '↓'} {before}"

@@ -1,4 +1,4 @@
-"""Figures on a page: shown at their own width, and clicks that pin."""
+"""Figures on a page, and the clicks on them that pin."""
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -30,7 +30,7 @@ def chart(figure: go.Figure, *, key: str, on_click=None) -> None:
 
 
 def layer_token_map(view: View, *, key: str) -> None:
-    """Layer × token in the chosen colour; a click pins layer and token."""
+    """Map of layers and tokens in the chosen colour; a click pins both."""
     of_model = view.metric_name in TOKEN_METRICS
     figure = layer_by_token(
         view.values,
@@ -46,7 +46,7 @@ def layer_token_map(view: View, *, key: str) -> None:
 
 
 def profile(view: View, *, key: str) -> None:
-    """The chosen number along the tokens of one layer, to stand above the map; a click pins the token."""
+    """Chosen metric along the tokens of one layer, to stand above the map; a click pins the token."""
     figure = token_profile(
         view.layer_values,
         tokens=view.run.tokens,
@@ -60,12 +60,12 @@ def profile(view: View, *, key: str) -> None:
 
 
 def shown(view: View) -> range:
-    """The tokens that figures draw: the block around the pin."""
+    """Tokens that figures draw: the block around the pin."""
     return window(len(view.run.pieces), view.token)
 
 
 def window_note(view: View) -> None:
-    """Says so where a prompt is too long to be drawn at once."""
+    """Note where a prompt is too long to be drawn at once."""
     n_tokens, drawn = len(view.run.pieces), shown(view)
     if n_tokens > WINDOW:
         st.caption(

@@ -1,4 +1,4 @@
-"""Take it away: the table behind a page, and the Python lines that make it again."""
+"""Downloads: the table behind a page, and Python lines that make it again."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ WHOLE_RUN = ("print(run.to_frame())",)
 def downloads(
     view: View, frame: Callable[[], pd.DataFrame], *, key: str, then: Sequence[str] = WHOLE_RUN
 ) -> None:
-    """CSV, JSON and a snippet; the files are made when they are asked for.
+    """Buttons for CSV and JSON, made when clicked, and the Python snippet.
 
     then: what the snippet does with `model`, `checkpoint` and `run`.
     """
@@ -46,7 +46,7 @@ def downloads(
 
 
 def described(view: View, frame: pd.DataFrame) -> dict:
-    """The table with what a reader needs to know about it."""
+    """Table with model, checkpoint, prompt, mode and positions, for JSON."""
     run = view.run
     about = {"model": run.model, "checkpoint": run.checkpoint, "prompt": run.prompt}
     about |= {"mode": run.mode, "positions": run.positions}
@@ -54,25 +54,25 @@ def described(view: View, frame: pd.DataFrame) -> dict:
 
 
 def python(asked: Asked, then: Sequence[str] = WHOLE_RUN) -> str:
-    """A script that gives the same numbers; every value is a literal, so text cannot become code."""
-    source = asked.source
+    """Script that gives the same numbers; every value is a literal, so text cannot become code."""
+    selection, question = asked
     arguments = [
-        f"    layers={list(asked.layers)!r}," if asked.layers else "",
-        f"    mode={asked.mode!r},",
-        f"    positions={asked.positions!r},",
-        "    chat=True," if asked.chat else "",
-        f"    bos={asked.bos == 'yes'!r}," if asked.bos != "auto" else "",
+        f"    layers={list(question.layers)!r}," if question.layers else "",
+        f"    mode={question.mode!r},",
+        f"    positions={question.positions!r},",
+        "    chat=True," if question.chat else "",
+        f"    bos={question.bos!r}," if question.bos != "auto" else "",
     ]
-    semantics = f", semantics={source.semantics!r}" if source.semantics else ""
+    semantics = f", semantics={selection.semantics!r}" if selection.semantics else ""
     lines = [
         "import npt_viz",
         "",
-        f"model = npt_viz.open_model({source.model!r})",
-        f"checkpoint = npt_viz.open_checkpoint({source.checkpoint!r}, model{semantics})",
+        f"model = npt_viz.open_model({selection.model!r})",
+        f"checkpoint = npt_viz.open_checkpoint({selection.checkpoint!r}, model{semantics})",
         "run = npt_viz.inspect(",
         "    model,",
         "    checkpoint,",
-        f"    {asked.prompt!r},",
+        f"    {question.prompt!r},",
         *filter(None, arguments),
         ")",
         *then,

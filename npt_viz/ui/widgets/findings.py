@@ -1,4 +1,4 @@
-"""Health findings on Home: what is wrong, how that is known, what to try, and the page that shows it."""
+"""Health findings: each with its evidence, what to try, and a link to the page that shows it."""
 
 import streamlit as st
 
@@ -6,7 +6,7 @@ from npt_viz.figures.theme import number
 from npt_viz.results.health import Finding, HealthReport
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.on_demand import on_demand, seconds_per_token
-from npt_viz.ui.cache.opened import Source
+from npt_viz.ui.cache.opened import Selection
 from npt_viz.ui.shell.nav import page_file
 from npt_viz.ui.shell.text import plain
 
@@ -17,9 +17,9 @@ MARKS = {
 }
 
 
-def findings(source: Source) -> None:
-    """Examine the checkpoint, at once where that is quick, else at the push of a button; one card a finding."""
-    report = _report(source)
+def findings(selection: Selection) -> None:
+    """Findings of the checkpoint, one card each; examined at once where that is quick, else after a click."""
+    report = _report(selection)
     if report is None:
         st.caption("Rules on load, collapse, size, objective, positions and predictions, on bundled text.")
         return
@@ -30,10 +30,10 @@ def findings(source: Source) -> None:
         st.caption(plain(note))
 
 
-def _report(source: Source) -> HealthReport | None:
+def _report(selection: Selection) -> HealthReport | None:
     from npt_viz.analysis.health import cost, health
 
-    model, checkpoint = opened.opened(source)
+    model, checkpoint = opened.opened(selection)
 
     def compute(progress) -> HealthReport:
         def say(stage: str, fraction: float | None = None) -> None:
@@ -41,8 +41,8 @@ def _report(source: Source) -> HealthReport | None:
 
         return health(model, checkpoint, progress=say)
 
-    seconds = cost(model, checkpoint.layers) * seconds_per_token(source)
-    return on_demand(("health", source), "Examine the checkpoint", seconds, compute, key="home_health")
+    seconds = cost(model, checkpoint.layers) * seconds_per_token(selection)
+    return on_demand(("health", selection), "Examine the checkpoint", seconds, compute, key="home_health")
 
 
 def _card(finding: Finding, *, key: str) -> None:

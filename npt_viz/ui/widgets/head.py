@@ -1,4 +1,4 @@
-"""The head of every Inspect page: title, controls, the answer in one sentence, the token strip with the pin."""
+"""Head of every Inspect page: title, controls, the answer in one sentence, the token strip."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,15 +13,15 @@ from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.loading import ready
 from npt_viz.ui.cache.opened import Asked
 from npt_viz.ui.shell import state
-from npt_viz.ui.shell.sidebar import asked, source
+from npt_viz.ui.shell.sidebar import asked, selection
 from npt_viz.ui.shell.text import plain
 from npt_viz.ui.widgets import answers
-from npt_viz.ui.widgets.strip import token_strip
+from npt_viz.ui.widgets.strip import first_choices, token_strip
 from npt_viz.ui.widgets.view import ALL_METRICS, View
 
 
 def inspect_page(title: str, question: str, answer: Callable[[View], str]) -> View:
-    """Draw the head and return what to look at; waits for the model after the title is on the screen.
+    """Draw the head and return the view; waits for the model after the title is on the screen.
 
     answer: one sentence about what is seen, as safe Markdown.
     """
@@ -38,85 +38,86 @@ def inspect_page(title: str, question: str, answer: Callable[[View], str]) -> Vi
 
 
 def page_title(title: str, question: str) -> None:
-    """The page's name and the one question that it answers."""
+    """Draw the page's name and the question that it answers."""
     st.html(f'<div class="npt-title"><h1>{title}</h1><span>{question}</span></div>')
 
 
 def loaded() -> LoadReport:
-    """What the checkpoint holds; shows what it waits for until model and checkpoint are open."""
+    """Load report, after model and checkpoint are open; shows what it waits for."""
     place = st.empty()
     with place.container():
-        ready(source())
-        report = opened.load_report(source())
+        ready(selection())
+        report = opened.load_report(selection())
     place.empty()
     return report
 
 
 def running_layers(report: LoadReport) -> list[int]:
-    """The layers that are switched on; what the shared state says beyond them is said and replaced."""
-    here, layers = st.session_state, sorted(each.layer for each in report.layers)
-    unknown = {*here["on"], here["layer"]} - {None, *layers}
+    """Layers that run as NPT; a layer in the state that cannot be shown is named and replaced."""
+    session, layers = st.session_state, sorted(each.layer for each in report.layers)
+    unknown = {*session["on"], session["layer"]} - {None, *layers}
     for layer in sorted(unknown):
         st.warning(
             f"Layer {layer} is no NPT layer of this checkpoint, which has {', '.join(map(str, layers))}."
         )
-    chosen = sorted({*here["on"]} & {*layers})
-    if chosen != here["on"]:
-        here["on"] = chosen
+    chosen = sorted({*session["on"]} & {*layers})
+    if chosen != session["on"]:
+        session["on"] = chosen
     running = chosen or layers
-    if here["layer"] not in running:
-        if here["layer"] in layers:
+    if session["layer"] not in running:
+        if session["layer"] in layers:
             st.info(
-                f"Layer {here['layer']} is switched off: it runs as in the base model and there is nothing of it to "
+                f"Layer {session['layer']} is switched off: it runs as in the base model and there is nothing of it to "
                 f"see. Shown: layer {max(running)}."
             )
-        here["layer"] = max(running)
+        session["layer"] = max(running)
     return running
 
 
 def inspected(report: LoadReport, running: list[int]) -> View:
-    """The prompt in the running layers, as the shared state wants to see it."""
+    """View of the inspected prompt. Raises NptVizError for a prompt without text."""
     every = len(running) == len(report.layers)
     # Every layer switched on is the same question as no choice.
-    wanted = asked()._replace(layers=None if every else tuple(running))
-    if wanted.prompt and not wanted.prompt.strip():
+    key = asked().having(layers=None if every else tuple(running))
+    prompt = key.question.prompt
+    if prompt and not prompt.strip():
         # The library takes it; in a form it is a slip.
         raise NptVizError(
             "the prompt is only white space; write at least one other character and press Inspect"
         )
-    run = opened.inspection(wanted)
+    run = opened.inspection(key)
     st.session_state["_pass_size"] = len(run.pieces), len(run.layers)
-    return view_of(wanted, run)
+    return view_of(key, run)
 
 
-def view_of(wanted: Asked, run: Inspection) -> View:
-    """The shared state as a view of this run; what does not fit the run is replaced by a choice of ours."""
-    here = st.session_state
-    if here["tok"] is not None and not 0 <= here["tok"] < len(run.pieces):
-        here["tok"] = None
-    view = View(wanted, run, here["layer"], 0, here["metric"], here["sinks"], theme())
-    return replace(view, token=most_moved(view) if here["tok"] is None else here["tok"])
+def view_of(key: Asked, run: Inspection) -> View:
+    """View of a run; a pinned token that the run does not have is replaced."""
+    session = st.session_state
+    if session["tok"] is not None and not 0 <= session["tok"] < len(run.pieces):
+        session["tok"] = None
+    view = View(key, run, session["layer"], 0, session["metric"], session["sinks"], theme())
+    return replace(view, token=most_moved(view) if session["tok"] is None else session["tok"])
 
 
 def most_moved(view: View) -> int:
-    """The token that a page begins with: where the prediction moves most, or the last one."""
+    """Token that a page begins with: where the prediction moves most, or the last one."""
     if view.run.kl is None:
         return len(view.run.pieces) - 1
     return answers.largest(view.run.kl, view.left_out)
 
 
 def theme() -> Theme:
-    """The browser's theme; light where it is not known."""
+    """Theme of the browser; light where it is not known."""
     return "dark" if st.context.theme.type == "dark" else "light"
 
 
 def strip(view: View) -> None:
-    """The prompt, coloured; a click pins a token for every page."""
+    """Draw the prompt's token strip; a click pins a token for every page."""
     run = view.run
     columns = {m.label: run.layers[view.layer].values(name) for name, m in METRICS.items()}
     if run.kl is not None:
         columns |= {m.label: getattr(run, name) for name, m in TOKEN_METRICS.items()}
-        columns |= {"next, base": _first(run.base_top), "next, NPT": _first(run.npt_top)}
+        columns |= {"next, base": first_choices(run.base_top), "next, NPT": first_choices(run.npt_top)}
     token_strip(
         run.pieces,
         view.layer_values,
@@ -127,10 +128,6 @@ def strip(view: View) -> None:
         left_out=view.left_out,
         columns=columns,
     )
-
-
-def _first(top) -> list[str]:
-    return [f"{row[0]} {p:.2f}" for row, p in zip(top.glyphs, top.probabilities[:, 0], strict=True)]
 
 
 def _controls(report: LoadReport, running: list[int]) -> None:

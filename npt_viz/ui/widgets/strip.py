@@ -1,4 +1,4 @@
-"""The token strip: the prompt as running text, coloured by a number, clicked to pin. The spine of every page."""
+"""Token strip: the prompt as coloured, clickable tokens."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import streamlit as st
 
 from npt_viz.figures.theme import ColourScale, ink_on, number
-from npt_viz.results.inspection import Token
+from npt_viz.results.inspection import Token, TopTokens
 
 _HERE = Path(__file__).parent
 _component = st.components.v2.component(
@@ -33,7 +33,7 @@ def token_strip(
     left_out: np.ndarray | None = None,
     columns: Mapping[str, Sequence] | None = None,
 ) -> None:
-    """Draw the strip; a click, or Enter on a focused token, calls `on_pin(index)` and reruns.
+    """Draw the token strip; a click, or Enter on a focused token, calls `on_pin(index)` and reruns.
 
     values: (token,) what is coloured. left_out: (token,) bool, hatched instead of coloured.
     columns: label -> (token,), numbers or texts, the rows of the tooltip.
@@ -60,7 +60,7 @@ def strip_data(
     left_out: np.ndarray | None,
     columns: Mapping[str, Sequence],
 ) -> dict:
-    """What the browser gets: texts and colours, no code."""
+    """Texts and colours that the browser draws; no code."""
     colours = scale.colours(values)
     hidden = [False] * len(pieces) if left_out is None else [bool(x) for x in left_out]
     metric = scale.metric
@@ -93,6 +93,11 @@ def strip_data(
             "count": count,
         },
     }
+
+
+def first_choices(top: TopTokens) -> list[str]:
+    """Most probable next token after each token, with its probability: a column of the tooltip."""
+    return [f"{glyphs[0]} {p:.2f}" for glyphs, p in zip(top.glyphs, top.probabilities[:, 0], strict=True)]
 
 
 def _text(value: object) -> str:

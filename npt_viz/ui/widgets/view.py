@@ -1,21 +1,23 @@
-"""What an Inspect page looks at."""
+"""View of an Inspect page: question, result, layer, token and colour."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from npt_viz.figures.theme import ColourScale, Theme, colour_scale
+from npt_viz.question import Question
 from npt_viz.results.inspection import METRICS, TOKEN_METRICS, Inspection, Metric
-from npt_viz.ui.cache.opened import Asked
+from npt_viz.ui.cache.opened import Asked, Selection
 
 ALL_METRICS = METRICS | TOKEN_METRICS
 
 
 @dataclass(frozen=True)
 class View:
-    """What an Inspect page looks at: one inspected prompt, one layer, one token, one colour."""
+    """One inspected prompt, one layer, one token, one colour: what an Inspect page shows."""
 
     asked: Asked
+    """What is open and the question, its layers settled: the key of everything that is computed."""
     run: Inspection
     layer: int
     token: int
@@ -25,12 +27,20 @@ class View:
     theme: Theme
 
     @property
+    def selection(self) -> Selection:
+        return self.asked.selection
+
+    @property
+    def question(self) -> Question:
+        return self.asked.question
+
+    @property
     def metric(self) -> Metric:
         return ALL_METRICS[self.metric_name]
 
     @property
     def left_out(self) -> np.ndarray:
-        """(token,) bool"""
+        """(token,) bool: attention sinks that count neither in colours nor in medians."""
         return np.zeros_like(self.run.is_sink) if self.with_sinks else self.run.is_sink
 
     @property
@@ -51,5 +61,5 @@ class View:
 
     @property
     def scale(self) -> ColourScale:
-        """One scale for all layers, so that changing the layer does not change what a colour means."""
+        """Colour scale of all layers, so that another layer does not change what a colour means."""
         return colour_scale(self.metric, self.values[:, ~self.left_out], self.theme)

@@ -6,37 +6,38 @@ import pytest
 
 from npt_viz.errors import NptVizError
 from npt_viz.ui.cache import opened
-from npt_viz.ui.cache.memory import size
-from npt_viz.ui.cache.opened import Source, stamp
+from npt_viz.ui.cache.opened import Selection, stamp
 
 
 @pytest.fixture
-def source(on_disk) -> Source:
+def selection(on_disk) -> Selection:
     checkpoint = on_disk.checkpoint
-    return Source(on_disk.model, stamp(on_disk.model), "auto", "auto", checkpoint, stamp(checkpoint), "")
+    return Selection(on_disk.model, stamp(on_disk.model), "auto", "auto", checkpoint, stamp(checkpoint), "")
 
 
-def test_the_same_files_are_the_same_objects(source):
-    assert all(one is other for one, other in zip(opened.opened(source), opened.opened(source), strict=True))
+def test_the_same_files_are_the_same_objects(selection):
+    assert all(
+        one is other for one, other in zip(opened.opened(selection), opened.opened(selection), strict=True)
+    )
 
 
-def test_another_reading_shares_the_model_and_not_the_checkpoint(source):
-    model, checkpoint = opened.opened(source)
-    model_again, reread = opened.opened(source._replace(semantics="N3"))
+def test_another_reading_shares_the_model_and_not_the_checkpoint(selection):
+    model, checkpoint = opened.opened(selection)
+    model_again, reread = opened.opened(selection._replace(semantics="N3"))
     assert model_again is model and reread is not checkpoint
 
 
-def test_a_release_closes_the_model_and_the_next_use_opens_another(source):
-    model, _ = opened.opened(source)
-    opened.release(source)
+def test_a_release_closes_the_model_and_the_next_use_opens_another(selection):
+    model, _ = opened.opened(selection)
+    opened.release(selection)
     assert model.closed
-    again, checkpoint = opened.opened(source)
+    again, checkpoint = opened.opened(selection)
     assert again is not model and checkpoint.model is again
 
 
-def test_no_checkpoint_is_a_sentence(source):
+def test_no_checkpoint_is_a_sentence(selection):
     with pytest.raises(NptVizError, match="no checkpoint is open"):
-        opened.opened(source._replace(checkpoint=""))
+        opened.opened(selection._replace(checkpoint=""))
 
 
 def test_the_stamp_changes_with_the_file_and_only_then(tmp_path):
@@ -48,10 +49,3 @@ def test_the_stamp_changes_with_the_file_and_only_then(tmp_path):
     os.utime(file, ns=(1, 1))
     assert stamp(str(tmp_path)) != before
     assert stamp(str(tmp_path / "nowhere")) == ""
-
-
-@pytest.mark.parametrize(
-    ("n_bytes", "text"), [(0, "0 B"), (999, "999 B"), (34_600_000, "34.6 MB"), (1.234e9, "1.23 GB")]
-)
-def test_sizes_are_short(n_bytes, text):
-    assert size(n_bytes) == text

@@ -53,7 +53,7 @@ def own(folder, layers=(3, 7)):
 @pytest.fixture
 def page(app, tmp_path, monkeypatch):
     """page(paths…): the Runs page with these runs, and a runs/ folder of its own."""
-    monkeypatch.setattr("npt_viz.ui.runs.files.RUNS", tmp_path / "runs")
+    monkeypatch.setattr("npt_viz.ui.runs.controls.RUNS", tmp_path / "runs")
 
     def opened(*paths, **values):
         found = app("runs")
@@ -157,7 +157,7 @@ def test_runs_below_the_runs_folder_are_offered(page, tmp_path):
 
 
 def test_a_link_opens_the_same_view(app, tmp_path, monkeypatch):
-    monkeypatch.setattr("npt_viz.ui.runs.files.RUNS", tmp_path / "runs")
+    monkeypatch.setattr("npt_viz.ui.runs.controls.RUNS", tmp_path / "runs")
     runs = [log(tmp_path / "one"), log(tmp_path / "two")]
     found = app("runs", runs=runs, runs_log="true", runs_columns="loss/direct")
     assert not found.exception and not found.error, said(found)

@@ -4,48 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from views import layer, view
 
-from npt_viz.results.inspection import Inspection, LayerInspection, Token
-from npt_viz.ui.cache.opened import Asked, Source
 from npt_viz.ui.widgets import answers
-from npt_viz.ui.widgets.view import View
-
-N_TOKENS = 5
-SINK = np.array([True, False, False, False, False])
-
-
-def layer(number: int, recovered) -> LayerInspection:
-    column = np.linspace(0.1, 0.5, N_TOKENS)
-    named = {"gate": column}
-    return LayerInspection(
-        layer=number,
-        variant="N1",
-        scalars={"gate": column[:, None]},
-        component_norms={"gate": column[:, None]},
-        update_norms=named,
-        changes=named,
-        recovered=np.array(recovered, float),
-        **dict.fromkeys(
-            ("relative_error", "cosine", "magnitude_ratio", "hidden_norm", "attention_norm"), column
-        ),
-    )
-
-
-def view(*layers: LayerInspection, chosen: int = 7, left_out: bool = True, glyph: str = "␣cat") -> View:
-    source = Source("m", "", "auto", "auto", "c", "", "")
-    run = Inspection(
-        prompt="",
-        model="m",
-        checkpoint="c",
-        mode="local",
-        positions="deployed",
-        pieces=tuple(Token(glyph if i == 3 else "a", "text", i, "") for i in range(N_TOKENS)),
-        layers={each.layer: each for each in layers},
-        is_sink=SINK,
-        kl=np.array([0.0, 0.1, 0.05, 0.31, 0.2]),
-    )
-    asked = Asked(source, "", None, "local", "deployed", False, "auto")
-    return View(asked, run, chosen, 0, "recovered", not left_out, "light")
 
 
 def test_the_share_is_the_median_of_the_tokens_that_count():

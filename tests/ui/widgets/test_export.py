@@ -4,14 +4,14 @@ import ast
 
 import pytest
 
-from npt_viz.ui.cache.opened import Asked, Source
+from npt_viz.question import Question
+from npt_viz.ui.cache.opened import Asked, Selection
 from npt_viz.ui.widgets.export import python
 
 
 def asked(prompt: str = "hi", layers=None, semantics: str = "", **options) -> Asked:
-    source = Source("some/model", "", "auto", "auto", "runs/a", "", semantics)
-    given = {"mode": "local", "positions": "deployed", "chat": False, "bos": "auto"} | options
-    return Asked(source, prompt, layers, **given)
+    source = Selection("some/model", "", "auto", "auto", "runs/a", "", semantics)
+    return Asked(source, Question(prompt=prompt, layers=layers, **options))
 
 
 def call(code: str, name: str) -> tuple[list, dict]:
@@ -33,7 +33,7 @@ def test_no_prompt_becomes_code(prompt):
 
 
 def test_what_was_chosen_is_in_the_call():
-    code = python(asked(layers=(3, 15), mode="propagated", positions="trained", bos="no", semantics="N3"))
+    code = python(asked(layers=(3, 15), mode="propagated", positions="trained", bos=False, semantics="N3"))
     assert call(code, "open_model")[0] == ["some/model"]
     assert call(code, "open_checkpoint") == (["runs/a"], {"semantics": "N3"})
     assert call(code, "inspect")[1] == {

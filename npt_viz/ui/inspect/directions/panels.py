@@ -1,69 +1,52 @@
-"""The Directions page in pictures, each with what it is held against."""
+"""Directions page: the answer and the figures, each with its reference."""
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 from npt_viz.figures import directions as figures
 from npt_viz.figures import parts
 from npt_viz.figures.card import vocabulary_changes
 from npt_viz.figures.theme import ROLES, number
-from npt_viz.results.directions import DIRECTIONS, QUANTITIES, DirectionMap, Directions, Unavailable
-from npt_viz.ui.inspect.directions import TARGET, map_of, target_choice, target_of, valid, vocabulary_of
+from npt_viz.results.directions import (
+    DIRECTIONS,
+    DirectionMap,
+    Directions,
+    Unavailable,
+)
+from npt_viz.ui.inspect.directions.state import TARGET, directions_of_view, map_of, vocabulary_of
 from npt_viz.ui.shell import state
-from npt_viz.ui.shell.text import code, plain
+from npt_viz.ui.shell.text import as_sentence, code, plain
 from npt_viz.ui.widgets.charts import chart, shown
+from npt_viz.ui.widgets.target import sinks_left_out, target_of, valid
 from npt_viz.ui.widgets.view import View
 
-ALL = "all, summed"
-"""The choice of no single component."""
 
-
-def verdicts(result: Directions) -> None:
-    """One line a rule, with its evidence."""
-    lines = [
-        f"{':material/warning:' if verdict.collapsed else ':material/check:'} {plain(verdict.sentence)}"
-        for verdict in result.verdicts
-    ]
-    with st.expander("Has it collapsed? The rules and their evidence", expanded=result.collapsed):
-        st.markdown("\n\n".join(lines))
-        st.caption(
-            "Size, scalar and diversity count as collapsed below "
-            + ", ".join(f"{verdict.name} {number(verdict.threshold)}" for verdict in result.verdicts)
-            + ". Diversity is (effective rank − 1) / (that of the redrawn adapter − 1)."
+def answer(view: View) -> str:
+    """Whether the directions differ between tokens, and how they agree with the exact patch."""
+    result = directions_of_view(view)
+    if isinstance(result, Unavailable):
+        return as_sentence(result.sentence)
+    what = f"Layer {result.layer}'s {result.target} modulation"
+    fallen = [verdict for verdict in result.verdicts if verdict.collapsed]
+    if fallen:
+        return f"{what} **has collapsed**: {' '.join(plain(verdict.sentence) for verdict in fallen)}"
+    spread = next(verdict for verdict in result.verdicts if verdict.name == "s·v_b").evidence
+    sentence = (
+        f"{what} **differs from token to token**: s·v_b uses {spread['effective rank']:.1f} directions over "
+        f"{len(result.tokens)} tokens, {spread['redrawn adapter']:.1f} if its weights were redrawn at random"
+        f" ({result.mode}{sinks_left_out(view)})."
+    )
+    if not isinstance(result.exact, Unavailable):
+        sentence += (
+            f" It points **{pd.Series(result.exact.cosines).mean():.2f}** (mean cosine) along the exact "
+            f"{result.exact.formula}; with the ΔW of other tokens {result.exact.shuffled.mean:.2f}."
         )
-    for note in result.notes:
-        st.caption(plain(note))
-
-
-def choices(view: View) -> tuple[str, int | None]:
-    """The target, and (which vectors the map shows, of which component; None for all, summed)."""
-    target, what, of = st.columns([1, 1, 2], vertical_alignment="bottom")
-    with target:
-        target_choice(view, TARGET)
-    valid("directions_quantity", QUANTITIES)
-    quantity = what.segmented_control(
-        "Vectors on the map",
-        QUANTITIES,
-        key="directions_quantity",
-        persist_state="session",
-        required=True,
-        help="s·v_b: what is added to the projection's output. v_b: its direction before the scalar. v_a: what reads "
-        "the token. Only s·v_b does not depend on how size is divided between v_a and v_b.",
-    )
-    n_components = view.run.layers[view.layer].scalars[target_of(view, TARGET)].shape[1]
-    quantity = quantity or QUANTITIES[0]
-    if n_components < 2:
-        return quantity, None
-    options = [*([ALL] if quantity == "s·v_b" else []), *range(n_components)]
-    valid("directions_component", options)
-    component = of.selectbox(
-        "Component", options, key="directions_component", persist_state="session", width=160
-    )
-    return quantity, None if component == ALL else component
+    return sentence
 
 
 def map_and_spread(view: View, quantity: str, component: int | None) -> None:
-    """The main figure: the tokens' vectors on two axes, and how many directions they use."""
+    """Map of the tokens' vectors on two axes, and the number of directions they use."""
     target = target_of(view, TARGET)
     result = map_of(view.asked, view.layer, target, view.with_sinks, quantity, component)
     if isinstance(result, Unavailable):
@@ -110,8 +93,25 @@ def _far(view: View, result: DirectionMap) -> str:
     )
 
 
+def verdicts(result: Directions) -> None:
+    """Rules of collapse, each with its evidence."""
+    lines = [
+        f"{':material/warning:' if verdict.collapsed else ':material/check:'} {plain(verdict.sentence)}"
+        for verdict in result.verdicts
+    ]
+    with st.expander("Has it collapsed? The rules and their evidence", expanded=result.collapsed):
+        st.markdown("\n\n".join(lines))
+        st.caption(
+            "Size, scalar and diversity count as collapsed below "
+            + ", ".join(f"{verdict.name} {number(verdict.threshold)}" for verdict in result.verdicts)
+            + ". Diversity is (effective rank − 1) / (that of the redrawn adapter − 1)."
+        )
+    for note in result.notes:
+        st.caption(plain(note))
+
+
 def alignment_and_agreement(view: View, result: Directions) -> None:
-    """Are tokens given the same ΔW, and does it point the right way?"""
+    """Alignment of ΔW between tokens, and agreement with the exact patch."""
     left, right = st.columns([2, 3], gap="medium")
     with left:
         st.markdown(
@@ -150,7 +150,7 @@ def alignment_and_agreement(view: View, result: Directions) -> None:
 
 
 def components(view: View, result: Directions) -> None:
-    """How the components divide the work; nothing where there is one."""
+    """Share and alignment of the components; nothing where there is one."""
     part = result.components
     if isinstance(part, Unavailable):
         return
@@ -171,7 +171,7 @@ def components(view: View, result: Directions) -> None:
 
 
 def units_and_vocabulary(view: View, result: Directions) -> None:
-    """What the directions move, and what they speak for."""
+    """Units that the directions move most, and next tokens that they raise and lower."""
     left, right = st.columns([3, 2], gap="medium")
     with left:
         st.markdown(
@@ -218,3 +218,24 @@ def _there(part: object) -> bool:
         st.info(plain(part.sentence))
         return False
     return True
+
+
+def frame(view: View, result: Directions) -> pd.DataFrame:
+    """Table with one row a compared token."""
+    columns = {"token": result.tokens, "glyph": [view.run.tokens[i] for i in result.tokens]}
+    if not isinstance(result.exact, Unavailable):
+        columns |= {"cosine_with_exact": result.exact.cosines, "norm_ratio_to_exact": result.exact.ratios}
+    if not isinstance(result.alignment, Unavailable):
+        columns["mean_alignment"] = result.alignment.cosines.mean(1)
+    return pd.DataFrame({"layer": result.layer, "target": result.target, **columns})
+
+
+def python(view: View) -> list[str]:
+    """Last lines of the Python snippet."""
+    target = target_of(view, TARGET)
+    return [
+        "from npt_viz.analysis.directions import directions",
+        f"found = directions(model, checkpoint, run, {view.layer}, target={target!r}, keep_sinks={view.with_sinks})",
+        "print(*(verdict.sentence for verdict in found.verdicts), sep='\\n')",
+        "print(found.exact.cosines, found.alignment.cosines)",
+    ]

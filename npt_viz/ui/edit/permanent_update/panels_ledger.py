@@ -1,4 +1,4 @@
-"""The ledger on the Permanent update page: apply, take away, bring back."""
+"""Permanent update page: applying updates to the ledger, exporting and importing it."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import streamlit as st
 
 from npt_viz.errors import NptVizError
 from npt_viz.ui.cache.opened import opened
-from npt_viz.ui.edit import permanent_update as page
+from npt_viz.ui.edit.permanent_update.state import requested, update_of
 from npt_viz.ui.shell import ledger_box as edits
 from npt_viz.ui.shell.guarded import guarded
 from npt_viz.ui.shell.text import plain
@@ -20,8 +20,8 @@ KINDS = {
 
 
 def ledger(view: View) -> None:
-    """Apply what is previewed; list, export and import."""
-    found = edits.ledger(view.asked.source)
+    """Ledger: the button that applies the update, export and import."""
+    updates = edits.ledger(view.selection)
     left, right = st.columns([1.4, 5], vertical_alignment="center")
     left.button(
         "Apply to the ledger",
@@ -34,7 +34,7 @@ def ledger(view: View) -> None:
     )
     if problem := st.session_state.pop("_edit_problem", None):
         st.error(plain(problem), icon=":material/error:")
-    n = len(found)
+    n = len(updates)
     right.caption(
         f"The ledger holds {n} update{'s' * (n != 1)}, listed in the sidebar on every page."
         if n
@@ -52,8 +52,8 @@ def ledger(view: View) -> None:
 
 def _apply(view: View) -> None:
     try:
-        update = page.update_of(page.wanted(view)).at(float(st.session_state["edit_alpha"]))
-        edits.ledger(view.asked.source).apply(update)
+        update = update_of(requested(view)).at(float(st.session_state["edit_alpha"]))
+        edits.ledger(view.selection).apply(update)
     except NptVizError as error:
         st.session_state["_edit_problem"] = str(error)
 
@@ -61,10 +61,10 @@ def _apply(view: View) -> None:
 def _export(view: View) -> None:
     from npt_viz.editing.files.recipe import RECIPE_FILE, recipe_text
 
-    found = edits.ledger(view.asked.source)
+    updates = edits.ledger(view.selection)
     st.download_button(
         "Download the recipe",
-        data=lambda: recipe_text(found.model, found.updates),
+        data=lambda: recipe_text(updates.model, updates.updates),
         file_name=RECIPE_FILE,
         mime="application/json",
         on_click="ignore",
@@ -79,7 +79,7 @@ def _export(view: View) -> None:
         st.form_submit_button("Write", key="edit_write", on_click=_ask_to_write)
     if folder := st.session_state.pop("_edit_write", ""):
         with st.spinner("Writing and checking"):
-            exported = found.export(Path(folder), kind)
+            exported = updates.export(Path(folder), kind)
         st.success(plain(f"{exported.folder}: " + "; ".join(exported.notes)))
 
 
@@ -114,7 +114,7 @@ def _added(view: View, name: str, content: bytes) -> tuple[str, ...]:
     from npt_viz.editing.files.recipe import FORMAT, updates_from_text
     from npt_viz.editing.making.history import updates_from_history_text
 
-    model, checkpoint = opened(view.asked.source)
+    model, checkpoint = opened(view.selection)
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
@@ -123,6 +123,6 @@ def _added(view: View, name: str, content: bytes) -> tuple[str, ...]:
         updates, notes = updates_from_text(text, name, model), ()
     else:
         updates, notes = updates_from_history_text(text, name, model, checkpoint)
-    edits.ledger(view.asked.source).apply_all(updates)
+    edits.ledger(view.selection).apply_all(updates)
     n = len(updates)
     return (f"{n} edit{'s' * (n != 1)} added.", *notes)

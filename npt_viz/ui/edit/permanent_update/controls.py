@@ -1,11 +1,11 @@
-"""The controls of the Permanent update page: a fact to begin with, rule, strength, tokens, and where to look."""
+"""Permanent update page: a fact to begin with, rule, strength, tokens, and where to look."""
 
 import streamlit as st
 
 from npt_viz.editing.cases import BUILT_IN, Case
 from npt_viz.ui.cache import opened
-from npt_viz.ui.edit.permanent_update import last_sentence, n_components
-from npt_viz.ui.shell.sidebar import source
+from npt_viz.ui.edit.permanent_update.state import last_sentence, n_components
+from npt_viz.ui.shell.sidebar import selection
 from npt_viz.ui.widgets.view import View
 
 RULES = {
@@ -14,12 +14,14 @@ RULES = {
     "minimum_norm": "minimum norm: same effect, smallest key",
     "whitened": "whitened: same effect, key that other texts read least",
 }
+
 TOKENS = {"pinned": "the pinned token", "several": "several tokens", "all": "mean over all tokens"}
+
 READS = {"z_C": "z_C, as the edited layer reads", "z": "z, as the NPT layer reads"}
 
 
-def controls(view: View) -> None:
-    """Facts to begin with, rule and strength, and where the effect is looked at."""
+def choices(view: View) -> None:
+    """Controls of the update: fact, prompt of the effect, rule, strength, tokens and layers."""
     left, middle, right = st.columns([2.4, 4, 1.8], vertical_alignment="bottom")
     with left:
         _facts(view)
@@ -27,7 +29,7 @@ def controls(view: View) -> None:
         "Look at the effect on",
         key="edit_prompt",
         persist_state="session",
-        placeholder=last_sentence(view.asked.prompt),
+        placeholder=last_sentence(view.question.prompt),
         help="Usually the source without its context: does the edited model know it now? Empty: its last sentence.",
     )
     with right.popover("What is written", width="stretch", icon=":material/tune:"):
@@ -53,7 +55,7 @@ def controls(view: View) -> None:
     )
     if st.session_state["edit_tokens"] == "several":
         st.multiselect(
-            "Source tokens",
+            "Selection tokens",
             range(len(view.run.pieces)),
             key="edit_several",
             format_func=lambda token: f"#{token} {view.run.tokens[token]}",
@@ -97,25 +99,25 @@ def _settings(view: View) -> None:
 
 
 def _facts(view: View) -> None:
-    known = {case.prompt: case for case in (*BUILT_IN, *st.session_state.get("_edit_cases", ()))}
+    cases = {case.prompt: case for case in (*BUILT_IN, *st.session_state.get("_edit_cases", ()))}
     st.selectbox(
         "Fact",
-        list(known),
+        list(cases),
         index=None,
         key="edit_fact",
         placeholder="Take a fact",
         on_change=_take,
-        args=[known],
+        args=[cases],
         help="A context that tells it, the prompt that asks, paraphrases and unrelated prompts. Ten are built in; "
         "load your own under Scorecard.",
     )
 
 
-def _take(known: dict[str, Case]) -> None:
-    case = known.get(st.session_state["edit_fact"] or "")
+def _take(cases: dict[str, Case]) -> None:
+    case = cases.get(st.session_state["edit_fact"] or "")
     if case is None:
         return
-    model = opened.opened_model(*source().base)
+    model = opened.opened_model(*selection().base)
     last = len(model.tokenizer(case.source)["input_ids"]) - 1
     st.session_state.update(
         prompt=case.source,

@@ -1,23 +1,23 @@
-"""What the Permanent update page shows of an update: its effect on the prompt, and the choice of how to judge it."""
+"""Permanent update page: the answer, and the update's effect on the prompt."""
 
 from collections.abc import Callable
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
+from npt_viz.errors import NptVizError
 from npt_viz.figures import editing as figures
 from npt_viz.figures.profiles import token_profile
 from npt_viz.figures.theme import colour_scale, number
 from npt_viz.results.editing import rank_changes
 from npt_viz.results.inspection import Metric
 from npt_viz.ui.cache.on_demand import on_demand, seconds_per_token
-from npt_viz.ui.edit import permanent_update as page
-from npt_viz.ui.edit import scores as edit_scores
+from npt_viz.ui.edit.permanent_update.panels_scores import leakage, scorecard, strength, weights
+from npt_viz.ui.edit.permanent_update.state import preview_of, requested, settle, state_of, tokens_of_interest
 from npt_viz.ui.shell import ledger_box as edits
 from npt_viz.ui.shell.text import code, plain
 from npt_viz.ui.widgets.charts import chart
-from npt_viz.ui.widgets.strip import token_strip
+from npt_viz.ui.widgets.strip import first_choices, token_strip
 from npt_viz.ui.widgets.view import View
 
 MOVED = Metric(
@@ -30,14 +30,47 @@ PREDICTED_AFTER_EDIT = (
 )
 
 
+def answer(view: View) -> str:
+    """Effect of the update in a sentence."""
+    settle(view)
+    chosen = requested(view)
+    try:
+        preview = preview_of(chosen)
+    except NptVizError as error:
+        return plain(str(error))
+    glyphs = ", ".join(f"{code(view.run.tokens[t])} #{t}" for t in preview.update.origins[0].tokens[:3])
+    glyphs += " …" if len(preview.update.origins[0].tokens) > 3 else ""
+    before, after = preview.before.next_tokens[0], preview.after.next_tokens[0]
+    says = (
+        f"the most probable next token stays {code(after[0])} ({before[2]:.2f} → {after[2]:.2f})"
+        if before[1] == after[1]
+        else f"the most probable next token changes from {code(before[0])} to {code(after[0])} ({after[2]:.2f})"
+    )
+    layers = f"layer{'s' if len(chosen.layers) > 1 else ''} {', '.join(map(str, chosen.layers))}"
+    sentence = (
+        f"Writing the update of {glyphs} into {layers} at α = {preview.update.alpha:g} moves the prediction after "
+        f"{code(preview.pieces[-1].glyph)} by KL **{number(preview.kl)}** nats; {says}."
+    )
+    if preview.recovery is not None:
+        sentence += f" Without its context the edited model recovers **{preview.recovery.recovered:.0%}** of what the context does."
+    same = [
+        entry.number
+        for entry in edits.entries(view.selection)
+        if entry.update.digest() == preview.update.digest()
+    ]
+    if same:
+        sentence += f" It is in the ledger already (#{same[-1]}): this is what writing it once more would do."
+    return sentence
+
+
 def judge(view: View) -> None:
-    """One view of the update at a time; the others compute nothing."""
+    """One view of the update's effect; the others compute nothing."""
     views: dict[str, Callable[[View], None]] = {
         "Before and after": before_and_after,
-        "Strength": edit_scores.strength,
-        "Scorecard": edit_scores.scorecard,
-        "Leakage": edit_scores.leakage,
-        "In the weights": edit_scores.weights,
+        "Strength": strength,
+        "Scorecard": scorecard,
+        "Leakage": leakage,
+        "In the weights": weights,
     }
     chosen = st.segmented_control(
         "Judge it by",
@@ -52,40 +85,40 @@ def judge(view: View) -> None:
 
 def before_and_after(view: View) -> None:
     """Candidates, KL along the prompt, NPT on and off, and what both sides write."""
-    found = page.preview_of(page.wanted(view))
-    scale = colour_scale(MOVED, found.after.kl, view.theme)
+    preview = preview_of(requested(view))
+    scale = colour_scale(MOVED, preview.after.kl, view.theme)
     token_strip(
-        found.pieces,
-        found.after.kl,
+        preview.pieces,
+        preview.after.kl,
         scale,
         key="edit_strip",
         pinned=None,
         on_pin=lambda token: None,
         columns={
-            MOVED.label: found.after.kl,
-            "next, before": _first(found.before),
-            "next, after": _first(found.after),
+            MOVED.label: preview.after.kl,
+            "next, before": first_choices(preview.before.top),
+            "next, after": first_choices(preview.after.top),
         },
     )
     left, right = st.columns([3, 2], gap="medium")
     with left:
         st.markdown("**Next token, before and after**")
-        rows = rank_changes(found.before, found.after, page.tokens_of_interest(view.asked))
+        rows = rank_changes(preview.before, preview.after, tokens_of_interest(view.asked))
         chart(figures.next_tokens(rows, sides=("before", "after"), theme=view.theme), key="edit_next")
     with right:
         st.markdown("**KL along the prompt**")
-        glyphs = [piece.glyph for piece in found.pieces]
-        chart(token_profile(found.after.kl, tokens=glyphs, scale=scale), key="edit_kl")
-        _recovery(found)
-    if found.npt_after is not None:
-        _npt_on(found)
-    _continuations(view, found)
-    for note in found.notes:
+        glyphs = [piece.glyph for piece in preview.pieces]
+        chart(token_profile(preview.after.kl, tokens=glyphs, scale=scale), key="edit_kl")
+        _recovery(preview)
+    if preview.npt_after is not None:
+        _npt_on(preview)
+    _continuations(view, preview)
+    for note in preview.notes:
         st.caption(plain(note))
 
 
-def _recovery(found) -> None:
-    recovery = found.recovery
+def _recovery(preview) -> None:
+    recovery = preview.recovery
     if recovery is None:
         st.caption(
             "Give a prompt without the context to see how much of the context's effect the update recovers."
@@ -99,12 +132,12 @@ def _recovery(found) -> None:
     )
 
 
-def _npt_on(found) -> None:
+def _npt_on(preview) -> None:
     sides = (
-        ("NPT off, before", found.before),
-        ("NPT off, after", found.after),
-        ("NPT on, before", found.npt_before),
-        ("NPT on, after", found.npt_after),
+        ("NPT off, before", preview.before),
+        ("NPT off, after", preview.after),
+        ("NPT on, before", preview.npt_before),
+        ("NPT on, after", preview.npt_after),
     )
     rows = [
         {
@@ -118,28 +151,28 @@ def _npt_on(found) -> None:
     st.dataframe(pd.DataFrame(rows), hide_index=True, height="content")
 
 
-def _continuations(view: View, found) -> None:
+def _continuations(view: View, preview) -> None:
     with st.expander("What both sides write", key="edit_written", on_change="rerun") as box:
         if not box.open:
             return
         n_tokens = st.slider("Tokens", 8, 96, 32, 8, key="edit_n_tokens")
         seed = int(st.number_input("Seed", 0, key="edit_seed"))
-        ledger = edits.ledger(view.asked.source)
+        ledger = edits.ledger(view.selection)
 
         def compute(progress):
             from npt_viz.editing.judging.preview import continuations
 
-            after = [*ledger.updates, found.update]
+            after = [*ledger.updates, preview.update]
             return continuations(
-                ledger.model, ledger.updates, after, found.prompt, tokens=n_tokens, seed=seed
+                ledger.model, ledger.updates, after, preview.prompt, tokens=n_tokens, seed=seed
             )
 
-        seconds = 4 * n_tokens * 6 * seconds_per_token(view.asked.source)
+        seconds = 4 * n_tokens * 6 * seconds_per_token(view.selection)
         asked = (
             "continuations",
-            view.asked.source,
-            page.state_of(view, found.update),
-            found.prompt,
+            view.selection,
+            state_of(view, preview.update),
+            preview.prompt,
             n_tokens,
             seed,
         )
@@ -149,10 +182,3 @@ def _continuations(view: View, found) -> None:
             for text in (each for each in texts or () if each.name == side):
                 column.caption(plain(text.style))
                 column.code(text.text, language=None, wrap_lines=True)
-
-
-def _first(outcome) -> list[str]:
-    return [
-        f"{row[0]} {p:.2f}"
-        for row, p in zip(outcome.top.glyphs, np.asarray(outcome.top.probabilities)[:, 0], strict=True)
-    ]

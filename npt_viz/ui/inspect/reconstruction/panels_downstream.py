@@ -1,4 +1,4 @@
-"""The downstream truth on the page: predictions and continuations, beside the same with the modulation off."""
+"""Reconstruction page: predictions and continuations of the NPT model against the base."""
 
 import pandas as pd
 import streamlit as st
@@ -7,7 +7,7 @@ from npt_viz.figures import downstream as figures
 from npt_viz.figures.theme import number
 from npt_viz.results.downstream import Downstream
 from npt_viz.results.reconstruction import percent
-from npt_viz.ui.inspect import reconstruction as page
+from npt_viz.ui.inspect.reconstruction.state import continuations_of, downstream_of, positions_compared
 from npt_viz.ui.shell import state
 from npt_viz.ui.shell.text import code, plain
 from npt_viz.ui.widgets.charts import chart, shown
@@ -19,13 +19,13 @@ TEXTS = ("this prompt", "reference text")
 def downstream(view: View) -> None:
     """KL, perplexity and agreement of the whole NPT model, each layer alone and the cascade; with and without RoPE."""
     text = st.segmented_control("Text", TEXTS, key="reconstruction_text", required=True, default=TEXTS[0])
-    found = page.downstream_of(view, text, view.asked.positions)
-    if found is None:
+    result = downstream_of(view, text, view.question.positions)
+    if result is None:
         return
-    if found.problem:
-        st.info(plain(found.problem))
-    for arm in dict.fromkeys((found.whole.layers, (view.layer,))):
-        st.markdown(plain(found.verdict(found.arm(arm))))
+    if result.problem:
+        st.info(plain(result.problem))
+    for arm in dict.fromkeys((result.whole.layers, (view.layer,))):
+        st.markdown(plain(result.verdict(result.arm(arm))))
     left, right = st.columns([3, 2], gap="medium")
     with left:
         st.markdown(
@@ -33,59 +33,64 @@ def downstream(view: View) -> None:
             help="Grey: the layers with their modulation off, that is without attention where the variant withholds it. "
             "Orange: this checkpoint. Beside the name: 1 − KL(NPT) / KL(off).",
         )
-        chart(figures.kl_by_arm(found, view.theme), key="reconstruction_arms")
+        chart(figures.kl_by_arm(result, view.theme), key="reconstruction_arms")
     with right:
         st.markdown("**Drift of the residual stream**", help="All NPT layers, by depth.")
-        chart(figures.drift(found, view.theme), key="reconstruction_drift")
-    if len(found.layers) > 1:
+        chart(figures.drift(result, view.theme), key="reconstruction_drift")
+    if len(result.layers) > 1:
         st.markdown("**The cascade**", help="NPT layers switched on one after the other, from below.")
-        chart(figures.cascade(found, view.theme), key="reconstruction_cascade")
+        chart(figures.cascade(result, view.theme), key="reconstruction_cascade")
     if text == "this prompt":
-        _by_token(view, found)
-    for note in found.notes:
+        _by_token(view, result)
+    for note in result.notes:
         st.caption(plain(note))
     positions(view, text)
 
 
-def _by_token(view: View, found: Downstream) -> None:
+def _by_token(view: View, result: Downstream) -> None:
     st.markdown("**KL after each token, whole NPT model**", help="Dashes: with the modulation off.")
     drawn = shown(view)
-    if drawn.start >= len(found.tokens):
-        st.info(f"Only the first {len(found.tokens):,} tokens were run, and the pinned one lies behind them.")
+    if drawn.start >= len(result.tokens):
+        st.info(
+            f"Only the first {len(result.tokens):,} tokens were run, and the pinned one lies behind them."
+        )
         return
-    figure = figures.kl_by_token(found, arm=found.whole, shown=drawn, pin=view.token, theme=view.theme)
+    figure = figures.kl_by_token(result, arm=result.whole, shown=drawn, pin=view.token, theme=view.theme)
     chart(figure, key="reconstruction_kl", on_click=lambda bar: state.pin(int(bar[0])))
 
 
 def positions(view: View, text: str) -> None:
-    """The same numbers with real positions and without RoPE, side by side."""
+    """Table of the same numbers with real positions and without RoPE."""
     st.markdown(
         "**With real positions and without**",
         help="The public training code ran attention without RoPE. A checkpoint that fits that attention replaces one "
         "which the deployed model does not have.",
     )
-    both = {p: page.downstream_of(view, text, p) for p in ("deployed", "trained")}
-    rows = [row for p, found in both.items() if found for row in _rows(p, found)]
+    both = {p: downstream_of(view, text, p) for p in ("deployed", "trained")}
+    rows = [row for p, result in both.items() if result for row in _rows(p, result)]
     st.dataframe(pd.DataFrame(rows), key="reconstruction_positions", hide_index=True)
-    st.markdown(plain(page.positions_compared(view).sentence(view.layer)))
+    st.markdown(plain(positions_compared(view).sentence(view.layer)))
 
 
 def continuations(view: View) -> None:
-    """What the three models write after the prompt."""
+    """Continuations of the prompt by base, NPT model and NPT model without modulation."""
     n_tokens = st.slider("Tokens", 8, 64, 24, 8, key="reconstruction_written")
-    found = page.continuations_of(view, n_tokens)
+    written = continuations_of(view, n_tokens)
     for column, name, glyphs in zip(
-        st.columns(3), ("base", "NPT", "modulation off"), (found.base, found.npt, found.off), strict=True
+        st.columns(3),
+        ("base", "NPT", "modulation off"),
+        (written.base, written.npt, written.off),
+        strict=True,
     ):
         column.markdown(f"**{name}**")
         column.markdown(code("".join(glyphs)))
         if name != "base":
-            column.caption(f"the base's words for {found.same(glyphs)} of {len(found.base)} tokens")
+            column.caption(f"the base's words for {written.same(glyphs)} of {len(written.base)} tokens")
 
 
-def _rows(positions: str, found: Downstream) -> list[dict]:
-    whole = found.whole
-    base = {"positions": positions, "model": "base", "perplexity": number(found.perplexity_base)}
+def _rows(positions: str, result: Downstream) -> list[dict]:
+    whole = result.whole
+    base = {"positions": positions, "model": "base", "perplexity": number(result.perplexity_base)}
     runs = (("modulation off", whole.off, ""), ("NPT", whole.npt, percent(whole.share_recovered)))
     return [
         base | dict.fromkeys(("median KL", "mean KL", "same top token", "KL recovered"), ""),

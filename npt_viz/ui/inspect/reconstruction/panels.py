@@ -1,24 +1,45 @@
-"""The Reconstruction page in pictures: fit, limits, ablations."""
+"""Reconstruction page: the answer, the fit by layer and token, its limits, ablations."""
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
 from npt_viz.figures import reconstruction as figures
-from npt_viz.ui.inspect import reconstruction as page
+from npt_viz.results.reconstruction import (
+    Answer,
+)
+from npt_viz.ui.inspect.reconstruction.state import (
+    ablations_of,
+    floor_of,
+    floor_targets,
+    known_floors,
+    oracle_of,
+    reconstruction_of,
+)
 from npt_viz.ui.shell import state
 from npt_viz.ui.shell.text import plain
 from npt_viz.ui.widgets.charts import chart, layer_token_map, profile, window_note
 from npt_viz.ui.widgets.view import View
 
 
+def answer(view: View) -> str:
+    """Share that the layer recovers, what its shape allows, and what a larger one reaches."""
+    sentence_of = Answer(
+        reconstruction=reconstruction_of(view),
+        layer=view.layer,
+        mode=view.question.mode,
+        floors=tuple(known_floors(view)),
+    )
+    return plain(sentence_of.sentence)
+
+
 def shares(view: View) -> None:
-    """The main figure: every layer between no modulation and the exact patch."""
-    result = page.reconstruction_of(view)
-    floors = page.known_floors(view)
+    """Share recovered by each layer, between no modulation and the exact patch."""
+    result = reconstruction_of(view)
+    floors = known_floors(view)
     figure = figures.shares_by_layer(
         result,
-        mode=view.asked.mode,
+        mode=view.question.mode,
         floors={view.layer: floors} if floors else None,
         pin=view.layer,
         theme=view.theme,
@@ -32,8 +53,8 @@ def shares(view: View) -> None:
 
 
 def tokens(view: View) -> None:
-    """Where it fails: along the prompt, along a and beside it, and at which tokens most."""
-    fit = page.reconstruction_of(view).fits(view.asked.mode)[view.layer]
+    """Error by token, its parts along a and beside it, and the worst tokens."""
+    fit = reconstruction_of(view).fits(view.question.mode)[view.layer]
     if fit.problem:
         st.info(plain(fit.problem))
     profile(view, key="reconstruction_profile")
@@ -55,10 +76,10 @@ def tokens(view: View) -> None:
 
 
 def worst(view: View) -> None:
-    """The tokens with the largest error; choosing a row pins its token."""
-    result = page.reconstruction_of(view)
-    fit = result.fits(view.asked.mode)[view.layer]
-    rows = result.worst(view.layer, view.asked.mode)
+    """Table of the tokens with the largest error; choosing a row pins its token."""
+    result = reconstruction_of(view)
+    fit = result.fits(view.question.mode)[view.layer]
+    rows = result.worst(view.layer, view.question.mode)
     table = pd.DataFrame(
         {
             "#": rows,
@@ -88,7 +109,7 @@ def worst(view: View) -> None:
 
 
 def limits(view: View) -> None:
-    """What would be possible: by the gate alone at each token, and by one adapter of this shape for all of them."""
+    """Limits: the best gate at each token, and one fresh adapter of this shape for all tokens."""
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown(
@@ -96,7 +117,7 @@ def limits(view: View) -> None:
             help="Bounded least squares: the best gate for each token by itself (σ ≥ −0.278, the minimum of SiLU), at "
             "several prices on moving it. What an adapter cannot reach here is not the gate's fault.",
         )
-        oracle = page.oracle_of(view)
+        oracle = oracle_of(view)
         if oracle:
             chart(figures.gate_trade_off(oracle, view.theme), key="reconstruction_oracle")
             st.caption(plain(" ".join([oracle.sentence, *oracle.notes])))
@@ -106,24 +127,43 @@ def limits(view: View) -> None:
             help="A fresh adapter of the same shape, trained for a moment on texts that no demo checkpoint has seen and "
             "judged on those held back. It may do better with more steps or text: a floor from one side.",
         )
-        choices = page.floor_targets(view)
+        choices = floor_targets(view)
         if not choices:
             st.info("Attention keeps its standard path in this layer, so there is nothing to recover.")
-        known = len(page.known_floors(view))
+        n_known = len(known_floors(view))
         for targets in choices:
-            floor = page.floor_of(view, targets)
+            floor = floor_of(view, targets)
             if floor:
                 st.markdown(plain(floor.sentence))
-        if len(page.known_floors(view)) > known:
+        if len(known_floors(view)) > n_known:
             st.rerun()  # The answer and the main figure show it, too.
 
 
 def ablations(view: View) -> None:
-    """What the scalar, the direction, the sign and the size are worth."""
-    table = page.ablations_of(view)
+    """Ablations of the scalar, the direction, the sign and the size."""
+    table = ablations_of(view)
     st.markdown(plain(table.sentence))
     chart(figures.ablations(table, view.theme), key="reconstruction_ablations")
     st.caption(
         "Left: on the base model's own activations. Right: this layer alone, run for real. Attention sinks keep their own "
         "scalar and direction, and are left out of the medians. " + plain(" ".join(table.notes))
     )
+
+
+def frame(view: View) -> pd.DataFrame:
+    """Table with one row a layer, mode and token."""
+    result = reconstruction_of(view)
+    names = (
+        "relative_error", "cosine", "magnitude_ratio", "recovered", "error_along", "error_beside", "unmodulated_error",
+        "exact_error",
+    )  # fmt: skip
+    parts = [
+        pd.DataFrame(
+            {"layer": layer, "mode": mode, "token": np.arange(len(result.tokens)), "glyph": result.tokens}
+            | {"is_sink": view.run.is_sink}
+            | {name: getattr(fit, name) for name in names}
+        )
+        for mode in ("local", "propagated")
+        for layer, fit in result.fits(mode).items()
+    ]
+    return pd.concat(parts, ignore_index=True)

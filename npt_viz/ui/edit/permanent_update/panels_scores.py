@@ -1,4 +1,4 @@
-"""What the Permanent update page judges an update by: strengths, scores, leakage, and the weights themselves."""
+"""Permanent update page: the update judged by strengths, scores, leakage and realised weights."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from npt_viz.figures import editing as figures
 from npt_viz.figures.theme import number
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.on_demand import on_demand, seconds_per_token
-from npt_viz.ui.edit import permanent_update as page
+from npt_viz.ui.edit.permanent_update.state import case_of, requested, state_of, text_of, update_of
 from npt_viz.ui.shell import ledger_box as edits
 from npt_viz.ui.shell.text import code
 from npt_viz.ui.widgets.charts import chart
@@ -18,7 +18,7 @@ from npt_viz.ui.widgets.view import View
 
 
 def strength(view: View) -> None:
-    """Many strengths at once; a click on a point takes it."""
+    """Sweep over strengths; a click on a point takes its strength."""
     new, old = st.columns(2)
     new.text_input("Should follow", key="edit_new", persist_state="session", placeholder="Rome")
     old.text_input(
@@ -27,9 +27,9 @@ def strength(view: View) -> None:
         persist_state="session",
         placeholder="what the model says now",
     )
-    case = page.case_of(view.asked)
-    chosen, ledger = page.wanted(view), edits.ledger(view.asked.source)
-    update = page.update_of(chosen)
+    case = case_of(view.asked)
+    chosen, ledger = requested(view), edits.ledger(view.selection)
+    update = update_of(chosen)
     largest = st.select_slider(
         "Up to α =", [1, 3, 10, 30, 100], value=10, key="edit_largest", persist_state="session"
     )
@@ -49,20 +49,20 @@ def strength(view: View) -> None:
             progress=lambda stage, share: progress(round(100 * share), 100),
         )
 
-    asked = ("sweep", view.asked.source, page.state_of(view, update), case, largest)
-    found = on_demand(asked, "Try 41 strengths", _seconds(view, 42, 180), compute, key="edit_sweep")
-    if found is None:
+    asked = ("sweep", view.selection, state_of(view, update), case, largest)
+    sweep = on_demand(asked, "Try 41 strengths", _seconds(view, 42, 180), compute, key="edit_sweep")
+    if sweep is None:
         return
     window = (
         "No strength is usable: none makes the new token win and leaves the rest alone."
-        if found.window is None
-        else f"Usable: **α = {found.window[0]:.3g} to {found.window[1]:.3g}**."
+        if sweep.window is None
+        else f"Usable: **α = {sweep.window[0]:.3g} to {sweep.window[1]:.3g}**."
     )
     st.markdown(
-        f"{window} Usable means {code(found.new[0])} beats {code(found.old[0])}, unrelated prompts move by at most "
-        f"{found.kl_limit:g} nats, and perplexity grows by at most {found.perplexity_limit - 1:.0%}."
+        f"{window} Usable means {code(sweep.new[0])} beats {code(sweep.old[0])}, unrelated prompts move by at most "
+        f"{sweep.kl_limit:g} nats, and perplexity grows by at most {sweep.perplexity_limit - 1:.0%}."
     )
-    figure = figures.sweep(found, alpha=float(st.session_state["edit_alpha"]), theme=view.theme)
+    figure = figures.sweep(sweep, alpha=float(st.session_state["edit_alpha"]), theme=view.theme)
     chart(figure, key="edit_sweep_chart", on_click=_take_alpha)
     st.caption("A click on a point takes its α.")
 
@@ -73,22 +73,22 @@ def _take_alpha(alpha) -> None:
 
 
 def scorecard(view: View) -> None:
-    """Does it answer, in other words too, and does everything else stay?"""
+    """Scorecard: reliability, paraphrases, locality, and drift on neutral text."""
     with st.expander(
         "The fact and the prompts that judge it", expanded=not st.session_state["edit_new"].strip()
     ):
         _case_fields()
         _load_cases()
-    case = page.case_of(view.asked)
-    chosen, ledger = page.wanted(view), edits.ledger(view.asked.source)
-    update = page.update_of(chosen).at(float(st.session_state["edit_alpha"]))
+    case = case_of(view.asked)
+    chosen, ledger = requested(view), edits.ledger(view.selection)
+    update = update_of(chosen).at(float(st.session_state["edit_alpha"]))
 
     def compute(progress):
         from npt_viz.editing.judging.scorecard import scorecard
 
         return scorecard(ledger.model, ledger.updates, [*ledger.updates, update], case)
 
-    asked = ("scorecard", view.asked.source, page.state_of(view, update), case)
+    asked = ("scorecard", view.selection, state_of(view, update), case)
     seconds = _seconds(view, 2, 250 + 20 * (2 + len(case.paraphrases) + len(case.unrelated)))
     card = on_demand(asked, "Score it", seconds, compute, key="edit_scorecard")
     if card is None:
@@ -158,29 +158,29 @@ def _load_cases() -> None:
 
 
 def leakage(view: View) -> None:
-    """The effect on the tokens of ordinary text, for three keys."""
-    chosen = page.wanted(view)
+    """Leakage: effect on the tokens of ordinary text, for three keys."""
+    chosen = requested(view)
 
     def compute(progress):
         from dataclasses import replace
 
         from npt_viz.editing.judging.leakage import leakage
 
-        model, checkpoint = opened.opened(view.asked.source)
+        model, checkpoint = opened.opened(view.selection)
         return leakage(
             model,
             checkpoint,
-            page.text_of(view.asked),
+            text_of(view.asked),
             layer=view.layer,
             token=chosen.tokens,
             rule=replace(chosen.settings(), name="npt"),
         )
 
     asked = ("leakage", chosen._replace(rule="", layers=(view.layer,)))
-    found = on_demand(asked, "Measure leakage", _seconds(view, 1, 4000), compute, key="edit_leakage")
-    if found is None:
+    leaks = on_demand(asked, "Measure leakage", _seconds(view, 1, 4000), compute, key="edit_leakage")
+    if leaks is None:
         return
-    targets = list(dict.fromkeys(each.parameter for each in found))
+    targets = list(dict.fromkeys(each.parameter for each in leaks))
     parameter = st.segmented_control(
         "Weight",
         targets,
@@ -189,7 +189,7 @@ def leakage(view: View) -> None:
         required=True,
         format_func=lambda p: p.split(".")[-2],
     )
-    shown = [each for each in found if each.parameter == (parameter or targets[0])]
+    shown = [each for each in leaks if each.parameter == (parameter or targets[0])]
     chart(figures.leakage(shown, theme=view.theme), key="edit_leakage_chart")
     st.caption(
         f"{len(shown[0].leakage):,} tokens of reference text, other than the text that whitens; sinks left out. "
@@ -210,11 +210,11 @@ def leakage(view: View) -> None:
 
 
 def weights(view: View) -> None:
-    """Requested against realised ΔW of ledger and update together, in every dtype."""
+    """Requested and realised ΔW of ledger and update together, in every dtype."""
     from npt_viz.editing.realised import edit_report
 
-    ledger = edits.ledger(view.asked.source)
-    update = page.update_of(page.wanted(view)).at(float(st.session_state["edit_alpha"]))
+    ledger = edits.ledger(view.selection)
+    update = update_of(requested(view)).at(float(st.session_state["edit_alpha"]))
     report = edit_report(ledger.model, [*ledger.updates, update])
     rows = [
         {
@@ -240,6 +240,6 @@ def weights(view: View) -> None:
 
 def _seconds(view: View, lanes: int, n_tokens: int) -> float:
     """A rough estimate: lanes share what is below the layer."""
-    model = edits.ledger(view.asked.source).model
+    model = edits.ledger(view.selection).model
     above = 1 - min(view.layers) / model.n_layers
-    return seconds_per_token(view.asked.source) * n_tokens * (1 + lanes * above)
+    return seconds_per_token(view.selection) * n_tokens * (1 + lanes * above)

@@ -1,0 +1,71 @@
+"""Transplant page: the answer, the outcome, and a list of results to compare."""
+
+import pandas as pd
+import streamlit as st
+
+from npt_viz.errors import NptVizError
+from npt_viz.figures import editing as figures
+from npt_viz.figures.profiles import token_profile
+from npt_viz.figures.theme import colour_scale, number
+from npt_viz.ui.edit.transplant.state import MOVED, clear_kept, keep, requested, settle, transplanted
+from npt_viz.ui.shell.text import code, plain
+from npt_viz.ui.widgets.charts import chart
+from npt_viz.ui.widgets.view import View
+
+
+def answer(view: View) -> str:
+    """Effect of the transplant on the receiving prompt, in a sentence."""
+    try:
+        settle(view)
+        result = transplanted(requested(view))
+    except NptVizError as error:
+        return plain(str(error))
+    before, after = result.npt.next_tokens[0], result.transplanted.next_tokens[0]
+    says = (
+        f"its most probable next token stays {code(after[0])} ({before[2]:.2f} → {after[2]:.2f})"
+        if before[1] == after[1]
+        else f"its most probable next token changes from {code(before[0])} to {code(after[0])} ({after[2]:.2f})"
+    )
+    receiver = f"{code(result.pieces[result.token].glyph)} #{result.token}"
+    donor = f"{code(result.donor_pieces[result.donor_token].glyph)} #{result.donor_token}"
+    what = "Its own ΔW, scaled," if result.operation == "scale" else f"The ΔW of {donor}"
+    return (
+        f"{what} at {receiver} moves the receiving prompt's prediction by KL **{number(float(result.transplanted.kl[-1]))}** "
+        f"nats at its end; {says}."
+    )
+
+
+def outcome(view: View) -> None:
+    """Next tokens, KL by position, and the effect of each layer alone."""
+    result = transplanted(requested(view))
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        st.markdown("**Next token of the receiving prompt**")
+        figure = figures.next_tokens(result.next_tokens, sides=("NPT", "transplanted"), theme=view.theme)
+        chart(figure, key="transplant_next")
+        base = " · ".join(f"{code(glyph)} {p:.2f}" for glyph, _, p in result.base.next_tokens[:4])
+        donor = " · ".join(f"{code(glyph)} {p:.2f}" for glyph, _, p in result.donor_top[:4])
+        st.caption(f"The base model says {base}.  \nAfter the donor's token the NPT model says {donor}.")
+    with right:
+        st.markdown("**KL by position**")
+        scale = colour_scale(MOVED, result.transplanted.kl, view.theme)
+        glyphs = [piece.glyph for piece in result.pieces]
+        chart(
+            token_profile(result.transplanted.kl, tokens=glyphs, scale=scale, pin=result.token),
+            key="transplant_kl",
+        )
+        st.markdown("**Each layer alone**")
+        layers, at_token, at_end = zip(*result.shares, strict=True)
+        chart(figures.layer_shares(layers, at_token, at_end, theme=view.theme), key="transplant_layers")
+
+
+def kept_results(view: View) -> None:
+    """Table of the results that were put aside, to compare."""
+    st.button(
+        "Keep this result", key="transplant_keep", icon=":material/playlist_add:", on_click=keep, args=[view]
+    )
+    rows = st.session_state.get("_transplants", [])
+    if not rows:
+        return
+    st.dataframe(pd.DataFrame(rows), hide_index=True, height="content")
+    st.button("Clear the list", key="transplant_clear", type="tertiary", on_click=clear_kept)

@@ -1,0 +1,124 @@
+"""Transplant page: donor, receiver and operation, and the cached transplant."""
+
+from typing import NamedTuple
+
+import streamlit as st
+
+from npt_viz.figures.theme import number
+from npt_viz.results.inspection import Metric, Token
+from npt_viz.results.transplant import Transplant
+from npt_viz.ui.cache import opened
+from npt_viz.ui.cache.opened import Asked, Selection
+from npt_viz.ui.widgets.view import View
+
+DEFAULTS = {
+    "transplant_prompt": "The capital of Italy is",
+    "transplant_token": None,
+    "transplant_operation": "replace",
+    "transplant_strength": 1.0,
+    "transplant_all_layers": True,
+}
+
+KEPT = 20
+"""Results in the list."""
+
+
+MOVED = Metric(
+    "KL(NPT ‖ transplanted)", "nats", "how far the next-token prediction moves; 0 is unchanged", 0.0, False
+)
+"""Colour of the receiving strip."""
+
+
+class TransplantRequest(NamedTuple):
+    """Transplant as plain values. The donor is the prompt of the sidebar, its token the pinned one."""
+
+    asked: Asked
+    donor_token: int
+    prompt: str
+    token: int
+    """-1 is the last one, wherever that is."""
+    layers: tuple[int, ...]
+    operation: str
+    strength: float
+
+
+def settle(view: View) -> None:
+    """Set defaults before any widget is drawn, and drop a token that the receiving prompt does not have."""
+    session = st.session_state
+    for name, default in DEFAULTS.items():
+        session.setdefault(name, default)
+    if not session["transplant_prompt"].strip():
+        session["transplant_prompt"] = DEFAULTS["transplant_prompt"]
+    pinned = session["transplant_token"]
+    if pinned is not None and not 0 <= pinned < len(_receiver(view.selection, session["transplant_prompt"])):
+        session["transplant_token"] = None
+
+
+def requested(view: View) -> TransplantRequest:
+    """Transplant that the controls describe."""
+    session = st.session_state
+    return TransplantRequest(
+        view.asked,
+        view.token,
+        session["transplant_prompt"],
+        -1 if session["transplant_token"] is None else session["transplant_token"],
+        tuple(view.layers) if session["transplant_all_layers"] else (view.layer,),
+        session["transplant_operation"],
+        float(session["transplant_strength"]),
+    )
+
+
+@st.cache_data(max_entries=64, show_spinner="Transplanting")
+def transplanted(request: TransplantRequest) -> Transplant:
+    """Outcome of a transplant. Raises NptVizError where it cannot be done."""
+    from npt_viz.editing.transplant import transplant
+
+    model, checkpoint = opened.opened(request.asked.selection)
+    return transplant(
+        model,
+        checkpoint,
+        list(opened.inspection(request.asked).token_ids),
+        request.prompt,
+        layers=request.layers,
+        donor_token=request.donor_token,
+        token=request.token,
+        operation=request.operation,
+        strength=request.strength,
+        mode=request.asked.question.mode,
+        positions=request.asked.question.positions,
+    )
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _receiver(selection: Selection, prompt: str) -> tuple[Token, ...]:
+    """The receiving prompt's tokens."""
+    from npt_viz.model.tokens import encode
+
+    return encode(opened.opened_model(*selection.base), prompt).pieces
+
+
+def receive_at(token: int) -> None:
+    """Make this token of the second strip the receiver."""
+    st.session_state["transplant_token"] = token
+
+
+def keep(view: View) -> None:
+    """Put the outcome on top of the list, once."""
+    result = transplanted(requested(view))
+    row = {
+        "what": result.sentence,
+        "prompt": st.session_state["transplant_prompt"],
+        "donor": view.run.prompt,
+        "checkpoint": view.run.checkpoint,
+        "says": " · ".join(f"{glyph} {p:.2f}" for glyph, _, p in result.transplanted.next_tokens[:3]),
+        "said before": " · ".join(f"{glyph} {p:.2f}" for glyph, _, p in result.npt.next_tokens[:3]),
+        "KL at the token": number(float(result.transplanted.kl[result.token])),
+        "KL at the end": number(float(result.transplanted.kl[-1])),
+    }
+    kept = st.session_state.setdefault("_transplants", [])
+    st.session_state["_transplants"] = [row, *(each for each in kept if each != row)][:KEPT]
+
+
+def clear_kept() -> None:
+    """Empty the list."""
+    st.session_state["_transplants"] = []

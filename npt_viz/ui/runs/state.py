@@ -1,0 +1,115 @@
+"""Runs page: which runs are open, read once as long as their files do not change."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from npt_viz.errors import NptVizError
+from npt_viz.results.runs import Axis, Run
+from npt_viz.runs import curves
+from npt_viz.ui.cache.opened import located
+from npt_viz.ui.cache.uploads import safe_name, session_folder
+from npt_viz.ui.shell.guarded import problem
+from npt_viz.ui.shell.text import code
+
+MOST_OF_A_FOLDER = 12
+"""Runs that are shown of a folder of several, such as an experiment's."""
+
+UPLOAD = "upload: "
+"""What stands before the name of an uploaded log."""
+
+CHOSEN = "runs"
+
+UPLOADS = "_runs_uploads"
+
+
+@dataclass(frozen=True)
+class RunsView:
+    """Runs, series, columns and axis that the page draws."""
+
+    runs: list[Run]
+    series: list[tuple[Run, int | None]]
+    """A run and a layer: one colour each."""
+    columns: list[str]
+    heldout: list[str]
+    x: Axis
+    smoothing: float
+    log: bool
+
+    @property
+    def names(self) -> list[str]:
+        return [curves.series_name(run, layer) for run, layer in self.series]
+
+    @property
+    def main(self) -> str | None:
+        """The column that the answer is about."""
+        return next(iter([*self.heldout, *self.columns]), None)
+
+
+def runs_at(path: str) -> list[Run]:
+    """Runs of a path; says what is wrong where there are none."""
+    from npt_viz.runs import logs_of
+
+    runs = []
+    try:
+        if path.startswith(UPLOAD):
+            if path not in st.session_state[UPLOADS]:
+                raise NptVizError(
+                    f"{path.removeprefix(UPLOAD)} was uploaded in another session; upload it again"
+                )
+            path = st.session_state[UPLOADS][path]
+        logs = logs_of(located(path.strip()))
+        if len(logs) > MOST_OF_A_FOLDER:
+            st.caption(f"{code(path)} holds {len(logs)} runs; the first {MOST_OF_A_FOLDER} are shown.")
+        for log in logs[:MOST_OF_A_FOLDER]:
+            marks = [(file.stat().st_mtime_ns, file.stat().st_size) for file in _files(log)]
+            runs.append(_run(str(log), tuple(marks)))
+    except NptVizError as error:
+        problem(str(error))
+    except OSError as error:
+        problem(f"{path} cannot be read ({error.strerror}); check the path and its permissions")
+    return runs
+
+
+def _files(log: Path) -> list[Path]:
+    """What a run is read from."""
+    return [path for path in (log, log.parent / "config.json") if path.exists()]
+
+
+@st.cache_resource(max_entries=32, show_spinner="Reading the log")
+def _run(log: str, marks: tuple[tuple[int, int], ...]) -> Run:
+    """marks: time and size of the files, so that a log that has grown is read again."""
+    from npt_viz.runs import read_run
+
+    return read_run(log)
+
+
+def take_uploads() -> None:
+    """Keep the uploaded files for the session, and choose them."""
+    for file in st.session_state["runs_upload"]:
+        name = safe_name(file.name, "log.jsonl")
+        path = session_folder() / "runs" / file.file_id[:12] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file.getbuffer())
+        label = f"{UPLOAD}{name}"
+        st.session_state[UPLOADS][label] = str(path)
+        if label not in st.session_state[CHOSEN]:
+            st.session_state[CHOSEN] = [*st.session_state[CHOSEN], label]
+
+
+def with_own_names(runs: list[Run]) -> list[Run]:
+    """Runs with names of their own: where two are equal, the folder's stands before it or a number behind it."""
+    from dataclasses import replace
+
+    renamed: list[Run] = []
+    for run in runs:
+        name, number = run.name, 2
+        if any(other.name == name for other in runs if other is not run):
+            folder = Path(run.origin).parent
+            name = next((f"{part} / {name}" for part in folder.parts[::-1] if part != name), name)
+        base = name
+        while any(other.name == name for other in renamed):
+            name, number = f"{base} ({number})", number + 1
+        renamed.append(replace(run, name=name))
+    return renamed

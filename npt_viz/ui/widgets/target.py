@@ -1,0 +1,37 @@
+"""Choice of the projection whose weight change is looked at."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from npt_viz.ui.widgets.view import View
+
+
+def target_of(view: View, key: str) -> str:
+    """Chosen target of the layer, or its first one; also before the widget is drawn."""
+    return str(valid(key, view.run.layers[view.layer].targets))
+
+
+def valid(key: str, options: Sequence) -> object:
+    """Value of a widget, set to the first option where this layer or target does not have it."""
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = options[0]
+    return st.session_state[key]
+
+
+def target_choice(view: View, key: str) -> None:
+    """Choice of the target."""
+    st.segmented_control(
+        "Target",
+        view.run.layers[view.layer].targets,
+        key=key,
+        required=True,
+        persist_state="session",
+        help="The projection whose weight change is looked at: W_g, W_u or W_d of this layer's MLP.",
+    )
+
+
+def sinks_left_out(view: View) -> str:
+    """Number of sinks left out, as part of a sentence; empty where none is."""
+    n_sinks = int(view.left_out.sum())
+    return f", {n_sinks} sink{'s' * (n_sinks != 1)} left out" if n_sinks else ""
