@@ -4,13 +4,12 @@ Everything that changes an answer is part of `Asked`: a changed file is a new ke
 all sessions share one model. Torch is imported inside the functions, so that a page paints before it is loaded.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import streamlit as st
 
 from npt_viz.errors import NptVizError
-from npt_viz.places import ROOT
+from npt_viz.places import located
 from npt_viz.question import Question
 from npt_viz.results.inspection import Inspection
 from npt_viz.results.load_report import LoadReport
@@ -76,12 +75,6 @@ def stamp(path: str) -> str:
     files = [where] if where.is_file() else sorted(p for p in where.glob("**/*") if p.is_file())[:500]
     marks = [(file.name, found.st_mtime_ns, found.st_size) for file in files if (found := file.stat())]
     return f"{hash(tuple(marks)):x}"
-
-
-def located(path: str) -> Path:
-    """Where a path of the app lies: as given, or in the project's folder (the demo checkpoints)."""
-    where = Path(path).expanduser()
-    return where if where.is_absolute() or where.exists() else ROOT / where
 
 
 @st.cache_resource(

@@ -27,9 +27,8 @@ _PAGES = {
         ("permanent_update", "Permanent update", "edit_note"),
         ("transplant", "Transplant", "move_down"),
     ],
-    "Compare": [("compare", "Compare", "compare_arrows")],
 }
-"""Group -> (file in pages/ and path in the URL, title, icon). A page that has no file is not listed."""
+"""Group -> (file in pages/ and path in the URL, title, icon)."""
 
 _framed = ContextVar("framed", default=False)
 """Whether app.py is running this page: per run, not per session, and to be reset where Streamlit has stopped a run."""
@@ -65,10 +64,8 @@ def pages() -> dict[str, list]:
                 default=name == "home",
             )
             for name, title, icon in entries
-            if page_file(name).exists()
         ]
         for group, entries in _PAGES.items()
-        if any(page_file(name).exists() for name, _, _ in entries)
     }
 
 
@@ -93,7 +90,7 @@ def require_app() -> None:
     if _framed.get():
         return
     if st.session_state.get(_REROUTED):
-        st.info("This is one page of npt_viz: start the app with `streamlit run app.py`.")
+        st.info("This is one page of npt_viz: start the app with `npt-viz app`.")
         st.stop()
     st.session_state[_REROUTED] = True
     configure_page()

@@ -76,8 +76,12 @@ def asked() -> Asked:
 
 
 def checkpoints_here() -> list[str]:
-    """The checkpoints that lie in the project's folder, as short paths; healthy ones first."""
-    found = [str(config.parent.relative_to(ROOT)) for config in ROOT.glob("checkpoints/*/npt_config.json")]
+    """The demo checkpoints and those in checkpoints/ of the current folder, as short paths; healthy ones first."""
+    found = {
+        str(config.parent.relative_to(root))
+        for root in (ROOT, Path.cwd())
+        for config in root.glob("checkpoints/*/npt_config.json")
+    }
     return sorted(found, key=lambda path: ("unhealthy" in path, path))
 
 

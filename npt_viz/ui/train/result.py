@@ -9,7 +9,6 @@ import streamlit as st
 
 from npt_viz.errors import NptVizError
 from npt_viz.figures.theme import number
-from npt_viz.places import ROOT
 from npt_viz.training.log import FILE, save_log
 from npt_viz.ui.cache.opened import Asked
 from npt_viz.ui.cache.uploads import session_folder
@@ -162,7 +161,7 @@ def _open(job: Job) -> None:
 def _save(job: Job) -> None:
     try:
         path = Path(st.session_state["training_folder"].strip()).expanduser()
-        folder = saved(job, path if path.is_absolute() else ROOT / path)
+        folder = saved(job, path)
         save_log(folder / FILE, list(job.history.rows), name=folder.name, settings=job.training.described())
         here = st.session_state
         here["runs"] = list(dict.fromkeys([*here.get("runs", []), str(folder)]))

@@ -1,0 +1,43 @@
+"""The app in the browser."""
+
+from typing import Annotated
+
+import typer
+
+from npt_viz.errors import NptVizError
+
+
+def run(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", metavar="M", help="Base model that it opens first: smollm2-135m, a hub id, a path."
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option("--checkpoint", metavar="C", help="NPT checkpoint that it opens first."),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", min=1, max=65535, help="8501 or the next free one by default."),
+    ] = None,
+) -> None:
+    """Serve the app on this machine and print its address; paths are relative to the current folder."""
+    import os
+    import sys
+    from importlib.util import find_spec
+
+    from npt_viz.places import OPENED_FIRST, ROOT
+
+    missing = [name for name in ("streamlit", "plotly", "captum", "pandas") if find_spec(name) is None]
+    if missing:
+        raise NptVizError(
+            f'the app needs {", ".join(missing)}, not installed here: pip install "npt_viz[app]"'
+        )
+    # Streamlit reads the settings in .streamlit/ beside the script, wherever it is started.
+    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py")]
+    if port:
+        command += ["--server.port", str(port)]
+    first = {OPENED_FIRST["model"]: model, OPENED_FIRST["checkpoint"]: checkpoint}
+    os.execve(sys.executable, command, os.environ | {name: value for name, value in first.items() if value})
