@@ -54,21 +54,20 @@ test: setup ## run every test; ARGS="-m 'not slow and not browser'" runs the qui
 	@$(MAKE) --no-print-directory browser || echo "Browser tests will be skipped."
 	HF_HUB_OFFLINE=1 $(RUN) -m pytest -q -rs $(ARGS)
 
-QUICK := -m "not slow and not browser"
+# Away from the lock a deprecation between libraries is reported; every other warning stays an error.
+ELSEWHERE = -m pytest -q -rs $(DEPRECATIONS:%=-W default::%) $(or $(ARGS),-m "not slow and not browser")
+DEPRECATIONS := DeprecationWarning PendingDeprecationWarning FutureWarning
 
 .venv-lowest/.ready: pyproject.toml constraints-lowest.txt | .venv-lowest/bin/python
 	.venv-lowest/bin/python -m pip install -c constraints-lowest.txt -e ".[dev]"
 	@touch $@
 
 test-lowest: .venv-lowest/.ready ## run the quick tests at the lower end of every range; others by ARGS
-	HF_HUB_OFFLINE=1 .venv-lowest/bin/python -m pytest -q -rs $(or $(ARGS),$(QUICK))
-
-# What a library deprecates there is reported; our own warnings stay errors.
-DEPRECATIONS := DeprecationWarning PendingDeprecationWarning FutureWarning
+	HF_HUB_OFFLINE=1 .venv-lowest/bin/python $(ELSEWHERE)
 
 test-latest: | .venv-latest/bin/python ## run the quick tests at the newest versions of every range; others by ARGS
 	.venv-latest/bin/python -m pip install --upgrade --upgrade-strategy eager -e ".[dev]"
-	HF_HUB_OFFLINE=1 .venv-latest/bin/python -m pytest -q -rs $(DEPRECATIONS:%=-W default::%) $(or $(ARGS),$(QUICK))
+	HF_HUB_OFFLINE=1 .venv-latest/bin/python $(ELSEWHERE)
 
 check: setup ## formatting, lint and types; changes nothing
 	$(RUN) -m ruff format --check .

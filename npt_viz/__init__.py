@@ -16,7 +16,7 @@ _HOMES = {
 }
 """Public name -> the module that has it."""
 
-__all__ = sorted(_HOMES)
+__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str):

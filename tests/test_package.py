@@ -2,9 +2,12 @@
 
 import ast
 import os
+import re
+import socket
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 
 import npt_viz
 from npt_viz.__main__ import main
+from npt_viz.commands._extras import APP
 from npt_viz.places import ROOT, located
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -62,6 +66,8 @@ def test_demo_checkpoints_are_found_from_any_folder(tmp_path, monkeypatch):
 
 # npt-viz app
 
+NEEDS_PLOTLY = 'npt_viz: this needs plotly, which is not installed: pip install "npt_viz[app]"\n'
+
 
 @pytest.fixture
 def started(monkeypatch):
@@ -91,14 +97,30 @@ def test_app_without_options_changes_nothing(started):
 def test_app_without_its_libraries_says_how_to_get_them(started, monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "plotly" else object())
     assert main(["app"]) == 1
-    said = capsys.readouterr().err
-    assert said == 'npt_viz: the app needs plotly, not installed here: pip install "npt_viz[app]"\n'
+    assert capsys.readouterr().err == NEEDS_PLOTLY
     assert not started
+
+
+def test_a_command_without_a_library_of_the_app_says_how_to_get_it(monkeypatch, capsys):
+    def report():
+        raise ModuleNotFoundError("No module named 'plotly'", name="plotly")
+
+    monkeypatch.setattr("npt_viz.commands.runs.run", report)
+    assert main(["runs"]) == 1
+    assert capsys.readouterr().err == NEEDS_PLOTLY
+
+
+def test_the_extra_has_what_the_sentence_promises():
+    extra = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"][
+        "app"
+    ]
+    assert [re.match(r"\w+", line)[0] for line in extra] == list(APP)
 
 
 OPENED = """
 import os, sys
 from streamlit.testing.v1 import AppTest
+from npt_viz.commands._extras import APP
 from npt_viz.places import ROOT
 
 session = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120).run()
@@ -109,12 +131,15 @@ print(sorted(page.name for page in (ROOT / "pages").glob("*.py")))
 """The app's first page on a model that is not there: what it opens, what its address says, and the pages beside it."""
 
 
-def opened(python: str | Path, folder: Path, **environment: str) -> list[str]:
-    """The lines that OPENED prints, from a folder that has nothing to do with the repository."""
+def outside(folder: Path, **environment: str) -> dict:
+    """How a program runs that knows nothing of the repository."""
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [python, "-c", OPENED], cwd=folder, env=clean | environment, capture_output=True, text=True
-    )
+    return {"cwd": folder, "env": clean | environment, "text": True, "stdin": subprocess.DEVNULL}
+
+
+def opened(python: str | Path, folder: Path, **environment: str) -> list[str]:
+    """The lines that OPENED prints."""
+    done = subprocess.run([python, "-c", OPENED], capture_output=True, **outside(folder, **environment))
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -148,13 +173,28 @@ def test_a_wheel_is_all_that_the_app_needs(tmp_path):
 
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     here = [python, "-c", "import npt_viz; print(npt_viz.__file__)"]
-    assert subprocess.check_output(here, cwd=elsewhere, env=clean, text=True).startswith(str(site))
-    shown = subprocess.check_output([command, "--help"], cwd=elsewhere, env=clean, text=True)
+    assert subprocess.check_output(here, **outside(elsewhere)).startswith(str(site))
+    shown = subprocess.check_output([command, "--help"], **outside(elsewhere))
     assert "  app " in shown and "  inspect " in shown
     assert (site / "npt_viz/py.typed").exists() and (site / "npt_viz/site/.streamlit/config.toml").exists()
 
     first, pages = opened(python, elsewhere, NPT_VIZ_MODEL="/nowhere/model")
     assert first.split()[1].startswith("checkpoints/smollm2-135m-gate")
     assert ast.literal_eval(pages) == sorted(path.name for path in (REPOSITORY / "pages").glob("*.py"))
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [command, "app", "--port", str(port)], stdout=subprocess.PIPE, **outside(elsewhere)
+    )
+    try:
+        # Streamlit names this address only where config.toml holds; else it is localhost and all networks.
+        assert next(line for line in server.stdout if "URL" in line).split() == [
+            "URL:",
+            f"http://127.0.0.1:{port}",
+        ]
+    finally:
+        server.terminate()
+        server.communicate()

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from npt_viz.errors import NptVizError
+from npt_viz.commands._extras import APP, missing
 
 
 def run(
@@ -30,11 +30,9 @@ def run(
 
     from npt_viz.places import OPENED_FIRST, ROOT
 
-    missing = [name for name in ("streamlit", "plotly", "captum", "pandas") if find_spec(name) is None]
-    if missing:
-        raise NptVizError(
-            f'the app needs {", ".join(missing)}, not installed here: pip install "npt_viz[app]"'
-        )
+    for library in APP:
+        if find_spec(library) is None:
+            raise missing(library)
     # Streamlit reads the settings in .streamlit/ beside the script, wherever it is started.
     command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py")]
     if port:
