@@ -6,26 +6,38 @@ RUN := $(VENV)/bin/python
 MODEL := smollm2-135m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model app browser test check format bench
+.PHONY: help setup lock model app browser test test-lowest test-latest check format bench
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready ## make .venv with everything in it; does nothing when it is up to date
 
-# The stamp is newer than the requirements it was made from.
-$(VENV)/.ready: requirements.txt requirements-dev.txt
+# A virtual environment, made by a Python that is new enough.
+%/bin/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("npt_viz needs Python 3.11 or newer and $(PYTHON) is " + sys.version.split()[0] + "; name another: make setup PYTHON=python3.12")'
-	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install -r requirements-dev.txt
+	$(PYTHON) -m venv $*
+
+# The stamp is newer than the ranges and the lock it was made from.
+$(VENV)/.ready: pyproject.toml constraints.txt | $(RUN)
+	$(RUN) -m pip install -c constraints.txt -e ".[dev]"
 	@touch $@
+
+# uv reads metadata and installs nothing.
+RESOLVE = $(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest \
+	--all-extras --no-annotate --custom-compile-command "make lock" pyproject.toml
+
+lock: | $(RUN) ## renew the lock (constraints.txt) and the lower ends of the ranges (constraints-lowest.txt)
+	$(RUN) -m pip install --quiet uv
+	$(RESOLVE) --output-file constraints.txt
+	$(RESOLVE) --resolution lowest-direct --output-file constraints-lowest.txt
 
 model: setup ## put the demo base model on this machine (90 MB, once)
 	$(RUN) -m npt_viz model $(MODEL)
 
 app: setup ## open the app; PORT=8502 for another port
 	@$(RUN) -m npt_viz model $(MODEL) || echo "The app opens without the demo model; its Home page says how to get it."
-	$(RUN) -m streamlit run app.py $(if $(PORT),--server.port $(PORT))
+	$(RUN) -m npt_viz app $(if $(PORT),--port $(PORT))
 
 BROWSERS := chromium chromium-browser google-chrome
 
@@ -41,6 +53,21 @@ test: setup ## run every test; ARGS="-m 'not slow and not browser'" runs the qui
 	@$(RUN) -m npt_viz model $(MODEL) || echo "Tests that need the demo model will be skipped."
 	@$(MAKE) --no-print-directory browser || echo "Browser tests will be skipped."
 	HF_HUB_OFFLINE=1 $(RUN) -m pytest -q -rs $(ARGS)
+
+# Away from the lock a deprecation between libraries is reported; every other warning stays an error.
+ELSEWHERE = -m pytest -q -rs $(DEPRECATIONS:%=-W default::%) $(or $(ARGS),-m "not slow and not browser")
+DEPRECATIONS := DeprecationWarning PendingDeprecationWarning FutureWarning
+
+.venv-lowest/.ready: pyproject.toml constraints-lowest.txt | .venv-lowest/bin/python
+	.venv-lowest/bin/python -m pip install -c constraints-lowest.txt -e ".[dev]"
+	@touch $@
+
+test-lowest: .venv-lowest/.ready ## run the quick tests at the lower end of every range; others by ARGS
+	HF_HUB_OFFLINE=1 .venv-lowest/bin/python $(ELSEWHERE)
+
+test-latest: | .venv-latest/bin/python ## run the quick tests at the newest versions of every range; others by ARGS
+	.venv-latest/bin/python -m pip install --upgrade --upgrade-strategy eager -e ".[dev]"
+	HF_HUB_OFFLINE=1 .venv-latest/bin/python $(ELSEWHERE)
 
 check: setup ## formatting, lint and types; changes nothing
 	$(RUN) -m ruff format --check .

@@ -7,6 +7,7 @@ from importlib import import_module
 import typer
 
 from npt_viz import commands
+from npt_viz.commands._extras import APP, missing
 from npt_viz.errors import NptVizError
 
 
@@ -37,9 +38,17 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit as stopped:
         return int(stopped.code or 0)
     except NptVizError as error:
-        print(f"npt_viz: {error}", file=sys.stderr)
-        return 1
+        return _failed(error)
+    except ModuleNotFoundError as error:
+        if error.name not in APP:
+            raise
+        return _failed(missing(error.name))
     return 0
+
+
+def _failed(error: NptVizError) -> int:
+    print(f"npt_viz: {error}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def test_every_part_of_the_package_has_a_place():
     parts = {
         p.stem if p.is_file() else p.name for p in (ROOT / "npt_viz").iterdir() if p.name != "__pycache__"
     }
-    assert parts - {"__init__", "py.typed"} <= NUMERICS | ABOVE
+    assert parts - {"__init__", "py"} <= NUMERICS | ABOVE
 
 
 @pytest.mark.parametrize("path", list(sources()), ids=lambda p: str(p.relative_to(ROOT)))

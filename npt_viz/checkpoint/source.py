@@ -18,6 +18,7 @@ from npt_viz.checkpoint.store import (
     read_torch_file,
 )
 from npt_viz.errors import NptVizError
+from npt_viz.places import located
 
 NATIVE_CONFIG = "npt_config.json"
 NATIVE_WEIGHTS = "npt_weights.safetensors"
@@ -51,7 +52,7 @@ def open_source(path: str | Path) -> Source:
 
     Reads headers and configs only. Raises NptVizError where there is nothing to open or it is damaged.
     """
-    files, notes = _weights_files(Path(path).expanduser())
+    files, notes = _weights_files(located(path))
     folder = files[0].parent
     is_native = files[0].name == NATIVE_WEIGHTS and (folder / NATIVE_CONFIG).is_file()
     native = _json(folder / NATIVE_CONFIG) if is_native else None

@@ -5,13 +5,12 @@ all sessions share one model. Torch is imported inside the functions, so that a 
 """
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import streamlit as st
 
 from npt_viz.errors import NptVizError
-from npt_viz.places import ROOT
+from npt_viz.places import located
 from npt_viz.question import Question
 from npt_viz.results.inspection import Inspection
 from npt_viz.results.load_report import LoadReport
@@ -65,12 +64,6 @@ def stamp(path: str) -> str:
     files = [where] if where.is_file() else sorted(p for p in where.glob("**/*") if p.is_file())[:500]
     marks = [(file.name, status.st_mtime_ns, status.st_size) for file in files if (status := file.stat())]
     return f"{hash(tuple(marks)):x}"
-
-
-def located(path: str) -> Path:
-    """Path as given, or in the project's folder where only that exists (the demo checkpoints)."""
-    where = Path(path).expanduser()
-    return where if where.is_absolute() or where.exists() else ROOT / where
 
 
 @st.cache_resource(

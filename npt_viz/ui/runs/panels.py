@@ -168,8 +168,8 @@ def downloads(view: RunsView) -> None:
         if st.button("Write", key="runs_board"):
             _write_events(view.runs, folder)
     with snippet.expander("The same in Python"):
-        lines = ["from npt_viz.runs import read_run", ""]
-        lines += [f"run = read_run({run.origin!r})\nprint(run.to_frame())" for run in view.runs]
+        lines = ["import npt_viz", ""]
+        lines += [f"run = npt_viz.read_run({run.origin!r})\nprint(run.to_frame())" for run in view.runs]
         st.code("\n".join(lines), language="python", wrap_lines=True)
 
 

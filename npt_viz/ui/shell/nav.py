@@ -91,7 +91,7 @@ def require_app() -> None:
     if _framed.get():
         return
     if st.session_state.get(_REROUTED):
-        st.info("This is one page of npt_viz: start the app with `streamlit run app.py`.")
+        st.info("This is one page of npt_viz: start the app with `npt-viz app`.")
         st.stop()
     st.session_state[_REROUTED] = True
     configure_page()

@@ -79,8 +79,12 @@ def asked() -> Asked:
 
 
 def checkpoints_here() -> list[str]:
-    """Checkpoints in the project's folder, as short paths; healthy ones first."""
-    folders = [str(config.parent.relative_to(ROOT)) for config in ROOT.glob("checkpoints/*/npt_config.json")]
+    """The demo checkpoints and those in checkpoints/ of the current folder, as short paths; healthy ones first."""
+    folders = {
+        str(config.parent.relative_to(root))
+        for root in (ROOT, Path.cwd())
+        for config in root.glob("checkpoints/*/npt_config.json")
+    }
     return sorted(folders, key=lambda path: ("unhealthy" in path, path))
 
 

@@ -5,6 +5,7 @@ that only this server can resolve; the text itself goes into a link when the use
 """
 
 import hashlib
+import os
 import secrets
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 import streamlit as st
 
+from npt_viz.places import OPENED_FIRST
 from npt_viz.question import MODES, POSITIONS
 from npt_viz.results.inspection import METRICS, TOKEN_METRICS
 from npt_viz.ui.cache.kept import Kept
@@ -62,6 +64,9 @@ SHARED: dict[str, Shared] = {
 }
 """`on`: layers that run as NPT, all of them where empty. `layer`, `tok`: None lets the page choose."""
 
+_FIRST = {name: os.environ[variable] for name, variable in OPENED_FIRST.items() if variable in os.environ}
+"""What this server opens first. Addresses always name it: another server opens something else."""
+
 _SERVER_SECRET = secrets.token_bytes(32)
 _private_prompts = Kept(200)
 """Unguessable reference -> prompt, in the memory of this server only."""
@@ -81,7 +86,7 @@ def begin() -> None:
             except ValueError:
                 state.setdefault(name, shared.default)
         else:
-            state.setdefault(name, shared.default)
+            state.setdefault(name, _FIRST.get(name, shared.default))
     prompt = _prompt_of(news)
     if prompt is not None:
         state["prompt"] = prompt
@@ -115,7 +120,7 @@ def _changed() -> dict[str, str]:
     return {
         name: _shown(st.session_state[name])
         for name, shared in SHARED.items()
-        if st.session_state[name] not in (shared.default, None)
+        if name in _FIRST or st.session_state[name] not in (shared.default, None)
     }
 
 

@@ -10,7 +10,6 @@ import streamlit as st
 from npt_viz.errors import NptVizError
 from npt_viz.figures.theme import number
 from npt_viz.model.progress import Progress
-from npt_viz.places import ROOT
 from npt_viz.training.log import FILE, logged_rows, save_log
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.opened import Asked, Selection
@@ -169,7 +168,7 @@ def _save(job: TrainingJob) -> None:
     session = st.session_state
     try:
         path = Path(session["training_folder"].strip()).expanduser()
-        folder = saved(job, path if path.is_absolute() else ROOT / path)
+        folder = saved(job, path)
     except NptVizError as error:
         session["training_message"] = (False, str(error))
         return

@@ -1,4 +1,4 @@
-"""Only pages that exist are listed, and every page file begins with the guard."""
+"""Every page file is listed, and every page file begins with the guard."""
 
 import ast
 

@@ -234,8 +234,7 @@ def python(view: View) -> list[str]:
     """Last lines of the Python snippet."""
     target = target_of(view, TARGET)
     return [
-        "from npt_viz.analysis.directions import directions",
-        f"found = directions(model, checkpoint, run, {view.layer}, target={target!r}, keep_sinks={view.with_sinks})",
-        "print(*(verdict.sentence for verdict in found.verdicts), sep='\\n')",
-        "print(found.exact.cosines, found.alignment.cosines)",
+        f"result = npt_viz.directions(model, checkpoint, run, {view.layer}, target={target!r}, keep_sinks={view.with_sinks})",
+        "print(*(verdict.sentence for verdict in result.verdicts), sep='\\n')",
+        "print(result.exact.cosines, result.alignment.cosines)",
     ]

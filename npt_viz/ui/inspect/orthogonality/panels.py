@@ -133,21 +133,17 @@ def python(view: View) -> list[str]:
     of, texts, top, centred = chosen_axes(view)
     shared = f"target={target_of(view, TARGET)!r}, of={of!r}, keep_sinks={view.with_sinks}"
     where = f"mode={view.question.mode!r}, positions={view.question.positions!r}"
-    lines = ["from npt_viz.analysis.orthogonality import orthogonality, reference_vectors"]
     if not texts:
-        lines.append("reference = None  # the prompt's own axes")
+        lines = ["reference = None  # the prompt's own axes"]
     else:
         bundled = st.session_state["orthogonality_from"] == "bundled texts"
-        lines += (
-            ["from npt_viz.texts import bundled_texts", "texts = bundled_texts('heldout')"]
-            if bundled
-            else [f"texts = {list(texts)!r}"]
-        )
-        lines.append(
-            f"reference = reference_vectors(model, checkpoint, texts, layers=[{view.layer}], {where}, {shared})"
-        )
+        lines = [
+            "texts = npt_viz.bundled_texts('heldout')" if bundled else f"texts = {list(texts)!r}",
+            "reference = npt_viz.reference_vectors("
+            f"model, checkpoint, texts, layers=[{view.layer}], {where}, {shared})",
+        ]
     return [
         *lines,
-        f"found = orthogonality(model, checkpoint, run, layers=[{view.layer}], reference=reference, top={top}, centred={centred}, {shared})",
-        f"print(found.layers[{view.layer}].share, found.layers[{view.layer}].random)",
+        f"result = npt_viz.orthogonality(model, checkpoint, run, layers=[{view.layer}], reference=reference, top={top}, centred={centred}, {shared})",
+        f"print(result.layers[{view.layer}].share, result.layers[{view.layer}].random)",
     ]

