@@ -93,6 +93,6 @@ def test_additive_and_collapsed_layers_say_so(tmp_path, variant, sentence):
 
 def test_the_snippet_gives_the_pages_number(app):
     page = app("directions", layer="1")
-    found = {}
-    exec(page.get("code")[0].value, found)
-    assert f"**{found['found'].exact.cosines.mean():.2f}**" in answer(page)
+    names = {}
+    exec(page.get("code")[0].value, names)
+    assert f"**{names['result'].exact.cosines.mean():.2f}**" in answer(page)

@@ -82,8 +82,8 @@ def test_the_snippet_gives_the_pages_number(app, source):
     page.segmented_control(key="orthogonality_from").set_value(source).run()
     if source == "my text":
         page.text_area(key="orthogonality_text").set_value("Monday, 'Tuesday'. " * 5).run()
-    found = {}
+    names = {}
     # What the page prints last: the mean share, as in its answer.
-    code = page.get("code")[0].value.replace("print(found.layers", "shown = (found.layers")
-    exec(code, found)
-    assert f"**{found['shown'][0]:.1%}**" in answer(page)
+    code = page.get("code")[0].value.replace("print(result.layers", "shown = (result.layers")
+    exec(code, names)
+    assert f"**{names['shown'][0]:.1%}**" in answer(page)
