@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = (
-    {"errors", "shapes", "places", "question", "next_token", "results", "texts", "data"},
+    {"errors", "files", "shapes", "places", "question", "next_token", "results", "texts", "data"},
     {"adapter"},
     {"model", "checkpoint"},
     {"capture"},

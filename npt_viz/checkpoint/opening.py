@@ -21,8 +21,9 @@ from npt_viz.checkpoint.report import load_report
 from npt_viz.checkpoint.source import NATIVE_CONFIG, WEIGHTS, Source, is_stage, open_source
 from npt_viz.checkpoint.store import MappingStore
 from npt_viz.errors import NptVizError
+from npt_viz.files import gigabytes
 from npt_viz.model.base import BaseModel
-from npt_viz.model.memory import gigabytes, out_of_memory_explained
+from npt_viz.model.memory import out_of_memory_explained
 from npt_viz.results.load_report import LoadReport
 
 CACHE_BYTES = 2 << 30

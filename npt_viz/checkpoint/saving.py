@@ -2,14 +2,12 @@
 
 import json
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -19,7 +17,9 @@ from npt_viz.checkpoint.meaning import Choice
 from npt_viz.checkpoint.native import FORMAT_VERSION, layer_fields, tensor_hash
 from npt_viz.checkpoint.opening import Checkpoint, open_checkpoint
 from npt_viz.checkpoint.source import NATIVE_CONFIG, NATIVE_WEIGHTS
+from npt_viz.checkpoint.store import write_torch_file
 from npt_viz.errors import NptVizError
+from npt_viz.files import whole_folder
 from npt_viz.model.base import BaseModel
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -150,7 +150,7 @@ def _to_format_a(checkpoint: Checkpoint, folder: Path, overwrite: bool) -> Conve
         "d_ffn": checkpoint.layout.d_ffn,
     }
     with _new_folder(folder, overwrite) as new:
-        torch.save(_renamed(checkpoint), new / "npt_weights.pt")
+        write_torch_file(new / "npt_weights.pt", _renamed(checkpoint))
         (new / "config.json").write_text(_json(config, folder), encoding="utf-8")
     described = "; ".join(sorted({_in_words(checkpoint.semantics(layer)) for layer in checkpoint.layers}))
     return Converted(
@@ -217,41 +217,19 @@ def _json(config: Mapping, folder: Path) -> str:
 
 @contextmanager
 def _new_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
-    """A hidden sibling to write into; it takes the folder's name when the block ends, and vanishes when it fails."""
-    folder = folder.expanduser().absolute()
-    replaces = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    if replaces and not overwrite:
-        raise NptVizError(f"{folder}: exists already; choose another name, or say that it may be overwritten")
-    if replaces and not (folder / NATIVE_CONFIG).is_file() and not (folder / "npt_weights.pt").is_file():
+    """Temporary folder to write a checkpoint into; only an earlier checkpoint is overwritten."""
+    folder = folder.expanduser()
+    is_taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if (
+        is_taken
+        and overwrite
+        and not any((folder / name).is_file() for name in (NATIVE_CONFIG, "npt_weights.pt"))
+    ):
         raise NptVizError(f"{folder}: is no checkpoint, so it is not overwritten; choose another name")
-    unique = uuid.uuid4().hex[:8]
-    new, old = (folder.with_name(f".{folder.name}.{unique}.{state}") for state in ("new", "old"))
-    try:
-        new.mkdir(parents=True)
+    with whole_folder(folder, overwrite=overwrite or not is_taken) as new:
         yield new
-        if replaces:
+        if is_taken:
             _keep_other_files(folder, new)
-            folder.rename(old)
-        elif folder.exists():
-            folder.rmdir()
-        try:
-            new.rename(folder)
-        except BaseException:
-            if replaces:
-                old.rename(folder)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    except (
-        OSError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:  # The last two: torch's and safetensors' writers.
-        raise NptVizError(
-            f"{folder}: cannot be written ({getattr(error, 'strerror', None) or error}); nothing was left behind: "
-            "check the space and the permissions"
-        ) from None
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def _keep_other_files(folder: Path, new: Path) -> None:

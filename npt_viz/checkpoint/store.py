@@ -143,6 +143,14 @@ def read_torch_file(file: Path, *, allowed: Sequence[type] = ()) -> object:
         raise _unreadable(file) from None
 
 
+def write_torch_file(file: Path, content: object) -> None:
+    """torch.save, with a disk that is full as an OSError."""
+    try:
+        torch.save(content, file)
+    except RuntimeError as error:
+        raise OSError(str(error).splitlines()[0]) from None
+
+
 def _unreadable(file: Path) -> NptVizError:
     return NptVizError(
         f"{file}: is neither safetensors nor a complete torch file of tensors ({_bytes(file)}); it may be truncated: "

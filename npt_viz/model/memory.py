@@ -9,6 +9,7 @@ import psutil
 import torch
 
 from npt_viz.errors import NptVizError
+from npt_viz.files import gigabytes
 
 
 def best_device() -> torch.device:
@@ -29,10 +30,6 @@ def free_bytes(device: torch.device) -> int:
             return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
         case _:
             return psutil.virtual_memory().available
-
-
-def gigabytes(n_bytes: float) -> str:
-    return f"{n_bytes / 1e9:.1f} GB"
 
 
 def release_unused() -> None:

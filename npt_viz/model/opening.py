@@ -9,12 +9,13 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from npt_viz.errors import NptVizError
+from npt_viz.files import gigabytes
 from npt_viz.model.base import BaseModel
 from npt_viz.model.gguf import dense_model, gguf_tokenizer
 from npt_viz.model.hub import Located
 from npt_viz.model.llama_type import KNOWN, check_arithmetic, check_structure
 from npt_viz.model.locating import located
-from npt_viz.model.memory import best_device, free_bytes, gigabytes, out_of_memory_explained
+from npt_viz.model.memory import best_device, free_bytes, out_of_memory_explained
 from npt_viz.model.progress import Progress, silent
 from npt_viz.model.quiet import quiet_transformers
 

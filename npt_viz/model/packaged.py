@@ -7,7 +7,6 @@ cache, else an installed package. Only `fetch_packaged` downloads, and only when
 import hashlib
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from npt_viz.errors import NptVizError
+from npt_viz.files import whole_folder
 from npt_viz.model.hub import Located, cached_snapshot
 from npt_viz.model.progress import Progress, silent
 
@@ -186,18 +186,9 @@ def _converted(alias: str, gguf: Path, progress: Progress) -> Path:
         if folder.exists():  # Another process made it while this one waited.
             return folder
         _check_hash(gguf, PACKAGED[alias].gguf_sha256)
-        unfinished = folder.with_suffix(".unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        try:
+        advice = "free some space (0.3 GB), or set NPT_VIZ_CACHE to a folder that can be written"
+        with whole_folder(folder, advice=advice) as unfinished:
             _write_dense(gguf, unfinished, progress)
-            os.replace(unfinished, folder)
-        except OSError as error:
-            raise NptVizError(
-                f"{folder} could not be written ({error.strerror or error}); free some space (0.3 GB), or set "
-                "NPT_VIZ_CACHE to a folder that can be written"
-            ) from None
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
     progress("ready", 1.0)
     return folder
 
@@ -206,12 +197,13 @@ def _write_dense(gguf: Path, folder: Path, progress: Progress) -> None:
     import torch
 
     from npt_viz.model.gguf import dense_model, gguf_tokenizer
+    from npt_viz.model.tokens import save_tokenizer
 
     progress("reading the GGUF", 0.0)
     model, _ = dense_model(gguf, torch.float32)
     progress("reading the tokenizer", 0.7)
     tokenizer = gguf_tokenizer(gguf)
     progress("writing safetensors", 0.9)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
     # Rounding to bf16 is a tenth of what four bits have cost already, and it halves the file.
     model.to(torch.bfloat16).save_pretrained(folder)

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 from npt_viz.errors import NptVizError
@@ -71,6 +72,15 @@ def display_token(tokenizer, token_id: int) -> Token:
     Two different texts never have the same glyph: a literal ␣ is ⟨U+2423⟩.
     """
     return _vocabulary(tokenizer).token(token_id)
+
+
+def save_tokenizer(tokenizer, folder: Path) -> None:
+    """Write the tokenizer's files, with a disk that is full as an OSError."""
+    try:
+        tokenizer.save_pretrained(folder)
+    except Exception as error:
+        # The Rust tokenizers say that a disk is full with an exception that is of no kind.
+        raise OSError(f"the tokenizer cannot be saved: {error}") from None
 
 
 def _text_ids(model: BaseModel, text: str, chat: bool, bos: Bos) -> list[int]:

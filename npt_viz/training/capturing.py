@@ -18,8 +18,9 @@ from npt_viz.adapter import MlpTrace, mlp_trace
 from npt_viz.capture.layer_trace import attention_sinks
 from npt_viz.capture.running import Lane, forward_pass
 from npt_viz.errors import NptVizError
+from npt_viz.files import gigabytes
 from npt_viz.model.base import BaseModel
-from npt_viz.model.memory import free_bytes, gigabytes
+from npt_viz.model.memory import free_bytes
 from npt_viz.model.progress import Progress, silent
 from npt_viz.question import Positions
 from npt_viz.shapes import Float, Hidden, Int, Tensor

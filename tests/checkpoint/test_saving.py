@@ -169,7 +169,7 @@ def test_an_overwrite_that_fails_keeps_the_old_checkpoint(tmp_path, tiny_llama, 
         rename = type(tmp_path).rename
 
         def only_the_new_one_fails(path, target):
-            return no_space() if path.name.endswith(".new") else rename(path, target)
+            return no_space() if path.name.endswith(".partial") else rename(path, target)
 
         monkeypatch.setattr(type(tmp_path), "rename", only_the_new_one_fails)
     else:
