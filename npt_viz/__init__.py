@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from npt_viz.analysis.attribution import attribution
     from npt_viz.analysis.health import health
     from npt_viz.capture.inspection import inspect
-    from npt_viz.capture.probe import open_checkpoint
-    from npt_viz.checkpoint import convert, save_checkpoint
+    from npt_viz.capture.opening import convert, open_checkpoint
+    from npt_viz.checkpoint import save_checkpoint
     from npt_viz.editing.files.recipe import updates_from_recipe
     from npt_viz.editing.judging.preview import preview_update
     from npt_viz.editing.ledger import Ledger
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "open_model": "npt_viz.model.opening",
     "fetch_packaged": "npt_viz.model.packaged",
-    "open_checkpoint": "npt_viz.capture.probe",
+    "open_checkpoint": "npt_viz.capture.opening",
     "save_checkpoint": "npt_viz.checkpoint",
-    "convert": "npt_viz.checkpoint",
+    "convert": "npt_viz.capture.opening",
     "inspect": "npt_viz.capture.inspection",
     "attribution": "npt_viz.analysis.attribution",
     "health": "npt_viz.analysis.health",

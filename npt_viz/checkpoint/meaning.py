@@ -45,8 +45,11 @@ def chosen(choice: Choice, plan: LayerPlan, known: Semantics, scale: float | Non
         semantics = replace(known, attention=choice.lower())
     else:
         name = {known_name.lower(): known_name for known_name in VARIANTS}.get(choice.lower())
-        if choice == "probe":
-            raise NptVizError("semantics probe runs the model: use npt_viz.open_checkpoint, which can")
+        if choice.lower() == "probe":
+            raise NptVizError(
+                "semantics probe runs the model on all layers; choose it where the checkpoint is opened "
+                "(npt_viz.open_checkpoint, --semantics)"
+            )
         if name is None:
             raise NptVizError(
                 f"semantics {choice!r} is unknown; choose one of {', '.join(VARIANTS)}, {', '.join(_PATHS)} or probe"

@@ -18,7 +18,7 @@ from npt_viz.checkpoint.keys import named_tensors
 from npt_viz.checkpoint.layout import Layout, TargetPlan, layout_of, modulation
 from npt_viz.checkpoint.meaning import Choice
 from npt_viz.checkpoint.report import load_report
-from npt_viz.checkpoint.source import NATIVE_CONFIG, WEIGHTS, Source, is_stage, open_source
+from npt_viz.checkpoint.source import NATIVE_CONFIG, WEIGHTS, CheckpointFiles, is_stage, open_files
 from npt_viz.checkpoint.store import MappingStore
 from npt_viz.errors import NptVizError
 from npt_viz.files import gigabytes
@@ -38,7 +38,7 @@ class Checkpoint:
 
     def __init__(
         self,
-        source: Source,
+        files: CheckpointFiles,
         layout: Layout,
         semantics: Mapping[int, Semantics],
         provenance: Mapping[int, Provenance],
@@ -47,7 +47,7 @@ class Checkpoint:
         format: str,
         model: BaseModel | None = None,
     ) -> None:
-        self.source, self.layout, self.model = source, layout, model
+        self.files, self.layout, self.model = files, layout, model
         self.name, self.format = name, format
         self._semantics, self.provenance = dict(semantics), dict(provenance)
         self._adapters: OrderedDict[int, LayerAdapter] = OrderedDict()
@@ -65,18 +65,18 @@ class Checkpoint:
         tensors = {}
         for layer in sorted(adapters):
             tensors |= named_tensors(adapters[layer])
-        source = Source(store=MappingStore(tensors), native=config)
-        layout = layout_of(source.store.infos, name)
+        files = CheckpointFiles(store=MappingStore(tensors), native=config)
+        layout = layout_of(files.store.infos, name)
         semantics = {layer: adapter.semantics for layer, adapter in adapters.items()}
         provenance = dict.fromkeys(adapters, "chosen by the user")
-        self = cls(source, layout, semantics, provenance, name=name, format="memory", model=model)
+        self = cls(files, layout, semantics, provenance, name=name, format="memory", model=model)
         self._adapters.update(adapters)
         return self
 
     @property
     def path(self) -> Path | None:
         """The file or folder that was opened; None for live adapters."""
-        return self.source.path
+        return self.files.path
 
     @property
     def _where(self) -> str:
@@ -89,12 +89,20 @@ class Checkpoint:
     @property
     def config(self) -> Mapping:
         """npt_config.json, the config inside a format C file, or what a config beside the weights claims."""
-        return self.source.native or self.source.claims
+        return self.files.native or self.files.claims
 
     @cached_property
     def report(self) -> LoadReport:
         """What the file really holds; reads every tensor once."""
-        return load_report(self)
+        return load_report(
+            self.files,
+            self.layout,
+            self._semantics,
+            self.provenance,
+            name=self.name,
+            format=self.format,
+            model=self.model,
+        )
 
     def semantics(self, layer: int) -> Semantics:
         """The forward pass of one layer."""
@@ -132,9 +140,9 @@ class Checkpoint:
         for layer, wanted in choices.items():
             self._check(layer)
             plan = self.layout.layers[layer]
-            semantics[layer] = meaning.chosen(wanted, plan, semantics[layer], self.source.scale, self._where)
+            semantics[layer] = meaning.chosen(wanted, plan, semantics[layer], self.files.scale, self._where)
         return Checkpoint(
-            replace(self.source, notes=(*self.source.notes, *notes)),
+            replace(self.files, notes=(*self.files.notes, *notes)),
             self.layout,
             semantics,
             self.provenance | dict.fromkeys(choices, provenance),
@@ -147,7 +155,7 @@ class Checkpoint:
         """Forget the weights and drop the map of the file."""
         with self._lock:
             self._adapters.clear()
-            self.source.store.close()
+            self.files.store.close()
 
     def _check(self, layer: int) -> None:
         if layer not in self.layout.layers:
@@ -158,7 +166,7 @@ class Checkpoint:
 
     def _read(self, layer: int) -> LayerAdapter:
         plan, semantics = self.layout.layers[layer], self._semantics[layer]
-        size = gigabytes(sum(4 * math.prod(self.source.store.infos[key].shape) for key in plan.keys))
+        size = gigabytes(sum(4 * math.prod(self.files.store.infos[key].shape) for key in plan.keys))
         with out_of_memory_explained(
             f"{self._where}: layer {layer} ({size})", "use a smaller base or fewer layers"
         ):
@@ -175,7 +183,7 @@ class Checkpoint:
         }
 
     def _finite(self, layer: int, key: str) -> Tensor:
-        tensor = self.source.store.read(key).float()
+        tensor = self.files.store.read(key).float()
         if not tensor.isfinite().all():
             n_nan, n_inf = int(tensor.isnan().sum()), int(tensor.isinf().sum())
             raise NptVizError(
@@ -189,48 +197,40 @@ class Checkpoint:
         return sum(4 * p.numel() for adapter in list(self._adapters.values()) for p in adapter.parameters())
 
 
-def open_checkpoint(
-    path: str | Path,
-    model: BaseModel | None = None,
-    semantics: Choice | Mapping[int, Choice] | None = None,
-) -> Checkpoint:
-    """Open any known format; reads names, shapes and configs, no weights.
+def checkpoint_in(path: str | Path, model: BaseModel | None = None) -> Checkpoint:
+    """The checkpoint at a path, its semantics read from the file or inferred; `capture.opening` has the other choices.
 
-    path: a weights file, its folder, or a run directory.
     model: the base; where given, the file's dimensions have to fit it.
-    semantics: see `Choice`, for all layers or by layer; None reads or infers it. ('probe' runs the model, so it
-        lives in npt_viz.capture.probe.)
     Raises NptVizError when the file is missing, damaged, unsafe, unknown, incomplete, or of another shape.
     """
     try:
-        source = open_source(path)
+        files = open_files(path)
     except OSError as error:
         raise NptVizError(
             f"{path}: cannot be read ({error.strerror or error}); check its permissions"
         ) from None
     try:
-        checkpoint = _recognised(source, model)
-        return checkpoint if semantics is None else checkpoint.with_semantics(semantics)
+        return _recognised(files, model)
     except NptVizError:
-        source.store.close()
+        files.store.close()
         raise
 
 
-def _recognised(source: Source, model: BaseModel | None) -> Checkpoint:
-    where = str(source.path)
-    layout = layout_of(source.store.infos, where)
+def _recognised(files: CheckpointFiles, model: BaseModel | None) -> Checkpoint:
+    where = str(files.path)
+    layout = layout_of(files.store.infos, where)
     if model is not None:
         _check_fit(layout, model, where)
-    if source.native is not None:
-        described = native.read_layers(source.native, layout.layers, f"{where}/{NATIVE_CONFIG}")
+    if files.native is not None:
+        described = native.read_layers(files.native, layout.layers, f"{where}/{NATIVE_CONFIG}")
         semantics, provenance, format_ = described.semantics, described.provenance, "native"
     else:
         plans = layout.layers.values()
-        semantics = {plan.layer: meaning.inferred(plan, source.scale) for plan in plans}
+        semantics = {plan.layer: meaning.inferred(plan, files.scale) for plan in plans}
         # Only a scale written down makes S2 or T1 the file's own statement; names alone never do.
         provenance = {
             plan.layer: "from the file"
-            if source.scale is not None
+            if files.scale is not None
             and plan.format != "A"
             and plan.rule in ("rank_one_sum", "low_rank_tanh")
             else "inferred from key names"
@@ -238,7 +238,7 @@ def _recognised(source: Source, model: BaseModel | None) -> Checkpoint:
         }
         format_ = next(iter(plans)).format
     return Checkpoint(
-        source, layout, semantics, provenance, name=_name(source.path), format=format_, model=model
+        files, layout, semantics, provenance, name=_name(files.path), format=format_, model=model
     )
 
 

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from npt_viz.adapter import LayerAdapter, Semantics
 from npt_viz.checkpoint.keys import is_transposed, named_tensors, native_keys
-from npt_viz.checkpoint.meaning import Choice
 from npt_viz.checkpoint.native import FORMAT_VERSION, layer_fields, tensor_hash
-from npt_viz.checkpoint.opening import Checkpoint, open_checkpoint
+from npt_viz.checkpoint.opening import Checkpoint
 from npt_viz.checkpoint.source import NATIVE_CONFIG, NATIVE_WEIGHTS
 from npt_viz.checkpoint.store import write_torch_file
 from npt_viz.errors import NptVizError
@@ -76,33 +75,22 @@ def save_checkpoint(
     return _written(Path(folder), config, tensors, overwrite)
 
 
-def convert(
-    source: str | Path,
-    destination: str | Path,
-    to: Literal["native", "A"] = "native",
-    *,
-    model: BaseModel | None = None,
-    semantics: Choice | Mapping[int, Choice] | None = None,
-    overwrite: bool = False,
+def save_converted(
+    checkpoint: Checkpoint, folder: str | Path, to: str, *, overwrite: bool = False
 ) -> Converted:
-    """Write any checkpoint that opens as the native format, or as format A; every stored value keeps its bits.
+    """Write an opened checkpoint as the native format or as format A; every stored value keeps its bits.
 
-    model: the base; where given, its fingerprint goes into the native file.
-    Raises NptVizError where the source does not open or format A has no keys for it.
+    Raises NptVizError where format A has no keys for it, and where it cannot be written.
     """
-    checkpoint = open_checkpoint(source, model, semantics)
-    try:
-        if to == "native":
-            return _to_native(checkpoint, Path(destination), overwrite)
-        if to == "A":
-            return _to_format_a(checkpoint, Path(destination), overwrite)
-        raise NptVizError(f"format {to!r} cannot be written; choose native or A")
-    finally:
-        checkpoint.close()
+    if to == "native":
+        return _to_native(checkpoint, Path(folder), overwrite)
+    if to == "A":
+        return _to_format_a(checkpoint, Path(folder), overwrite)
+    raise NptVizError(f"format {to!r} cannot be written; choose native or A")
 
 
 def _to_native(checkpoint: Checkpoint, folder: Path, overwrite: bool) -> Converted:
-    notes, native, model = [], checkpoint.source.native or {}, checkpoint.model
+    notes, native, model = [], checkpoint.files.native or {}, checkpoint.model
     layers = {
         layer: layer_fields(
             checkpoint.semantics(layer),
@@ -115,7 +103,7 @@ def _to_native(checkpoint: Checkpoint, folder: Path, overwrite: bool) -> Convert
         base = _base_fields(model, checkpoint.layers)
     else:
         base = native.get("base") or {
-            "name": checkpoint.source.claims.get("base_model_name"),
+            "name": checkpoint.files.claims.get("base_model_name"),
             "fingerprint": None,
         }
     if base["fingerprint"] is None:
@@ -140,12 +128,12 @@ def _to_format_a(checkpoint: Checkpoint, folder: Path, overwrite: bool) -> Conve
             "has no keys; convert it to native"
         )
     plans = [plan for layer in checkpoint.layout.layers.values() for plan in layer.targets.values()]
-    base = (checkpoint.source.native or {}).get("base") or {}
+    base = (checkpoint.files.native or {}).get("base") or {}
     config = {
         "np_rank": max(plan.rank for plan in plans),
         "num_ranks": max(plan.components for plan in plans),
         "npt_layers": list(checkpoint.layers),
-        "base_model_name": base.get("name") or checkpoint.source.claims.get("base_model_name"),
+        "base_model_name": base.get("name") or checkpoint.files.claims.get("base_model_name"),
         "d_model": checkpoint.layout.d_model,
         "d_ffn": checkpoint.layout.d_ffn,
     }
@@ -174,7 +162,7 @@ def _renamed(checkpoint: Checkpoint) -> dict[str, Tensor]:
             count = len(next(iter(found.keys.values())))
             for argument, names in native_keys(layer, target, plan.targets, plan.rule, count).items():
                 for name, key in zip(names, found.keys[argument], strict=True):
-                    tensor = checkpoint.source.store.read(key)
+                    tensor = checkpoint.files.store.read(key)
                     turn = found.transposed != is_transposed(plan.rule)
                     tensors[name] = tensor.T.contiguous() if turn else tensor.contiguous()
     return tensors

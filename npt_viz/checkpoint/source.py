@@ -28,7 +28,7 @@ _NO_WEIGHTS = ("training_state.pt", "training_info.pt", "optimizer.pt", "schedul
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class CheckpointFiles:
     """The opened files of one checkpoint, or tensors that never were in a file."""
 
     store: TensorStore
@@ -46,7 +46,7 @@ class Source:
     """Choices made on the way, in sentences."""
 
 
-def open_source(path: str | Path) -> Source:
+def open_files(path: str | Path) -> CheckpointFiles:
     """Open the checkpoint that a path means: a weights file, its folder, a run directory.
 
     Reads headers and configs only. Raises NptVizError where there is nothing to open or it is damaged.
@@ -64,7 +64,7 @@ def open_source(path: str | Path) -> Source:
             f"{files[0]}: modulation_scale is {scale!r}, not a finite number; correct its config"
         )
     claims, complaint = ({}, ()) if native is not None or embedded else _claims(folder)
-    return Source(
+    return CheckpointFiles(
         path=folder if native is not None or len(files) > 1 else files[0],
         store=store,
         native=native,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from filelock import Timeout
 
 from npt_viz.capture.inspection import layers_of
-from npt_viz.capture.probe import open_checkpoint
+from npt_viz.capture.opening import open_checkpoint
 from npt_viz.checkpoint import Checkpoint, save_checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.experiments.folder import Task, begin_folder, plain_json, tasks, texts_of, write_json

@@ -14,7 +14,7 @@ from npt_viz.adapter import LayerAdapter, Semantics
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.checkpoint.keys import named_tensors
 from npt_viz.checkpoint.layout import layout_of
-from npt_viz.checkpoint.source import Source
+from npt_viz.checkpoint.source import CheckpointFiles
 from npt_viz.checkpoint.store import MappingStore, read_torch_file, write_torch_file
 from npt_viz.errors import NptVizError
 from npt_viz.files import whole_file
@@ -162,11 +162,11 @@ def _tensors(adapters: Mapping[int, LayerAdapter]) -> dict[str, torch.Tensor]:
 def _checkpoint(
     tensors: Mapping[str, torch.Tensor], semantics: Mapping[int, Semantics], model: BaseModel, name: str
 ) -> Checkpoint:
-    source = Source(store=MappingStore(tensors))
-    layout = layout_of(source.store.infos, name)
+    files = CheckpointFiles(store=MappingStore(tensors))
+    layout = layout_of(files.store.infos, name)
     of_layers = {layer: semantics[layer] for layer in layout.layers}
     provenance = dict.fromkeys(of_layers, "from the file")
-    return Checkpoint(source, layout, of_layers, provenance, name=name, format="memory", model=model)
+    return Checkpoint(files, layout, of_layers, provenance, name=name, format="memory", model=model)
 
 
 def _spec(fields: Mapping) -> AdapterSpec:
