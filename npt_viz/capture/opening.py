@@ -1,4 +1,4 @@
-"""Open a checkpoint and convert one: here because one choice of semantics, the probe, runs the model."""
+"""Open and convert checkpoints. In `capture`, because one choice of semantics, the probe, runs the model."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Let the weights say whether a run kept the attention residual, where the file cannot (N1 or N2, N4 or N3)."""
+"""Infer from the weights whether attention was withheld or beside, which key names cannot tell (N1 or N2, N4 or N3)."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -13,11 +13,11 @@ TEXT = (
     "The river had risen in the night, and by morning the lower fields were under water. Anna counted the sheep "
     "twice, wrote 47 in the book, and walked back to the house. “We should have moved them on Tuesday,” she said."
 )
-"""What the probe reads; any text will do, a fixed one gives the same answer every time."""
+"""Prompt of the probe; any text will do, a fixed one gives the same answer every time."""
 
 
 class AttentionPathFit(NamedTuple):
-    """How well one layer fits either reading: median over tokens of the share recovered, sinks left out."""
+    """Fit of one layer to either attention path: median over tokens of the share recovered, sinks left out."""
 
     path: str | None
     """withheld or beside, the reading that fits better; None where the adapter fits neither."""
@@ -28,7 +28,7 @@ class AttentionPathFit(NamedTuple):
 
 
 def attention_paths(model: BaseModel, checkpoint: Checkpoint) -> dict[int, AttentionPathFit]:
-    """What every rank-1 layer reconstructs: a + MLP(z_C), so attention was withheld, or MLP(z_C) beside it.
+    """Fit of every rank-1 layer to either path: withheld reconstructs a + MLP(z_C), beside reconstructs MLP(z_C).
 
     The modulated MLP is the same in both readings; only the target differs. An adapter that beats its own
     absence at neither target (untrained, or of another base) decides nothing.
@@ -51,7 +51,7 @@ def attention_paths(model: BaseModel, checkpoint: Checkpoint) -> dict[int, Atten
 
 
 def probed(checkpoint: Checkpoint, model: BaseModel) -> Checkpoint:
-    """The same weights, every rank-1 layer read as the path it fits better; the evidence joins the report's warnings."""
+    """The checkpoint with the attention path that each rank-1 layer fits better; the fits join the report's warnings."""
     fits = attention_paths(model, checkpoint)
     decided = {layer: fit.path for layer, fit in fits.items() if fit.path}
     notes = [_in_words(layer, fit) for layer, fit in fits.items()]

@@ -27,11 +27,11 @@ from npt_viz.model.memory import out_of_memory_explained
 from npt_viz.results.load_report import LoadReport
 
 CACHE_BYTES = 2 << 30
-"""Of float32 adapters kept by one checkpoint; the layers used longest ago go first."""
+"""Bytes of float32 adapters that one checkpoint keeps in memory; the least recently used layers are dropped first."""
 
 
 class Checkpoint:
-    """The adapters of some layers, opened for one base model or for none.
+    """Adapters of some layers, opened for one base model or for none.
 
     Safe to share between threads: adapters are read-only, and clones of them are what training changes.
     """
@@ -59,13 +59,12 @@ class Checkpoint:
         adapters: Mapping[int, LayerAdapter],
         model: BaseModel | None,
         name: str,
-        config: Mapping | None = None,
     ) -> "Checkpoint":
         """Adapters that are already in memory, as a checkpoint; `adapter(layer)` gives these very objects."""
         tensors = {}
         for layer in sorted(adapters):
             tensors |= named_tensors(adapters[layer])
-        files = CheckpointFiles(store=MappingStore(tensors), native=config)
+        files = CheckpointFiles(store=MappingStore(tensors))
         layout = layout_of(files.store.infos, name)
         semantics = {layer: adapter.semantics for layer, adapter in adapters.items()}
         provenance = dict.fromkeys(adapters, "chosen by the user")
@@ -84,6 +83,7 @@ class Checkpoint:
 
     @property
     def layers(self) -> tuple[int, ...]:
+        """Numbers of the NPT layers, ascending."""
         return tuple(self.layout.layers)
 
     @property
@@ -93,7 +93,7 @@ class Checkpoint:
 
     @cached_property
     def report(self) -> LoadReport:
-        """What the file really holds; reads every tensor once."""
+        """Load report of the file; reads every tensor once."""
         return load_report(
             self.files,
             self.layout,
@@ -152,7 +152,7 @@ class Checkpoint:
         )
 
     def close(self) -> None:
-        """Forget the weights and drop the map of the file."""
+        """Drop the weights and close the file."""
         with self._lock:
             self._adapters.clear()
             self.files.store.close()
@@ -171,8 +171,8 @@ class Checkpoint:
             f"{self._where}: layer {layer} ({size})", "use a smaller base or fewer layers"
         ):
             modulations = {
-                target: modulation(found, self._values(layer, found), semantics)
-                for target, found in plan.targets.items()
+                target: modulation(tensors, self._values(layer, tensors), semantics)
+                for target, tensors in plan.targets.items()
             }
             adapter = LayerAdapter(layer, semantics, modulations).eval().requires_grad_(False)
             return adapter if self.model is None else adapter.to(_home(self.model, layer))
@@ -193,7 +193,7 @@ class Checkpoint:
         return tensor
 
     def cached_bytes(self) -> int:
-        """Memory that the float32 adapters take now."""
+        """Bytes of the adapters in memory."""
         return sum(4 * p.numel() for adapter in list(self._adapters.values()) for p in adapter.parameters())
 
 
@@ -243,7 +243,7 @@ def _recognised(files: CheckpointFiles, model: BaseModel | None) -> Checkpoint:
 
 
 def _name(path: Path) -> str:
-    """What a person would call it: the folder where every file has the same name, the run where every folder has."""
+    """Name to show: the folder where every weights file has the same name, run/stage inside a run directory."""
     parts = list(path.resolve().parts)
     if path.name in WEIGHTS:
         parts.pop()

@@ -1,4 +1,4 @@
-"""The load report: every tensor is read once, one at a time, and what it shows is set against what was claimed."""
+"""Load report of a checkpoint: its tensors, read once each, compared with what its config claims."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -109,7 +109,7 @@ def _base_match(files: CheckpointFiles, layers: tuple[int, ...], model: BaseMode
 
 
 def _claims(files: CheckpointFiles, layout: Layout) -> Iterator[Claim]:
-    """What a config says of the weights beside what the weights say; only keys whose meaning is known."""
+    """Fields of a config compared with the weights; only fields whose meaning is known."""
     plans = [target for plan in layout.layers.values() for target in plan.targets.values()]
     measured = {
         ("np_rank", "rank"): _one({plan.rank for plan in plans}),

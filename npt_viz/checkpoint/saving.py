@@ -1,4 +1,4 @@
-"""Write checkpoints: the native format, and format A for tools that know only that. Whole, or not at all."""
+"""Write checkpoints: the native format, and format A for tools that know only that one."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 class Converted(NamedTuple):
-    """A conversion's result."""
+    """Result of a conversion."""
 
     path: Path
     notes: tuple[str, ...]
@@ -95,7 +95,7 @@ def _to_native(checkpoint: Checkpoint, folder: Path, overwrite: bool) -> Convert
         layer: layer_fields(
             checkpoint.semantics(layer),
             checkpoint.provenance[layer],
-            {target: (found.rank, found.components) for target, found in plan.targets.items()},
+            {target: (sizes.rank, sizes.components) for target, sizes in plan.targets.items()},
         )
         for layer, plan in checkpoint.layout.layers.items()
     }
@@ -158,12 +158,12 @@ def _renamed(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """All adapter tensors as stored, under native names and in native orientation."""
     tensors = {}
     for layer, plan in checkpoint.layout.layers.items():
-        for target, found in plan.targets.items():
-            count = len(next(iter(found.keys.values())))
+        for target, tensors_of in plan.targets.items():
+            count = len(next(iter(tensors_of.keys.values())))
             for argument, names in native_keys(layer, target, plan.targets, plan.rule, count).items():
-                for name, key in zip(names, found.keys[argument], strict=True):
+                for name, key in zip(names, tensors_of.keys[argument], strict=True):
                     tensor = checkpoint.files.store.read(key)
-                    turn = found.transposed != is_transposed(plan.rule)
+                    turn = tensors_of.transposed != is_transposed(plan.rule)
                     tensors[name] = tensor.T.contiguous() if turn else tensor.contiguous()
     return tensors
 
@@ -221,7 +221,7 @@ def _new_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
 
 
 def _keep_other_files(folder: Path, new: Path) -> None:
-    """Logs and samples beside an overwritten checkpoint stay."""
+    """Copy logs and samples that lie beside an overwritten checkpoint."""
     for entry in folder.iterdir():
         if entry.name in (NATIVE_CONFIG, NATIVE_WEIGHTS, "npt_weights.pt", "config.json"):
             continue

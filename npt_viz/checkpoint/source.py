@@ -1,4 +1,4 @@
-"""From the path a user gives to the files of one checkpoint: weights, and what is written beside them."""
+"""Files of one checkpoint, found from the path a user gives: weights and configs."""
 
 import argparse
 import json
@@ -29,7 +29,7 @@ _NO_WEIGHTS = ("training_state.pt", "training_info.pt", "optimizer.pt", "schedul
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointFiles:
-    """The opened files of one checkpoint, or tensors that never were in a file."""
+    """Opened weights and configs of one checkpoint; the weights may be in memory only."""
 
     store: TensorStore
     path: Path | None = None
@@ -47,7 +47,7 @@ class CheckpointFiles:
 
 
 def open_files(path: str | Path) -> CheckpointFiles:
-    """Open the checkpoint that a path means: a weights file, its folder, a run directory.
+    """Open the files of the checkpoint at a path: a weights file, its folder, or a run directory.
 
     Reads headers and configs only. Raises NptVizError where there is nothing to open or it is damaged.
     """
@@ -141,7 +141,7 @@ def _holds_weights(folder: Path) -> bool:
 
 
 def _is_shard(file: Path) -> bool:
-    """One shard alone would silently lack the layers of the others."""
+    """Whether the file is one of several shards, which are opened together."""
     return bool(re.search(r"-\d+-of-\d+\.safetensors$", file.name)) and (file.parent / _SHARD_INDEX).is_file()
 
 

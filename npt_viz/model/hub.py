@@ -15,14 +15,14 @@ from npt_viz.errors import NptVizError
 from npt_viz.model.progress import Progress, silent
 
 FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
-"""What a model needs: never Python code, never a pickle."""
+"""Files that are downloaded: no Python code, no pickle."""
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
-"""Any one of them holds a tokenizer."""
+"""Files that hold a tokenizer, each alone."""
 
 
 class Located(NamedTuple):
-    """A model's files."""
+    """Files of a model on this machine."""
 
     path: Path
     """A folder with config.json and safetensors, or a .gguf file."""
@@ -31,6 +31,7 @@ class Located(NamedTuple):
 
     @property
     def is_gguf(self) -> bool:
+        """Whether the files are one .gguf file."""
         return self.path.suffix == ".gguf"
 
 

