@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = (
-    {"errors", "files", "shapes", "places", "question", "next_token", "results", "texts", "data"},
+    {"errors", "files", "next_token", "places", "progress", "question", "results", "shapes", "texts", "data"},
     {"adapter"},
     {"model", "checkpoint"},
     {"capture"},
@@ -112,7 +112,7 @@ def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    assert circles(module_imports()) == CIRCLES
+    assert circles(module_imports()) <= CIRCLES
 
 
 def test_a_circle_is_seen():

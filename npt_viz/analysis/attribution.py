@@ -21,6 +21,7 @@ from npt_viz.capture.running import forward_pass
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import Encoded, display_token, encode
+from npt_viz.progress import CountProgress
 from npt_viz.question import Bos, Mode, Positions, Prompt, Question, as_question, check_mode
 from npt_viz.results.attribution import METHODS, Attribution, Estimate, Quantity
 from npt_viz.shapes import Float, Int, TokenIds
@@ -41,9 +42,6 @@ SURELY_WARM = 3.0
 GRADIENT_COST = 2
 """A forward pass with its gradient, in forward passes."""
 
-Progress = Callable[[int, int], None]
-"""Called with (prompts run, prompts in all); an exception that it raises stops the run and leaves no hook behind."""
-
 Function = Callable[[Tensor], Tensor]
 """Token ids (row, token) to one number a row."""
 
@@ -62,7 +60,7 @@ def attribution(
     steps: int = STEPS,
     chat: bool = False,
     bos: Bos = "auto",
-    progress: Progress | None = None,
+    progress: CountProgress | None = None,
 ) -> Attribution:
     """How much each token of the prompt contributes to one number at the pinned token.
 
@@ -238,7 +236,7 @@ def rows_per_pass(model: BaseModel, n_tokens: int, gradients: bool) -> int:
 class _Counted:
     """A function of token ids that tells how many rows it has run."""
 
-    def __init__(self, function: Function, total: int, progress: Progress | None) -> None:
+    def __init__(self, function: Function, total: int, progress: CountProgress | None) -> None:
         self._function, self._total, self._progress = function, total, progress
         self._done = 0
 

@@ -12,7 +12,7 @@ from huggingface_hub.errors import (
 )
 
 from npt_viz.errors import NptVizError
-from npt_viz.model.progress import Progress, silent
+from npt_viz.progress import Progress, no_progress
 
 FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 """Files that are downloaded: no Python code, no pickle."""
@@ -60,7 +60,7 @@ def missing_weights(folder: Path) -> str | None:
     return next((name for name in names if not (folder / name).exists()), None)
 
 
-def downloaded_snapshot(hub_id: str, progress: Progress = silent) -> Path:
+def downloaded_snapshot(hub_id: str, progress: Progress = no_progress) -> Path:
     """The folder of a hub model, downloaded unless offline mode (HF_HUB_OFFLINE) forbids it."""
     if constants.HF_HUB_OFFLINE:
         raise NptVizError(

@@ -16,8 +16,8 @@ from npt_viz.model.hub import Located
 from npt_viz.model.llama_type import KNOWN, check_arithmetic, check_structure
 from npt_viz.model.locating import located
 from npt_viz.model.memory import best_device, free_bytes, out_of_memory_explained
-from npt_viz.model.progress import Progress, silent
 from npt_viz.model.quiet import quiet_transformers
+from npt_viz.progress import Progress, no_progress
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -30,7 +30,7 @@ def open_model(
     *,
     dtype: str | torch.dtype = "auto",
     device: str | torch.device | Mapping[str, object] = "auto",
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> BaseModel:
     """Open a base model, in eval mode and without gradients.
 

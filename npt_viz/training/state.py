@@ -19,7 +19,7 @@ from npt_viz.checkpoint.store import MappingStore, read_torch_file, write_torch_
 from npt_viz.errors import NptVizError
 from npt_viz.files import whole_file
 from npt_viz.model.base import BaseModel
-from npt_viz.model.progress import Progress, silent
+from npt_viz.progress import Progress, no_progress
 from npt_viz.training.data import Corpus
 from npt_viz.training.losses import Curriculum, Objective
 from npt_viz.training.recipe import Recipe
@@ -71,7 +71,7 @@ def resumed(
     path: str | Path,
     *,
     steps: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     captures: Captures | None = None,
 ) -> Training:
     """Continue a saved training; its steps are those of a training that never stopped.

@@ -6,7 +6,7 @@ import streamlit as st
 
 from npt_viz.errors import NptVizError
 from npt_viz.files import write_whole
-from npt_viz.model.progress import Progress
+from npt_viz.progress import Progress
 from npt_viz.texts import bundled_texts, texts_from_file
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.uploads import session_folder
