@@ -71,16 +71,6 @@ def own_imports(path: Path) -> set[str]:
     return {unit for unit in units if unit in NUMERICS | ABOVE}
 
 
-CIRCLES: set[frozenset[str]] = {
-    # Goes when exporting takes the model and the updates instead of the ledger.
-    frozenset(
-        f"npt_viz.editing.{module}"
-        for module in ("files.exporting", "files.recipe", "judging.preview", "ledger")
-    ),
-}
-"""Circles that are known and not mended yet."""
-
-
 def module_imports() -> dict[str, set[str]]:
     """Module of npt_viz -> the modules of npt_viz it imports, wherever in it, for type checkers too."""
     paths = {module_of(p).removesuffix(".__init__"): p for p in sources() if unit_of(module_of(p))}
@@ -112,7 +102,7 @@ def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    assert circles(module_imports()) <= CIRCLES
+    assert circles(module_imports()) == set()
 
 
 def test_a_circle_is_seen():
