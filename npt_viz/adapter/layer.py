@@ -59,7 +59,7 @@ class LayerAdapter(nn.Module):
 
     def change(
         self,
-        target: Target,
+        target: str,
         attention: Float[Tensor, "*batch model"],
         x: Float[Tensor, "*batch inp"],
         unmodulated: Float[Tensor, "*batch out"],

@@ -18,6 +18,7 @@ from npt_viz.adapter import Additive, LayerAdapter
 from npt_viz.capture.inspection import adapters_of, scalars_of
 from npt_viz.capture.layer_trace import mlp_input_of
 from npt_viz.capture.running import forward_pass
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import Encoded, display_token, encode
@@ -48,7 +49,7 @@ Function = Callable[[Tensor], Tensor]
 
 def attribution(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     prompt: Prompt | Question,
     quantity: Quantity,
     *,
@@ -122,7 +123,7 @@ def attribution(
 
 def estimate(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     question: Prompt | Question,
     quantity: Quantity,
     methods: Sequence[str],
@@ -262,7 +263,7 @@ class _Asked(NamedTuple):
 
 def _asked(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     question: Question,
     quantity: Quantity,
     baseline: str,

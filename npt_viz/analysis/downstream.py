@@ -15,6 +15,7 @@ from npt_viz.analysis.drift import recorded_drift
 from npt_viz.capture.inspection import adapters_of
 from npt_viz.capture.predictions import predictions
 from npt_viz.capture.running import Lane, NoAttention, forward_pass
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import encode
@@ -40,7 +41,7 @@ class Version(NamedTuple):
 
 def downstream(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     texts: str | Sequence[str] | Sequence[Sequence[int]],
     *,
     layers: Sequence[int] | None = None,

@@ -9,6 +9,7 @@ from npt_viz.analysis.health.evidence import Evidence
 from npt_viz.analysis.health.gathering import EACH_ALONE, layer_evidence, predicted, samples
 from npt_viz.analysis.health.rules import findings
 from npt_viz.capture.inspection import layers_of
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.progress import Progress, no_progress
@@ -29,7 +30,7 @@ MIN_TOKENS = 32
 
 def health(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     texts: Sequence[str] | None = None,
     *,
     layers: Sequence[int] | None = None,
@@ -86,7 +87,7 @@ def cost(model: BaseModel, layers: Sequence[int]) -> float:
 
 
 def _report(
-    model, checkpoint, evidence: Evidence, sequences, n_sinks: int, started: float, notes
+    model, checkpoint: Checkpoint, evidence: Evidence, sequences, n_sinks: int, started: float, notes
 ) -> HealthReport:
     return HealthReport(
         model=model.name,
