@@ -18,11 +18,11 @@ from npt_viz.analysis.orthogonality import reference_vectors as reference_vector
 # One prompt, token by token: scalar, ‖ΔW‖, share recovered, predictions.
 from npt_viz.capture.inspection import inspect as inspect
 
-# An NPT checkpoint of any format, its load report with it.
-from npt_viz.capture.probe import open_checkpoint as open_checkpoint
-
 # A checkpoint in another format.
-from npt_viz.checkpoint import convert as convert
+from npt_viz.capture.opening import convert as convert
+
+# An NPT checkpoint of any format, its load report with it.
+from npt_viz.capture.opening import open_checkpoint as open_checkpoint
 
 # Adapters in the native format.
 from npt_viz.checkpoint import save_checkpoint as save_checkpoint

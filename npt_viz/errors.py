@@ -1,8 +1,11 @@
-"""The one kind of error meant for people."""
+"""Base class of every error shown to users."""
 
 
 class NptVizError(Exception):
-    """A bad input, said in one line: the file, key or value, the rule, and what to do next."""
+    """Base class of every error shown to users.
+
+    The message is one line: the file, key or value, the rule, and what to do next.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(str(message).split()))

@@ -7,7 +7,7 @@ from npt_viz.errors import NptVizError
 
 SAMPLE = Path(__file__).parent / "data" / "sample.jsonl"
 HELD_BACK = 48
-"""The last texts of the sample, which nothing shipped was trained on."""
+"""Number of texts at the end of the sample that no demo checkpoint was trained on."""
 
 
 def bundled_texts(part: str = "train") -> list[str]:

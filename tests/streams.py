@@ -2,20 +2,14 @@
 
 import torch
 
+from npt_viz.checkpoint import Checkpoint
+
 PROMPT = "the <b>cat</b> the"
 
 
-class Adapters:
-    """A checkpoint in memory."""
-
-    name = "specimens"
-
-    def __init__(self, *adapters):
-        self._adapters = {adapter.layer: adapter for adapter in adapters}
-        self.layers = tuple(self._adapters)
-
-    def adapter(self, layer):
-        return self._adapters[layer]
+def live(*adapters):
+    """A checkpoint of adapters that are in memory only."""
+    return Checkpoint.from_adapters({adapter.layer: adapter for adapter in adapters}, None, "specimens")
 
 
 def streams(model, ids):

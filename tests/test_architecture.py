@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = (
-    {"errors", "shapes", "places", "question", "next_token", "results", "texts", "data"},
+    {"errors", "files", "next_token", "places", "progress", "question", "results", "shapes", "texts", "data"},
     {"adapter"},
     {"model", "checkpoint"},
     {"capture"},
@@ -69,6 +69,50 @@ def own_imports(path: Path) -> set[str]:
     """The parts of npt_viz that a file imports from."""
     units = {unit_of(name) for name in imports(path)} - {None}
     return {unit for unit in units if unit in NUMERICS | ABOVE}
+
+
+def module_imports() -> dict[str, set[str]]:
+    """Module of npt_viz -> the modules of npt_viz it imports, wherever in it, for type checkers too."""
+    paths = {module_of(p).removesuffix(".__init__"): p for p in sources() if unit_of(module_of(p))}
+    graph = {}
+    for name, path in paths.items():
+        graph[name] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                graph[name] |= {alias.name for alias in node.names if alias.name in paths}
+            elif isinstance(node, ast.ImportFrom):
+                # A submodule, or else a name that the module itself has.
+                parts = {f"{node.module}.{alias.name}" for alias in node.names}
+                graph[name] |= parts & paths.keys()
+                graph[name] |= {node.module} & paths.keys() if parts - paths.keys() else set()
+        graph[name].discard(name)
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
+    """Groups of more than one node in which each reaches every other: the strongly connected components."""
+    reached: dict[str, set[str]] = {}
+    for node in graph:
+        reached[node], waiting = set(), [node]
+        while waiting:
+            fresh = graph[waiting.pop()] - reached[node]
+            reached[node] |= fresh
+            waiting += fresh
+    return {frozenset(m for m in reached[n] if n in reached[m]) for n in graph if n in reached[n]}
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    assert circles(module_imports()) == set()
+
+
+def test_a_circle_is_seen():
+    chain = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": {"e"}, "e": {"f"}, "f": {"d"}, "g": set()}
+    assert circles(chain) == {frozenset("bc"), frozenset("def")}
+    graph = module_imports()
+    assert len(graph) > 100
+    assert "npt_viz.checkpoint.report" in graph["npt_viz.checkpoint.opening"], "a plain import"
+    assert "npt_viz.capture.running" in graph["npt_viz.ui.cache.opened"], "one for type checkers"
+    assert "npt_viz.model.tokens" in graph["npt_viz.model.packaged"], "one in a function"
 
 
 def test_every_part_of_the_package_has_a_place():

@@ -1,4 +1,4 @@
-"""NPT adapters: what they are (semantics), what they do (modulation), one layer's worth of them (layer)."""
+"""NPT adapters: variants (semantics), weights and mathematics (modulation), one layer's adapter (layer)."""
 
 from npt_viz.adapter.layer import LayerAdapter, MlpTrace, Projected, mlp_trace, random_adapter
 from npt_viz.adapter.modulation import Additive, LowRankTanh, Modulation, RankOneSum

@@ -1,4 +1,4 @@
-"""One NPT layer's adapter: its modulations and what they make of the layer's MLP."""
+"""Adapter of one NPT layer, and the MLP that it modulates."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -8,19 +8,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from npt_viz.adapter.modulation import Additive, LowRankTanh, Modulation, RankOneSum
-from npt_viz.adapter.semantics import TARGETS, Semantics, Target, variant_name
+from npt_viz.adapter.semantics import TARGETS, AttentionPath, Semantics, Target, variant_name
 from npt_viz.shapes import Float
 
 
 class Projected(NamedTuple):
-    """What the frozen gate and up projections make of one input, each (…, d_ffn)."""
+    """Outputs of the frozen gate and up projections for one input, each (…, d_ffn)."""
 
     gate: Tensor
     up: Tensor
 
 
 class MlpTrace(NamedTuple):
-    """What happens inside one SwiGLU MLP; each tensor is (…, d_ffn) but the output (…, d_model)."""
+    """Activations inside one SwiGLU MLP: gate, up and intermediate (…, d_ffn), output (…, d_model)."""
 
     gate: Tensor
     up: Tensor
@@ -29,7 +29,7 @@ class MlpTrace(NamedTuple):
 
 
 class LayerAdapter(nn.Module):
-    """The NP component of one layer.
+    """Adapter of one layer: its modulations by target.
 
     Parameters are float32 whatever the base model's dtype; a modulation is computed in float32 and
     then cast to the activation it is added to.
@@ -44,15 +44,17 @@ class LayerAdapter(nn.Module):
 
     @property
     def targets(self) -> tuple[Target, ...]:
+        """Modulated projections, in the order of TARGETS."""
         return tuple(target for target in TARGETS if target in self.modulations)
 
     @property
-    def attention(self) -> str:
-        """Where the attention output goes: withheld, beside, standard (see Semantics)."""
+    def attention(self) -> AttentionPath:
+        """Path of the attention output: withheld, beside, standard (see Semantics)."""
         return self.semantics.attention
 
     @property
     def variant(self) -> str:
+        """Short name of the variant, such as N5."""
         return variant_name(self.semantics, self.targets)
 
     def change(
@@ -62,7 +64,7 @@ class LayerAdapter(nn.Module):
         x: Float[Tensor, "*batch inp"],
         unmodulated: Float[Tensor, "*batch out"],
     ) -> Float[Tensor, "*batch out"]:
-        """What this adapter adds to the output of one projection, in that output's dtype and device."""
+        """Change of one projection's output, in that output's dtype and on its device."""
         modulation = self.modulations[target]
         home = next(modulation.parameters())
         added = modulation.change(attention.to(home), x.to(home), unmodulated.to(home))
@@ -75,7 +77,7 @@ class LayerAdapter(nn.Module):
         mlp_input: Float[Tensor, "*batch model"],
         plain: MlpTrace | Projected | None = None,
     ) -> MlpTrace:
-        """The modulated MLP.
+        """Activations of the modulated MLP.
 
         mlp: the base layer's SwiGLU module, only called.
         mlp_input: z, or z_C where the attention path is standard.
@@ -96,7 +98,7 @@ class LayerAdapter(nn.Module):
 
 
 def mlp_trace(mlp: nn.Module, mlp_input: Float[Tensor, "*batch model"]) -> MlpTrace:
-    """The base model's SwiGLU MLP, step by step."""
+    """Activations of the base model's SwiGLU MLP."""
     gate, up = mlp.gate_proj(mlp_input), mlp.up_proj(mlp_input)
     intermediate = F.silu(gate) * up
     return MlpTrace(gate, up, intermediate, mlp.down_proj(intermediate))
@@ -114,7 +116,7 @@ def random_adapter(
     std: float = 0.1,
     seed: int = 0,
 ) -> LayerAdapter:
-    """An adapter with every weight drawn from N(0, std²): a shape to fill, or a specimen for tests."""
+    """Adapter with every weight drawn from N(0, std²)."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:

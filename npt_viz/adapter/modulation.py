@@ -1,4 +1,4 @@
-"""The three ways an adapter changes one projection of the MLP, each in factored form.
+"""The three rules by which an adapter changes one projection of the MLP, each in factored form.
 
 A modulation maps the attention output `a` and the projection's own input `x` (z for gate and up, the
 intermediate m for down) to a change of the projection's output. Nothing here ever forms the weight change
@@ -15,7 +15,7 @@ from npt_viz.shapes import Float
 class RankOneSum(nn.Module):
     """scale * sum_j v_b,j (v_a,j . x), with v_a,j = a W_down,j W_a_up,j and v_b,j = a W_down,j W_b_up,j.
 
-    Evaluated as in npt-facts §5: with p_j = a W_down,j the scalar is s_j = p_j . (x W_a_up,j^T) and the
+    Evaluated as in docs/mathematics.md §4: with p_j = a W_down,j the scalar is s_j = p_j . (x W_a_up,j^T) and the
     output is concat_j(s_j p_j) @ vstack_j(W_b_up,j): one matrix product, whatever the number of components.
     """
 
@@ -33,14 +33,16 @@ class RankOneSum(nn.Module):
 
     @property
     def components(self) -> int:
+        """Number of rank-1 components."""
         return self.W_down.shape[0]
 
     @property
     def rank(self) -> int:
+        """Width of the bottleneck."""
         return self.W_down.shape[2]
 
     def bottleneck(self, attention: Float[Tensor, "*batch model"]) -> Float[Tensor, "*batch component rank"]:
-        """p_j = a W_down,j, from which both vectors of a component are made."""
+        """p_j = a W_down,j, the bottleneck from which v_a,j and v_b,j are made."""
         return _through(attention, self.W_down)
 
     def scalars(
@@ -68,16 +70,16 @@ class RankOneSum(nn.Module):
         x: Float[Tensor, "*batch inp"],
         unmodulated: Float[Tensor, "*batch out"] | None = None,
     ) -> Float[Tensor, "*batch out"]:
-        """What the modulation adds to the projection's output."""
+        """Change of the projection's output."""
         bottleneck = self.bottleneck(attention)
         return self.delta(bottleneck, self.scalars(bottleneck, x))
 
     def v_a(self, attention: Float[Tensor, "*batch model"]) -> Float[Tensor, "*batch component inp"]:
-        """The input vectors, for a few tokens at a time: (token, component, inp) is large."""
+        """Input vectors v_a,j; for a few tokens at a time, because (token, component, inp) is large."""
         return torch.einsum("...kr,kri->...ki", self.bottleneck(attention), self.W_a_up)
 
     def v_b(self, attention: Float[Tensor, "*batch model"]) -> Float[Tensor, "*batch component out"]:
-        """The output vectors with the scale in them, for a few tokens at a time."""
+        """Output vectors v_b,j with the scale in them; for a few tokens at a time."""
         return self.scale * torch.einsum("...kr,kro->...ko", self.bottleneck(attention), self.W_b_up)
 
     def norms(
@@ -144,6 +146,7 @@ class Additive(nn.Module):
 
     @property
     def rank(self) -> int:
+        """Width of the bottleneck."""
         return self.W_down.shape[1]
 
     def change(
@@ -152,7 +155,7 @@ class Additive(nn.Module):
         x: Float[Tensor, "*batch inp"],
         unmodulated: Float[Tensor, "*batch out"],
     ) -> Float[Tensor, "*batch out"]:
-        """What the modulation adds to the projection's output."""
+        """Change of the projection's output."""
         bottleneck = attention @ self.W_down
         added = self.scale * (bottleneck @ self.W_add)
         if self.W_mult is None:
@@ -190,6 +193,7 @@ class LowRankTanh(nn.Module):
 
     @property
     def components(self) -> int:
+        """Number of rank-1 components."""
         return self.A.shape[1]
 
     rank = components
@@ -204,15 +208,15 @@ class LowRankTanh(nn.Module):
         x: Float[Tensor, "*batch inp"],
         unmodulated: Float[Tensor, "*batch out"] | None = None,
     ) -> Float[Tensor, "*batch out"]:
-        """What the modulation adds to the projection's output."""
+        """Change of the projection's output."""
         return ((x @ self.A) * self.strength(attention)) @ self.B
 
     def v_a(self, attention: Float[Tensor, "*batch model"]) -> Float[Tensor, "*batch component inp"]:
-        """c_i A_i, for a few tokens at a time."""
+        """Input vectors c_i A_i; for a few tokens at a time."""
         return self.strength(attention)[..., None] * self.A.T
 
     def v_b(self, attention: Float[Tensor, "*batch model"]) -> Float[Tensor, "*batch component out"]:
-        """B_i, the same for every token."""
+        """Output vectors B_i, the same for every token."""
         return self.B.expand(*attention.shape[:-1], *self.B.shape)
 
     def norms(

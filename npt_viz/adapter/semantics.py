@@ -1,4 +1,4 @@
-"""What an NPT layer computes: the one description from which every variant of the field is made."""
+"""Semantics of an NPT layer: the settings that tell the published variants apart."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +16,7 @@ Provenance = Literal["from the file", "inferred from key names", "chosen by the 
 
 @dataclass(frozen=True, kw_only=True)
 class Semantics:
-    """The forward pass of one NPT layer, apart from its weights and targets."""
+    """Forward pass of one NPT layer, apart from its weights and targets."""
 
     rule: Rule = "rank_one_sum"
     """How the adapter turns attention into a modulation.
@@ -41,7 +41,7 @@ class Semantics:
     factor: Factor | None = None
     """Only for additive_multiplicative: 1 + sigmoid(x), 1 + tanh(x), or 0.5 sigmoid(x) + 0.5."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if (self.factor is not None) != (self.rule == "additive_multiplicative"):
             raise NptVizError(
                 f"semantics: factor goes with rule additive_multiplicative and only with it, "
@@ -50,13 +50,13 @@ class Semantics:
 
     @property
     def reconstructs(self) -> str:
-        """What the modulated MLP has to output so that the layer equals the base model's layer."""
+        """Output that the modulated MLP needs for the layer to equal the base model's layer."""
         return "a + MLP(z_C)" if self.attention == "withheld" else "MLP(z_C)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One named row of the field's variants."""
+    """One published variant."""
 
     semantics: Semantics
     targets: tuple[Target, ...]
@@ -112,7 +112,7 @@ VARIANTS: dict[str, Variant] = {
 
 
 def variant_name(semantics: Semantics, targets: tuple[Target, ...]) -> str:
-    """The field's short name for this forward pass, or a description where it has none."""
+    """Short name of a published variant, such as N1; a description where there is none."""
     for name, variant in VARIANTS.items():
         same = (variant.semantics.rule, variant.semantics.attention, variant.semantics.factor) == (
             semantics.rule,

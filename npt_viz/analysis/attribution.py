@@ -18,9 +18,11 @@ from npt_viz.adapter import Additive, LayerAdapter
 from npt_viz.capture.inspection import adapters_of, scalars_of
 from npt_viz.capture.layer_trace import mlp_input_of
 from npt_viz.capture.running import forward_pass
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import Encoded, display_token, encode
+from npt_viz.progress import CountProgress
 from npt_viz.question import Bos, Mode, Positions, Prompt, Question, as_question, check_mode
 from npt_viz.results.attribution import METHODS, Attribution, Estimate, Quantity
 from npt_viz.shapes import Float, Int, TokenIds
@@ -41,16 +43,13 @@ SURELY_WARM = 3.0
 GRADIENT_COST = 2
 """A forward pass with its gradient, in forward passes."""
 
-Progress = Callable[[int, int], None]
-"""Called with (prompts run, prompts in all); an exception that it raises stops the run and leaves no hook behind."""
-
 Function = Callable[[Tensor], Tensor]
 """Token ids (row, token) to one number a row."""
 
 
 def attribution(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     prompt: Prompt | Question,
     quantity: Quantity,
     *,
@@ -62,7 +61,7 @@ def attribution(
     steps: int = STEPS,
     chat: bool = False,
     bos: Bos = "auto",
-    progress: Progress | None = None,
+    progress: CountProgress | None = None,
 ) -> Attribution:
     """How much each token of the prompt contributes to one number at the pinned token.
 
@@ -124,7 +123,7 @@ def attribution(
 
 def estimate(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     question: Prompt | Question,
     quantity: Quantity,
     methods: Sequence[str],
@@ -238,7 +237,7 @@ def rows_per_pass(model: BaseModel, n_tokens: int, gradients: bool) -> int:
 class _Counted:
     """A function of token ids that tells how many rows it has run."""
 
-    def __init__(self, function: Function, total: int, progress: Progress | None) -> None:
+    def __init__(self, function: Function, total: int, progress: CountProgress | None) -> None:
         self._function, self._total, self._progress = function, total, progress
         self._done = 0
 
@@ -264,7 +263,7 @@ class _Asked(NamedTuple):
 
 def _asked(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     question: Question,
     quantity: Quantity,
     baseline: str,

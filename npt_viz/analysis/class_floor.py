@@ -1,6 +1,6 @@
 """How far adapters of one shape can get on a text, estimated by training one for a moment."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -8,6 +8,7 @@ from npt_viz.adapter import Additive, LayerAdapter, LowRankTanh
 from npt_viz.capture.layer_trace import attention_sinks, fit_of, local_trace
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
+from npt_viz.progress import CountProgress
 from npt_viz.question import Positions
 from npt_viz.results.reconstruction import ClassFloor
 from npt_viz.training.spec import AdapterSpec
@@ -25,7 +26,7 @@ def class_floor(
     steps: int = STEPS,
     seed: int = 0,
     positions: Positions = "deployed",
-    progress: Callable[[int, int], None] | None = None,
+    progress: CountProgress | None = None,
 ) -> ClassFloor:
     """Train a fresh adapter of this one's rule, rank and components on most of the texts, judge both on the rest.
 

@@ -6,6 +6,7 @@ import torch
 
 from npt_viz.capture.inspection import adapters_of
 from npt_viz.capture.running import Lane, NoAttention, changed
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel, greedy
 from npt_viz.model.tokens import display_token, encode
@@ -17,7 +18,7 @@ MAX_NEW = 64
 
 def continuations(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     question: Prompt | Question,
     *,
     n_tokens: int = 32,

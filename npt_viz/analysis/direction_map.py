@@ -8,6 +8,7 @@ from npt_viz.analysis.pca import effective_rank, participation_ratio, principal_
 from npt_viz.analysis.updates import Factored, Updates, factors, redrawn, updates_of
 from npt_viz.capture.layer_view import layer_views
 from npt_viz.capture.running import Pass
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.results.directions import QUANTITIES, Baseline, DirectionMap, Spread, SpreadReference
@@ -20,7 +21,7 @@ N_DRAWS = 8
 
 def direction_map(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     run: Inspection,
     layer: int,
     *,

@@ -11,6 +11,7 @@ from npt_viz.capture.layer_trace import BASE
 from npt_viz.capture.layer_view import LayerView, layer_views
 from npt_viz.capture.running import Pass, forward_pass
 from npt_viz.capture.token_card import logit_change, strongest
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.results.directions import DIRECTIONS, Baseline, DirectionVocabulary
@@ -30,7 +31,7 @@ LINEARISED = {
 @torch.no_grad()
 def direction_vocabulary(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     run: Inspection,
     layer: int,
     token: int,

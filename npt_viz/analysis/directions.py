@@ -11,6 +11,7 @@ from npt_viz.analysis.collapse import verdicts
 from npt_viz.analysis.updates import Updates, updates_of
 from npt_viz.capture.layer_view import LayerView, layer_views
 from npt_viz.capture.running import Pass
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.results.directions import (
@@ -42,7 +43,7 @@ EXACT = {"gate": "W_g (z_C − z)", "up": "W_u (z_C − z)", "down": "a"}
 
 def directions(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     run: Inspection,
     layer: int,
     *,

@@ -15,9 +15,11 @@ from npt_viz.analysis.drift import recorded_drift
 from npt_viz.capture.inspection import adapters_of
 from npt_viz.capture.predictions import predictions
 from npt_viz.capture.running import Lane, NoAttention, forward_pass
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import encode
+from npt_viz.progress import CountProgress
 from npt_viz.question import Bos, Positions, check_positions
 from npt_viz.results.downstream import Arm, Downstream, Run
 
@@ -39,7 +41,7 @@ class Version(NamedTuple):
 
 def downstream(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     texts: str | Sequence[str] | Sequence[Sequence[int]],
     *,
     layers: Sequence[int] | None = None,
@@ -49,7 +51,7 @@ def downstream(
     bos: Bos = "auto",
     window: int = WINDOW,
     max_sequences: int = MAX_SEQUENCES,
-    progress: Callable[[int, int], None] | None = None,
+    progress: CountProgress | None = None,
 ) -> Downstream:
     """The predictions of the NPT model for a prompt (a str) or a reference text (several).
 

@@ -11,7 +11,7 @@ accelerated projected gradient. λ descends with each solution as the next start
 target, the path ends at one close to where the gate was.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from npt_viz.adapter import LayerAdapter, mlp_trace
 from npt_viz.capture.layer_trace import LayerTrace
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel, weight_of
+from npt_viz.progress import CountProgress
 from npt_viz.results.reconstruction import GateOracle
 from npt_viz.shapes import Float, Tensor
 
@@ -46,7 +47,7 @@ def gate_oracle(
     penalties: Sequence[float] = PENALTIES,
     iterations: int = 30,
     last_iterations: int = 60,
-    progress: Callable[[int, int], None] | None = None,
+    progress: CountProgress | None = None,
 ) -> GateOracle:
     """The best gate of up to `max_tokens` tokens, evenly spaced over the prompt, at every price.
 

@@ -17,6 +17,7 @@ from npt_viz.capture.inspection import adapters_of
 from npt_viz.capture.layer_trace import attention_sinks
 from npt_viz.capture.layer_view import LayerView, layer_views, views_of
 from npt_viz.capture.running import Pass
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.question import Mode, Positions
@@ -46,7 +47,7 @@ N_DRAWS = 64
 
 def orthogonality(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     run: Inspection,
     *,
     layers: Sequence[int] | None = None,
@@ -89,7 +90,7 @@ def orthogonality(
 
 def reference_vectors(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     texts: Sequence[str],
     *,
     layers: Sequence[int] | None = None,

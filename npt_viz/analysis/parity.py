@@ -10,6 +10,7 @@ from npt_viz.adapter import Additive, LayerAdapter, LowRankTanh, Modulation
 from npt_viz.capture.inspection import adapters_of
 from npt_viz.capture.layer_trace import mlp_input_of
 from npt_viz.capture.running import Lane, changed, forward_pass
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel, LayerParts, greedy, weight_of
 from npt_viz.model.tokens import encode
@@ -33,7 +34,7 @@ differ by 0.1 to 3.5 times that. A fixed tolerance would be wrong: a strong adap
 @torch.no_grad()
 def parity(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     prompt: str | Sequence[int] = PROMPT,
     *,
     layers: Sequence[int] | None = None,

@@ -19,9 +19,11 @@ from npt_viz.capture.layer_trace import (
 )
 from npt_viz.capture.predictions import Predictions, chunk_length, predictions
 from npt_viz.capture.running import Pass, forward_pass
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import Encoded, display_token, encode
+from npt_viz.progress import CountProgress
 from npt_viz.question import Bos, Prompt, Question, as_question
 from npt_viz.results.inspection import Inspection, LayerInspection, TopTokens
 from npt_viz.shapes import Float, Tensor
@@ -29,7 +31,7 @@ from npt_viz.shapes import Float, Tensor
 
 def inspect(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     prompt: Prompt | Question,
     *,
     layers: Sequence[int] | None = None,
@@ -40,7 +42,7 @@ def inspect(
     top_k: int = 10,
     logits: bool = True,
     keep: Callable[[Pass], None] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: CountProgress | None = None,
 ) -> Inspection:
     """What the modulation does at every token of one prompt.
 
@@ -108,12 +110,12 @@ def prompt_text(question: Question, encoded: Encoded) -> str:
     return prompt if isinstance(prompt, str) else "".join(piece.glyph for piece in encoded.pieces)
 
 
-def _counted(progress: Callable[[int, int], None] | None, in_all: int) -> Callable[[], None]:
+def _counted(progress: CountProgress | None, in_all: int) -> Callable[[], None]:
     steps = count(1)
     return (lambda: progress(next(steps), in_all)) if progress else (lambda: None)
 
 
-def layers_of(checkpoint, layers: Sequence[int] | None) -> list[int]:
+def layers_of(checkpoint: Checkpoint, layers: Sequence[int] | None) -> list[int]:
     """The asked-for layers, each of which the checkpoint must have; all of them for None."""
     if layers is None:
         return sorted(checkpoint.layers)
@@ -127,7 +129,7 @@ def layers_of(checkpoint, layers: Sequence[int] | None) -> list[int]:
     return sorted(set(layers))
 
 
-def adapters_of(checkpoint, layers: Sequence[int] | None) -> dict[int, LayerAdapter]:
+def adapters_of(checkpoint: Checkpoint, layers: Sequence[int] | None) -> dict[int, LayerAdapter]:
     """Layer -> adapter of the NPT layers that run, lowest first; see `layers_of`."""
     return {layer: checkpoint.adapter(layer) for layer in layers_of(checkpoint, layers)}
 

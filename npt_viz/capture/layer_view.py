@@ -10,6 +10,7 @@ from npt_viz.adapter import LayerAdapter, LowRankTanh, RankOneSum, mlp_trace
 from npt_viz.capture.inspection import adapters_of
 from npt_viz.capture.layer_trace import LayerTrace, lane_of, lane_traces, mlp_input_of, traces
 from npt_viz.capture.running import Pass
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.question import Mode, Positions
@@ -87,7 +88,7 @@ class LayerView:
 
 def layer_views(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     run: Inspection,
     layers: Sequence[int] | None = None,
     *,

@@ -1,26 +1,23 @@
-"""Let the weights say whether a run kept the attention residual, where the file cannot (N1 or N2, N4 or N3)."""
+"""Infer from the weights whether attention was withheld or beside, which key names cannot tell (N1 or N2, N4 or N3)."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from npt_viz import checkpoint as files
 from npt_viz.capture.inspection import inspect
 from npt_viz.checkpoint import Checkpoint
-from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 
 TEXT = (
     "The river had risen in the night, and by morning the lower fields were under water. Anna counted the sheep "
     "twice, wrote 47 in the book, and walked back to the house. “We should have moved them on Tuesday,” she said."
 )
-"""What the probe reads; any text will do, a fixed one gives the same answer every time."""
+"""Prompt of the probe; any text will do, a fixed one gives the same answer every time."""
 
 
-class Evidence(NamedTuple):
-    """How well one layer fits either reading: median over tokens of the share recovered, sinks left out."""
+class AttentionPathFit(NamedTuple):
+    """Fit of one layer to either attention path: median over tokens of the share recovered, sinks left out."""
 
     path: str | None
     """withheld or beside, the reading that fits better; None where the adapter fits neither."""
@@ -30,8 +27,8 @@ class Evidence(NamedTuple):
     """Share of MLP(z_C) − MLP(z)."""
 
 
-def attention_paths(model: BaseModel, checkpoint: Checkpoint) -> dict[int, Evidence]:
-    """What every rank-1 layer reconstructs: a + MLP(z_C), so attention was withheld, or MLP(z_C) beside it.
+def attention_paths(model: BaseModel, checkpoint: Checkpoint) -> dict[int, AttentionPathFit]:
+    """Fit of every rank-1 layer to either path: withheld reconstructs a + MLP(z_C), beside reconstructs MLP(z_C).
 
     The modulated MLP is the same in both readings; only the target differs. An adapter that beats its own
     absence at neither target (untrained, or of another base) decides nothing.
@@ -46,36 +43,26 @@ def attention_paths(model: BaseModel, checkpoint: Checkpoint) -> dict[int, Evide
             layer: float(np.nanmedian(run.layers[layer].recovered[~run.is_sink])) for layer in layers
         }
     return {
-        layer: Evidence(
+        layer: AttentionPathFit(
             _better(shares["withheld"][layer], shares["beside"][layer]), *(s[layer] for s in shares.values())
         )
         for layer in layers
     }
 
 
-def open_checkpoint(path: str | Path, model: BaseModel | None = None, semantics=None) -> Checkpoint:
-    """npt_viz.checkpoint.open_checkpoint, with one more choice: semantics 'probe' asks the weights.
-
-    Raises NptVizError for 'probe' without a model, besides what opening raises.
-    """
-    if semantics != "probe":
-        return files.open_checkpoint(path, model, semantics)
-    if model is None:
-        raise NptVizError(
-            f"{path}: semantics probe runs the base model; give the model, or choose a variant by name"
-        )
-    checkpoint = files.open_checkpoint(path, model)
-    found = attention_paths(model, checkpoint)
-    decided = {layer: evidence.path for layer, evidence in found.items() if evidence.path}
-    notes = [_in_words(layer, evidence) for layer, evidence in found.items()]
+def probed(checkpoint: Checkpoint, model: BaseModel) -> Checkpoint:
+    """The checkpoint with the attention path that each rank-1 layer fits better; the fits join the report's warnings."""
+    fits = attention_paths(model, checkpoint)
+    decided = {layer: fit.path for layer, fit in fits.items() if fit.path}
+    notes = [_in_words(layer, fit) for layer, fit in fits.items()]
     return checkpoint.with_semantics(decided, provenance="probe", notes=notes)
 
 
-def _in_words(layer: int, evidence: Evidence) -> str:
-    verdict = f"attention is {evidence.path}" if evidence.path else "neither, so the reading stays as it was"
+def _in_words(layer: int, fit: AttentionPathFit) -> str:
+    verdict = f"attention is {fit.path}" if fit.path else "neither, so the reading stays as it was"
     return (
-        f"layer {layer}: the probe says {verdict}; the modulation recovers {evidence.withheld:.2f} of the way to "
-        f"a + MLP(z_C) and {evidence.beside:.2f} of the way to MLP(z_C) (medians over tokens)"
+        f"layer {layer}: the probe says {verdict}; the modulation recovers {fit.withheld:.2f} of the way to "
+        f"a + MLP(z_C) and {fit.beside:.2f} of the way to MLP(z_C) (medians over tokens)"
     )
 
 

@@ -5,6 +5,7 @@ import torch
 from npt_viz.capture.inspection import adapters_of
 from npt_viz.capture.layer_trace import BASE, lane_of, layer_run
 from npt_viz.capture.running import Lane, Pass, forward_pass
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import display_token
@@ -16,7 +17,7 @@ from npt_viz.shapes import Float, Tensor
 @torch.no_grad()
 def token_card(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     run: Inspection,
     layer: int,
     token: int,

@@ -1,4 +1,4 @@
-"""Whether a checkpoint belongs to the open base model, and what happened to the base that lies beside its adapters."""
+"""Match between a checkpoint and the open base model, and edits of the base weights stored beside the adapters."""
 
 import math
 from collections.abc import Mapping
@@ -14,19 +14,19 @@ _NAME_KEYS = ("base_model_name", "base_model", "model_name", "model_name_or_path
 
 
 def match_by_fingerprint(recorded: Mapping, name: str, model: BaseModel) -> BaseMatch:
-    """Compare the fingerprint in npt_config.json with the open model's, for the layers that it records."""
+    """Match by the fingerprint in npt_config.json, on the layers that it records."""
     layers = recorded.get("layers")
     layers = layers if isinstance(layers, dict) else {}
     known = [int(layer) for layer in layers if layer.isdigit() and int(layer) < model.n_layers]
-    found = model.fingerprint(known)
-    different = [str(layer) for layer in known if found["layers"][str(layer)] != layers[str(layer)]]
+    fingerprint = model.fingerprint(known)
+    different = [str(layer) for layer in known if fingerprint["layers"][str(layer)] != layers[str(layer)]]
     if different:
         return BaseMatch(
             status="mismatch",
             sentence=f"the checkpoint was made on {name}, whose weights differ from {model.name}'s in layer "
             f"{', '.join(different)}; numbers will be off: open the base model that it was trained on",
         )
-    if found["config"] != recorded.get("config"):
+    if fingerprint["config"] != recorded.get("config"):
         return BaseMatch(
             status="mismatch",
             sentence=f"the checkpoint was made on {name}, whose config differs from {model.name}'s, though the weights "
@@ -36,7 +36,7 @@ def match_by_fingerprint(recorded: Mapping, name: str, model: BaseModel) -> Base
 
 
 def match_by_name(claims: Mapping, model: BaseModel) -> BaseMatch:
-    """Compare a claimed base name with the open model's: evidence against it, never for it."""
+    """Match by the base name in a config: a different name is evidence against, the same name proves nothing."""
     claimed = next((str(claims[key]) for key in _NAME_KEYS if claims.get(key)), None)
     if claimed is None:
         return BaseMatch(
@@ -56,7 +56,7 @@ def match_by_name(claims: Mapping, model: BaseModel) -> BaseMatch:
 
 
 def match_by_weights(store: TensorStore, layers: tuple[int, ...], model: BaseModel) -> BaseMatch | None:
-    """Compare the gate weights beside the adapters (format B) with the open model's; None where there are none."""
+    """Match by the gate weights stored beside the adapters (format B); None where there are none."""
     compared, different = [], []
     for layer in layers:
         key = next((k for k in (_original(layer), _gate(layer)) if _is_weight(store, k)), None)

@@ -1,4 +1,4 @@
-"""Whether training has touched a tensor: exactly where its initial hash was recorded, by a named rule otherwise."""
+"""Tests for untrained tensors, where no hash of the initial value was recorded."""
 
 import math
 
@@ -8,11 +8,11 @@ from torch import Tensor
 _NORMAL_STDS = (0.001, 0.01, 0.02, 0.1)
 _SAMPLE = 1 << 16
 _ENOUGH = 1000
-"""Values below which a spread says nothing."""
+"""Fewer values than this are too few to judge a distribution by."""
 
 
 def untouched_rule(tensor: Tensor, low: float, high: float) -> str | None:
-    """The rule by which a tensor (float32, finite) looks untrained; None where no rule fires.
+    """Reason why a tensor (float32, finite) looks untrained; None where there is no such reason.
 
     low, high: its extremes.
 

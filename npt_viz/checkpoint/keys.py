@@ -1,4 +1,4 @@
-"""The key names of every format, read and written.
+"""Key names of every format, read and written.
 
 Format A  layer_{i}_np.{W_down|W_a_up|W_b_up}[_gate|_up|_down][.{j}], or model.layers.{i}.np_component.…
 Format B  model.layers.{i}.adapter.{A_proj|B_model|B_ffn|B_proj|B_add|B_mult}.weight, nn.Linear orientation
@@ -37,7 +37,7 @@ _BASE = re.compile(
 
 
 class Family(NamedTuple):
-    """One rule in one format: which key role holds which argument of the modulation."""
+    """Tensors of one rule in one format: role in the key name -> argument of the modulation."""
 
     rule: Rule
     arguments: Mapping[str, str]
@@ -55,7 +55,7 @@ FAMILIES: dict[str, tuple[Family, ...]] = {
 
 
 class Key(NamedTuple):
-    """What one tensor's name says."""
+    """Parts of one tensor's name."""
 
     layer: int
     format: str
@@ -65,7 +65,7 @@ class Key(NamedTuple):
 
 
 def parsed_key(name: str) -> Key | None:
-    """What a tensor's name says; None where it names no NPT tensor."""
+    """Parts of a tensor's name; None where it names no NPT tensor."""
     for pattern, format_ in _PATTERNS.items():
         if match := pattern.fullmatch(name):
             parts = match.groupdict()
@@ -82,7 +82,7 @@ def is_base_key(name: str) -> bool:
 def native_keys(
     layer: int, target: Target, targets: Collection[Target], rule: Rule, count: int
 ) -> dict[str, tuple[str, ...]]:
-    """Argument of one target's modulation -> the names of its `count` tensors in the native format.
+    """Names of one target's tensors in the native format: argument of the modulation -> `count` names.
 
     targets: all of the layer's; a gate alone has no suffix. The names
     are those of the format in which the rule was born: A for rank-1 sums, B for the additive ones, C for T1.
@@ -109,7 +109,7 @@ def is_transposed(rule: Rule) -> bool:
 
 
 def named_tensors(adapter: LayerAdapter) -> dict[str, Tensor]:
-    """An adapter's tensors (views) under the names, and in the orientation, of the native format."""
+    """An adapter's tensors (views), named and oriented as in the native format."""
     named, rule = {}, adapter.semantics.rule
     for target, part in adapter.modulations.items():
         count = part.components if rule == "rank_one_sum" else 1

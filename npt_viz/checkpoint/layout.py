@@ -1,4 +1,4 @@
-"""What the names and shapes of a file say: its layers, and whether their tensors fit together. Reads no value."""
+"""Layers of a file, from the names and shapes of its tensors. Reads no value."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _Targets = dict[Target, _Roles]
 
 @dataclass(frozen=True)
 class TargetPlan:
-    """Where the modulation of one projection lies in a file."""
+    """Tensors in a file that make the modulation of one projection."""
 
     keys: Mapping[str, tuple[str, ...]]
     """Argument of the modulation -> the keys of its components."""
@@ -32,7 +32,7 @@ class TargetPlan:
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """Where one NPT layer lies in a file."""
+    """Tensors in a file that make one NPT layer."""
 
     layer: int
     format: str
@@ -41,12 +41,13 @@ class LayerPlan:
 
     @property
     def keys(self) -> tuple[str, ...]:
+        """Names of all tensors of the layer."""
         return tuple(key for plan in self.targets.values() for keys in plan.keys.values() for key in keys)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the names and shapes of a file say."""
+    """NPT layers of a file and their widths."""
 
     layers: Mapping[int, LayerPlan]
     d_model: int
@@ -63,14 +64,14 @@ def layout_of(infos: Infos, where: str) -> Layout:
     where: the file's name, for the errors. Raises NptVizError for no NPT key at all, a missing or doubled
     tensor, and shapes that do not fit.
     """
-    found: dict[int, dict[str, _Targets]] = {}
+    roles_of: dict[int, dict[str, _Targets]] = {}
     unused, base = [], []
     for name in infos:
         key = parsed_key(name)
         if key is None:
             (base if is_base_key(name) else unused).append(name)
             continue
-        roles = found.setdefault(key.layer, {}).setdefault(key.format, {}).setdefault(key.target, {})
+        roles = roles_of.setdefault(key.layer, {}).setdefault(key.format, {}).setdefault(key.target, {})
         components = roles.setdefault(key.role, {})
         if key.component in components:
             raise NptVizError(
@@ -78,9 +79,9 @@ def layout_of(infos: Infos, where: str) -> Layout:
                 "names; keep one of them"
             )
         components[key.component] = name
-    if not found:
+    if not roles_of:
         raise NptVizError(_nothing_recognised(where, infos))
-    layers = {layer: _layer_plan(layer, found[layer], infos, where) for layer in sorted(found)}
+    layers = {layer: _layer_plan(layer, roles_of[layer], infos, where) for layer in sorted(roles_of)}
     widths = _checked_widths(layers.values(), infos, where)
     return Layout(layers, widths["d_model"], widths.get("d_ffn"), tuple(unused), tuple(base))
 
@@ -88,7 +89,10 @@ def layout_of(infos: Infos, where: str) -> Layout:
 def modulation(
     plan: TargetPlan, tensors: Mapping[str, tuple[Tensor, ...]], semantics: Semantics
 ) -> Modulation:
-    """The modulation whose arguments were read as `plan` says, each a tuple over components."""
+    """Modulation of one target, from its tensors as stored.
+
+    tensors: argument -> one tensor a component.
+    """
     turned = {
         argument: [tensor.T.contiguous() if plan.transposed else tensor for tensor in components]
         for argument, components in tensors.items()
@@ -128,12 +132,12 @@ def _family(format_: str, roles: _Roles, place: str) -> Family:
     complete = [family for family in fitting if roles.keys() == family.arguments.keys()]
     if complete:
         return complete[0]
-    found = ", ".join(key for components in roles.values() for key in components.values())
+    present = ", ".join(key for components in roles.values() for key in components.values())
     if not fitting:
-        raise NptVizError(f"{place} mixes the keys of several variants: {found}; keep those of one")
+        raise NptVizError(f"{place} mixes the keys of several variants: {present}; keep those of one")
     missing = " or ".join(" and ".join(sorted(f.arguments.keys() - roles.keys())) for f in fitting)
     raise NptVizError(
-        f"{place} lacks {missing} beside {found}; an adapter needs all of its tensors: copy the complete file"
+        f"{place} lacks {missing} beside {present}; an adapter needs all of its tensors: copy the complete file"
     )
 
 
@@ -181,9 +185,9 @@ def _checked_widths(layers: Iterable[LayerPlan], infos: Infos, where: str) -> di
     """
     known: dict[tuple, tuple[int, str]] = {}
     for plan in layers:
-        for target, found in plan.targets.items():
-            for argument, key in ((a, key) for a, keys in found.keys.items() for key in keys):
-                shape = infos[key].shape[::-1] if found.transposed else infos[key].shape
+        for target, tensors in plan.targets.items():
+            for argument, key in ((a, key) for a, keys in tensors.keys.items() for key in keys):
+                shape = infos[key].shape[::-1] if tensors.transposed else infos[key].shape
                 for axis, size in zip(_axes(argument, target), shape, strict=True):
                     own = (plan.layer, target) if axis == "rank" else ()
                     expected, witness = known.setdefault((axis, *own), (size, key))

@@ -1,4 +1,4 @@
-"""Semantics of the layers in a file: read from it, inferred from key names, or chosen; never guessed in silence."""
+"""Semantics of the layers in a file: read from it, inferred from key names, or chosen by the user."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
@@ -18,7 +18,7 @@ _SCALED = ("S2", "T1")
 
 
 def inferred(plan: LayerPlan, scale: float | None) -> Semantics:
-    """What the key names say, with the file's modulation_scale where it has one."""
+    """Semantics inferred from the key names, with the file's modulation_scale where it has one."""
     match plan.rule:
         case "rank_one_sum" if plan.format == "A":
             return VARIANTS["N1"].semantics
@@ -34,7 +34,7 @@ def inferred(plan: LayerPlan, scale: float | None) -> Semantics:
 
 
 def chosen(choice: Choice, plan: LayerPlan, known: Semantics, scale: float | None, where: str) -> Semantics:
-    """What the user asks for, where the layer's tensors allow it.
+    """Semantics that the user chose, checked against the layer's tensors.
 
     A name stands for its forward pass, not for its targets: N2 on a file with two targets keeps attention beside.
     Raises NptVizError for an unknown name, or a rule that the tensors do not have.
@@ -45,8 +45,11 @@ def chosen(choice: Choice, plan: LayerPlan, known: Semantics, scale: float | Non
         semantics = replace(known, attention=choice.lower())
     else:
         name = {known_name.lower(): known_name for known_name in VARIANTS}.get(choice.lower())
-        if choice == "probe":
-            raise NptVizError("semantics probe runs the model: use npt_viz.open_checkpoint, which can")
+        if choice.lower() == "probe":
+            raise NptVizError(
+                "semantics probe runs the model on all layers; choose it where the checkpoint is opened "
+                "(npt_viz.open_checkpoint, --semantics)"
+            )
         if name is None:
             raise NptVizError(
                 f"semantics {choice!r} is unknown; choose one of {', '.join(VARIANTS)}, {', '.join(_PATHS)} or probe"
@@ -62,7 +65,7 @@ def chosen(choice: Choice, plan: LayerPlan, known: Semantics, scale: float | Non
 
 
 def from_fields(settings: object, where: str) -> Semantics:
-    """The semantics that npt_config.json spells out; raises NptVizError for a field that is not understood."""
+    """Semantics from the fields of npt_config.json; raises NptVizError for a field that is not understood."""
     allowed = {"rule": get_args(Rule), "attention": _PATHS, "factor": (*get_args(Factor), None)}
     known = {field.name for field in fields(Semantics)}
     if not isinstance(settings, dict) or not {"rule", "attention"} <= settings.keys() <= known:
@@ -83,7 +86,7 @@ def from_fields(settings: object, where: str) -> Semantics:
 
 
 def doubts(plans: Iterable[LayerPlan], known: Mapping[int, Semantics], scale: float | None) -> list[str]:
-    """What an inference from key names cannot know, and how to settle it; one sentence for each kind of doubt."""
+    """Warnings about semantics inferred from key names: what is uncertain and how to settle it."""
     by_variant: dict[str, list[int]] = {}
     for plan in plans:
         name = variant_name(known[plan.layer], tuple(plan.targets))

@@ -1,4 +1,4 @@
-"""npt_config.json of the native format: what it says, and how it is written."""
+"""Fields of npt_config.json, the config of the native format."""
 
 import hashlib
 from collections.abc import Mapping
@@ -19,17 +19,17 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class NativeLayers:
-    """The part of npt_config.json without which the weights cannot run."""
+    """Semantics in npt_config.json, by layer."""
 
     semantics: Mapping[int, Semantics]
     provenance: Mapping[int, Provenance]
     """How the semantics was known when the file was written."""
 
 
-def read_layers(config: Mapping, found: Mapping[int, LayerPlan], where: str) -> NativeLayers:
+def read_layers(config: Mapping, plans: Mapping[int, LayerPlan], where: str) -> NativeLayers:
     """Semantics of every layer of a native file.
 
-    found: the layers whose tensors are in npt_weights.safetensors.
+    plans: the layers whose tensors are in npt_weights.safetensors.
     Raises NptVizError for another format version, and layers that only one of the two files has.
     """
     version = config.get("format_version")
@@ -38,22 +38,22 @@ def read_layers(config: Mapping, found: Mapping[int, LayerPlan], where: str) -> 
             f"{where}: format_version is {version!r}; this npt_viz reads {FORMAT_VERSION}: update it or convert the file"
         )
     layers = config.get("layers")
-    if not isinstance(layers, dict) or set(layers) != set(map(str, found)):
+    if not isinstance(layers, dict) or set(layers) != set(map(str, plans)):
         named = sorted(layers) if isinstance(layers, dict) else layers
         raise NptVizError(
-            f"{where}: the config has layers {named}, the weights have {sorted(map(str, found))}; "
+            f"{where}: the config has layers {named}, the weights have {sorted(map(str, plans))}; "
             "both describe one checkpoint: copy the whole folder again"
         )
     semantics, provenance = {}, {}
-    for layer in found:
+    for layer in plans:
         described = layers[str(layer)]
         place = f"{where} (layer {layer})"
         if not isinstance(described, dict):
             raise NptVizError(f"{place}: is {described!r}, not an object; correct the config")
         semantics[layer] = from_fields(described.get("semantics"), place)
-        if semantics[layer].rule != found[layer].rule:
+        if semantics[layer].rule != plans[layer].rule:
             raise NptVizError(
-                f"{place}: the rule is {semantics[layer].rule}, but the tensors are those of {found[layer].rule}; "
+                f"{place}: the rule is {semantics[layer].rule}, but the tensors are those of {plans[layer].rule}; "
                 "copy the whole folder again"
             )
         known = described.get("provenance", "from the file")
@@ -64,7 +64,7 @@ def read_layers(config: Mapping, found: Mapping[int, LayerPlan], where: str) -> 
 def layer_fields(
     semantics: Semantics, provenance: Provenance, sizes: Mapping[Target, tuple[int, int]]
 ) -> dict:
-    """One layer's entry. sizes: target -> (rank, components)."""
+    """One layer's entry in npt_config.json. sizes: target -> (rank, components)."""
     return {
         "semantics": asdict(semantics),
         "provenance": provenance,

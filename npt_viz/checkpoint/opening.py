@@ -18,26 +18,27 @@ from npt_viz.checkpoint.keys import named_tensors
 from npt_viz.checkpoint.layout import Layout, TargetPlan, layout_of, modulation
 from npt_viz.checkpoint.meaning import Choice
 from npt_viz.checkpoint.report import load_report
-from npt_viz.checkpoint.source import NATIVE_CONFIG, WEIGHTS, Source, is_stage, open_source
+from npt_viz.checkpoint.source import NATIVE_CONFIG, WEIGHTS, CheckpointFiles, is_stage, open_files
 from npt_viz.checkpoint.store import MappingStore
 from npt_viz.errors import NptVizError
+from npt_viz.files import gigabytes
 from npt_viz.model.base import BaseModel
-from npt_viz.model.memory import gigabytes, out_of_memory_explained
+from npt_viz.model.memory import out_of_memory_explained
 from npt_viz.results.load_report import LoadReport
 
 CACHE_BYTES = 2 << 30
-"""Of float32 adapters kept by one checkpoint; the layers used longest ago go first."""
+"""Bytes of float32 adapters that one checkpoint keeps in memory; the least recently used layers are dropped first."""
 
 
 class Checkpoint:
-    """The adapters of some layers, opened for one base model or for none.
+    """Adapters of some layers, opened for one base model or for none.
 
     Safe to share between threads: adapters are read-only, and clones of them are what training changes.
     """
 
     def __init__(
         self,
-        source: Source,
+        files: CheckpointFiles,
         layout: Layout,
         semantics: Mapping[int, Semantics],
         provenance: Mapping[int, Provenance],
@@ -46,7 +47,7 @@ class Checkpoint:
         format: str,
         model: BaseModel | None = None,
     ) -> None:
-        self.source, self.layout, self.model = source, layout, model
+        self.files, self.layout, self.model = files, layout, model
         self.name, self.format = name, format
         self._semantics, self.provenance = dict(semantics), dict(provenance)
         self._adapters: OrderedDict[int, LayerAdapter] = OrderedDict()
@@ -58,24 +59,23 @@ class Checkpoint:
         adapters: Mapping[int, LayerAdapter],
         model: BaseModel | None,
         name: str,
-        config: Mapping | None = None,
     ) -> "Checkpoint":
         """Adapters that are already in memory, as a checkpoint; `adapter(layer)` gives these very objects."""
         tensors = {}
         for layer in sorted(adapters):
             tensors |= named_tensors(adapters[layer])
-        source = Source(store=MappingStore(tensors), native=config)
-        layout = layout_of(source.store.infos, name)
+        files = CheckpointFiles(store=MappingStore(tensors))
+        layout = layout_of(files.store.infos, name)
         semantics = {layer: adapter.semantics for layer, adapter in adapters.items()}
         provenance = dict.fromkeys(adapters, "chosen by the user")
-        self = cls(source, layout, semantics, provenance, name=name, format="memory", model=model)
+        self = cls(files, layout, semantics, provenance, name=name, format="memory", model=model)
         self._adapters.update(adapters)
         return self
 
     @property
     def path(self) -> Path | None:
         """The file or folder that was opened; None for live adapters."""
-        return self.source.path
+        return self.files.path
 
     @property
     def _where(self) -> str:
@@ -83,17 +83,26 @@ class Checkpoint:
 
     @property
     def layers(self) -> tuple[int, ...]:
+        """Numbers of the NPT layers, ascending."""
         return tuple(self.layout.layers)
 
     @property
     def config(self) -> Mapping:
         """npt_config.json, the config inside a format C file, or what a config beside the weights claims."""
-        return self.source.native or self.source.claims
+        return self.files.native or self.files.claims
 
     @cached_property
     def report(self) -> LoadReport:
-        """What the file really holds; reads every tensor once."""
-        return load_report(self)
+        """Load report of the file; reads every tensor once."""
+        return load_report(
+            self.files,
+            self.layout,
+            self._semantics,
+            self.provenance,
+            name=self.name,
+            format=self.format,
+            model=self.model,
+        )
 
     def semantics(self, layer: int) -> Semantics:
         """The forward pass of one layer."""
@@ -131,9 +140,9 @@ class Checkpoint:
         for layer, wanted in choices.items():
             self._check(layer)
             plan = self.layout.layers[layer]
-            semantics[layer] = meaning.chosen(wanted, plan, semantics[layer], self.source.scale, self._where)
+            semantics[layer] = meaning.chosen(wanted, plan, semantics[layer], self.files.scale, self._where)
         return Checkpoint(
-            replace(self.source, notes=(*self.source.notes, *notes)),
+            replace(self.files, notes=(*self.files.notes, *notes)),
             self.layout,
             semantics,
             self.provenance | dict.fromkeys(choices, provenance),
@@ -143,10 +152,10 @@ class Checkpoint:
         )
 
     def close(self) -> None:
-        """Forget the weights and drop the map of the file."""
+        """Drop the weights and close the file."""
         with self._lock:
             self._adapters.clear()
-            self.source.store.close()
+            self.files.store.close()
 
     def _check(self, layer: int) -> None:
         if layer not in self.layout.layers:
@@ -157,13 +166,13 @@ class Checkpoint:
 
     def _read(self, layer: int) -> LayerAdapter:
         plan, semantics = self.layout.layers[layer], self._semantics[layer]
-        size = gigabytes(sum(4 * math.prod(self.source.store.infos[key].shape) for key in plan.keys))
+        size = gigabytes(sum(4 * math.prod(self.files.store.infos[key].shape) for key in plan.keys))
         with out_of_memory_explained(
             f"{self._where}: layer {layer} ({size})", "use a smaller base or fewer layers"
         ):
             modulations = {
-                target: modulation(found, self._values(layer, found), semantics)
-                for target, found in plan.targets.items()
+                target: modulation(tensors, self._values(layer, tensors), semantics)
+                for target, tensors in plan.targets.items()
             }
             adapter = LayerAdapter(layer, semantics, modulations).eval().requires_grad_(False)
             return adapter if self.model is None else adapter.to(_home(self.model, layer))
@@ -174,7 +183,7 @@ class Checkpoint:
         }
 
     def _finite(self, layer: int, key: str) -> Tensor:
-        tensor = self.source.store.read(key).float()
+        tensor = self.files.store.read(key).float()
         if not tensor.isfinite().all():
             n_nan, n_inf = int(tensor.isnan().sum()), int(tensor.isinf().sum())
             raise NptVizError(
@@ -184,52 +193,44 @@ class Checkpoint:
         return tensor
 
     def cached_bytes(self) -> int:
-        """Memory that the float32 adapters take now."""
+        """Bytes of the adapters in memory."""
         return sum(4 * p.numel() for adapter in list(self._adapters.values()) for p in adapter.parameters())
 
 
-def open_checkpoint(
-    path: str | Path,
-    model: BaseModel | None = None,
-    semantics: Choice | Mapping[int, Choice] | None = None,
-) -> Checkpoint:
-    """Open any known format; reads names, shapes and configs, no weights.
+def checkpoint_in(path: str | Path, model: BaseModel | None = None) -> Checkpoint:
+    """The checkpoint at a path, its semantics read from the file or inferred; `capture.opening` has the other choices.
 
-    path: a weights file, its folder, or a run directory.
     model: the base; where given, the file's dimensions have to fit it.
-    semantics: see `Choice`, for all layers or by layer; None reads or infers it. ('probe' runs the model, so it
-        lives in npt_viz.capture.probe.)
     Raises NptVizError when the file is missing, damaged, unsafe, unknown, incomplete, or of another shape.
     """
     try:
-        source = open_source(path)
+        files = open_files(path)
     except OSError as error:
         raise NptVizError(
             f"{path}: cannot be read ({error.strerror or error}); check its permissions"
         ) from None
     try:
-        checkpoint = _recognised(source, model)
-        return checkpoint if semantics is None else checkpoint.with_semantics(semantics)
+        return _recognised(files, model)
     except NptVizError:
-        source.store.close()
+        files.store.close()
         raise
 
 
-def _recognised(source: Source, model: BaseModel | None) -> Checkpoint:
-    where = str(source.path)
-    layout = layout_of(source.store.infos, where)
+def _recognised(files: CheckpointFiles, model: BaseModel | None) -> Checkpoint:
+    where = str(files.path)
+    layout = layout_of(files.store.infos, where)
     if model is not None:
         _check_fit(layout, model, where)
-    if source.native is not None:
-        described = native.read_layers(source.native, layout.layers, f"{where}/{NATIVE_CONFIG}")
+    if files.native is not None:
+        described = native.read_layers(files.native, layout.layers, f"{where}/{NATIVE_CONFIG}")
         semantics, provenance, format_ = described.semantics, described.provenance, "native"
     else:
         plans = layout.layers.values()
-        semantics = {plan.layer: meaning.inferred(plan, source.scale) for plan in plans}
+        semantics = {plan.layer: meaning.inferred(plan, files.scale) for plan in plans}
         # Only a scale written down makes S2 or T1 the file's own statement; names alone never do.
         provenance = {
             plan.layer: "from the file"
-            if source.scale is not None
+            if files.scale is not None
             and plan.format != "A"
             and plan.rule in ("rank_one_sum", "low_rank_tanh")
             else "inferred from key names"
@@ -237,12 +238,12 @@ def _recognised(source: Source, model: BaseModel | None) -> Checkpoint:
         }
         format_ = next(iter(plans)).format
     return Checkpoint(
-        source, layout, semantics, provenance, name=_name(source.path), format=format_, model=model
+        files, layout, semantics, provenance, name=_name(files.path), format=format_, model=model
     )
 
 
 def _name(path: Path) -> str:
-    """What a person would call it: the folder where every file has the same name, the run where every folder has."""
+    """Name to show: the folder where every weights file has the same name, run/stage inside a run directory."""
     parts = list(path.resolve().parts)
     if path.name in WEIGHTS:
         parts.pop()

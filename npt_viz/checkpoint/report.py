@@ -1,49 +1,65 @@
-"""The load report: every tensor is read once, one at a time, and what it shows is set against what was claimed."""
+"""Load report of a checkpoint: its tensors, read once each, compared with what its config claims."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
-from npt_viz.adapter.semantics import variant_name
+from npt_viz.adapter import Semantics, variant_name
+from npt_viz.adapter.semantics import Provenance
 from npt_viz.checkpoint import base_match, meaning
 from npt_viz.checkpoint.initialisation import untouched_rule
+from npt_viz.checkpoint.layout import LayerPlan, Layout
 from npt_viz.checkpoint.native import tensor_hash
+from npt_viz.checkpoint.source import CheckpointFiles
+from npt_viz.model.base import BaseModel
 from npt_viz.results.load_report import BaseMatch, Claim, LayerReport, LoadReport, PastEdits
 
-if TYPE_CHECKING:
-    from npt_viz.checkpoint.opening import Checkpoint
 
-
-def load_report(checkpoint: "Checkpoint") -> LoadReport:
-    """Read all adapter tensors and say what was found; a NaN is a finding, not an error."""
-    source, layout = checkpoint.source, checkpoint.layout
-    layers = tuple(_layer_report(checkpoint, layer) for layer in checkpoint.layers)
-    edits = [base_match.past_edits(source.store, layer) for layer in checkpoint.layers]
-    edits = tuple(found for found in edits if found is not None)
-    claims = tuple(_claims(checkpoint))
-    match = _base_match(checkpoint)
+def load_report(
+    files: CheckpointFiles,
+    layout: Layout,
+    semantics: Mapping[int, Semantics],
+    provenance: Mapping[int, Provenance],
+    *,
+    name: str,
+    format: str,
+    model: BaseModel | None,
+) -> LoadReport:
+    """Read all adapter tensors and report what they hold; a NaN is reported, not raised."""
+    layers = tuple(
+        _layer_report(files, plan, semantics[layer], provenance[layer])
+        for layer, plan in layout.layers.items()
+    )
+    edits = [base_match.past_edits(files.store, layer) for layer in layout.layers]
+    edits = tuple(edit for edit in edits if edit is not None)
+    claims = tuple(_claims(files, layout))
+    match = _base_match(files, tuple(layout.layers), model)
     used = sum(len(plan.keys) for plan in layout.layers.values())
-    unused = (*layout.unused, *source.left_over)
+    unused = (*layout.unused, *files.left_over)
+    inferred = [
+        plan for plan in layout.layers.values() if provenance[plan.layer] == "inferred from key names"
+    ]
+    doubts = meaning.doubts(inferred, semantics, files.scale)
     return LoadReport(
-        name=checkpoint.name,
-        format=checkpoint.format,
+        name=name,
+        format=format,
         tensors_total=used + len(unused),
         tensors_used=used,
         unused=unused,
         base_tensors=len(layout.base),
         layers=layers,
-        warnings=tuple(_warnings(checkpoint, layers, claims, match, edits, unused)),
+        warnings=tuple(_warnings(files, doubts, layers, claims, match, edits, unused, len(layout.base))),
         claims=claims,
         base_match=match,
         past_edits=edits,
     )
 
 
-def _layer_report(checkpoint: "Checkpoint", layer: int) -> LayerReport:
-    plan, semantics = checkpoint.layout.layers[layer], checkpoint.semantics(layer)
-    store = checkpoint.source.store
-    recorded = (checkpoint.source.native or {}).get("initial_hashes") or {}
+def _layer_report(
+    files: CheckpointFiles, plan: LayerPlan, semantics: Semantics, provenance: Provenance
+) -> LayerReport:
+    store = files.store
+    recorded = (files.native or {}).get("initial_hashes") or {}
     n_nan = n_inf = 0
     zero, untouched = [], {}
     for key in plan.keys:
@@ -64,13 +80,13 @@ def _layer_report(checkpoint: "Checkpoint", layer: int) -> LayerReport:
         if rule is not None:
             untouched[key] = rule
     return LayerReport(
-        layer=layer,
+        layer=plan.layer,
         variant=variant_name(semantics, tuple(plan.targets)),
         semantics=asdict(semantics),
-        provenance=checkpoint.provenance[layer],
+        provenance=provenance,
         targets=tuple(plan.targets),
-        ranks={target: found.rank for target, found in plan.targets.items()},
-        components_of={target: found.components for target, found in plan.targets.items()},
+        ranks={target: sizes.rank for target, sizes in plan.targets.items()},
+        components_of={target: sizes.components for target, sizes in plan.targets.items()},
         dtype="+".join(sorted({store.infos[key].dtype for key in plan.keys})),
         bytes=sum(store.infos[key].bytes for key in plan.keys),
         n_nan=n_nan,
@@ -80,36 +96,35 @@ def _layer_report(checkpoint: "Checkpoint", layer: int) -> LayerReport:
     )
 
 
-def _base_match(checkpoint: "Checkpoint") -> BaseMatch:
-    model, source = checkpoint.model, checkpoint.source
+def _base_match(files: CheckpointFiles, layers: tuple[int, ...], model: BaseModel | None) -> BaseMatch:
     if model is None:
         return BaseMatch(status="unknown", sentence="no base model is open; dimensions were not compared")
-    base = (source.native or {}).get("base")
+    base = (files.native or {}).get("base")
     if isinstance(base, dict):
         if isinstance(base.get("fingerprint"), dict):
             return base_match.match_by_fingerprint(base["fingerprint"], str(base.get("name")), model)
         return base_match.match_by_name({"base_model_name": base.get("name")}, model)
-    by_weights = base_match.match_by_weights(source.store, checkpoint.layers, model)
-    return by_weights or base_match.match_by_name(source.claims, model)
+    by_weights = base_match.match_by_weights(files.store, layers, model)
+    return by_weights or base_match.match_by_name(files.claims, model)
 
 
-def _claims(checkpoint: "Checkpoint"):
-    """What a config says of the weights beside what the weights say; only keys whose meaning is known."""
-    layout, said = checkpoint.layout, checkpoint.source.claims
+def _claims(files: CheckpointFiles, layout: Layout) -> Iterator[Claim]:
+    """Fields of a config compared with the weights; only fields whose meaning is known."""
     plans = [target for plan in layout.layers.values() for target in plan.targets.values()]
-    found = {
+    measured = {
         ("np_rank", "rank"): _one({plan.rank for plan in plans}),
         ("num_ranks",): _one({plan.components for plan in plans}),
         ("d_model", "hidden_size"): layout.d_model,
         ("d_ffn", "intermediate_size"): layout.d_ffn,
-        ("npt_layer_indices", "npt_layers"): list(checkpoint.layers),
+        ("npt_layer_indices", "npt_layers"): list(layout.layers),
     }
-    for keys, value in found.items():
+    for keys, value in measured.items():
         for key in keys:
-            if key in said:
-                claimed = sorted(said[key]) if _is_numbers(said[key]) else said[key]
+            if key in files.claims:
+                claimed = files.claims[key]
+                claimed = sorted(claimed) if _is_numbers(claimed) else claimed
                 yield Claim(key=key, claimed=claimed, found=value)
-    for layer, described in ((checkpoint.source.native or {}).get("layers") or {}).items():
+    for layer, described in ((files.native or {}).get("layers") or {}).items():
         plan = layout.layers.get(int(layer)) if str(layer).isdigit() else None
         targets = described.get("targets") if isinstance(described, dict) else None
         if plan is not None and isinstance(targets, dict):
@@ -118,23 +133,19 @@ def _claims(checkpoint: "Checkpoint"):
 
 
 def _warnings(
-    checkpoint: "Checkpoint",
+    files: CheckpointFiles,
+    doubts: Iterable[str],
     layers: tuple[LayerReport, ...],
     claims: tuple[Claim, ...],
     match: BaseMatch,
     edits: tuple[PastEdits, ...],
     unused: tuple[str, ...],
-):
-    if fault := (checkpoint.source.native or {}).get("fault"):
+    n_base: int,
+) -> Iterator[str]:
+    if fault := (files.native or {}).get("fault"):
         yield f"the file states its own fault: {fault}"
-    yield from checkpoint.source.notes
-    doubtful = [
-        plan
-        for plan in checkpoint.layout.layers.values()
-        if checkpoint.provenance[plan.layer] == "inferred from key names"
-    ]
-    known: Mapping = {plan.layer: checkpoint.semantics(plan.layer) for plan in doubtful}
-    yield from meaning.doubts(doubtful, known, checkpoint.source.scale)
+    yield from files.notes
+    yield from doubts
     if match.status == "mismatch":
         yield match.sentence
     for claim in claims:
@@ -142,9 +153,9 @@ def _warnings(
             yield f"the config says {claim.key} {claim.claimed}, the weights say {claim.found}; the weights count"
     if unused:
         yield f"{len(unused)} entries of the file belong to no NPT layer and were left: {', '.join(unused[:5])}"
-    if checkpoint.layout.base:
+    if n_base:
         yield (
-            f"{len(checkpoint.layout.base)} tensors of a base model lie beside the adapters and are not used: "
+            f"{n_base} tensors of a base model lie beside the adapters and are not used: "
             "the adapters run on the model that you opened"
         )
     for report in layers:
@@ -160,7 +171,7 @@ def _warnings(
             yield f"layer {edit.layer}: past edits cannot be seen, original_gate_weight is a {edit.note}"
 
 
-def _layer_warnings(report: LayerReport):
+def _layer_warnings(report: LayerReport) -> Iterator[str]:
     if not report.finite:
         yield (
             f"layer {report.layer}: {report.n_nan} NaN and {report.n_inf} infinite values; it cannot run: "

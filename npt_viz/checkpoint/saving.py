@@ -1,32 +1,31 @@
-"""Write checkpoints: the native format, and format A for tools that know only that. Whole, or not at all."""
+"""Write checkpoints: the native format, and format A for tools that know only that one."""
 
 import json
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from npt_viz.adapter import LayerAdapter, Semantics
 from npt_viz.checkpoint.keys import is_transposed, named_tensors, native_keys
-from npt_viz.checkpoint.meaning import Choice
 from npt_viz.checkpoint.native import FORMAT_VERSION, layer_fields, tensor_hash
-from npt_viz.checkpoint.opening import Checkpoint, open_checkpoint
+from npt_viz.checkpoint.opening import Checkpoint
 from npt_viz.checkpoint.source import NATIVE_CONFIG, NATIVE_WEIGHTS
+from npt_viz.checkpoint.store import write_torch_file
 from npt_viz.errors import NptVizError
+from npt_viz.files import whole_folder
 from npt_viz.model.base import BaseModel
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 class Converted(NamedTuple):
-    """A conversion's result."""
+    """Result of a conversion."""
 
     path: Path
     notes: tuple[str, ...]
@@ -76,38 +75,27 @@ def save_checkpoint(
     return _written(Path(folder), config, tensors, overwrite)
 
 
-def convert(
-    source: str | Path,
-    destination: str | Path,
-    to: Literal["native", "A"] = "native",
-    *,
-    model: BaseModel | None = None,
-    semantics: Choice | Mapping[int, Choice] | None = None,
-    overwrite: bool = False,
+def save_converted(
+    checkpoint: Checkpoint, folder: str | Path, to: str, *, overwrite: bool = False
 ) -> Converted:
-    """Write any checkpoint that opens as the native format, or as format A; every stored value keeps its bits.
+    """Write an opened checkpoint as the native format or as format A; every stored value keeps its bits.
 
-    model: the base; where given, its fingerprint goes into the native file.
-    Raises NptVizError where the source does not open or format A has no keys for it.
+    Raises NptVizError where format A has no keys for it, and where it cannot be written.
     """
-    checkpoint = open_checkpoint(source, model, semantics)
-    try:
-        if to == "native":
-            return _to_native(checkpoint, Path(destination), overwrite)
-        if to == "A":
-            return _to_format_a(checkpoint, Path(destination), overwrite)
-        raise NptVizError(f"format {to!r} cannot be written; choose native or A")
-    finally:
-        checkpoint.close()
+    if to == "native":
+        return _to_native(checkpoint, Path(folder), overwrite)
+    if to == "A":
+        return _to_format_a(checkpoint, Path(folder), overwrite)
+    raise NptVizError(f"format {to!r} cannot be written; choose native or A")
 
 
 def _to_native(checkpoint: Checkpoint, folder: Path, overwrite: bool) -> Converted:
-    notes, native, model = [], checkpoint.source.native or {}, checkpoint.model
+    notes, native, model = [], checkpoint.files.native or {}, checkpoint.model
     layers = {
         layer: layer_fields(
             checkpoint.semantics(layer),
             checkpoint.provenance[layer],
-            {target: (found.rank, found.components) for target, found in plan.targets.items()},
+            {target: (sizes.rank, sizes.components) for target, sizes in plan.targets.items()},
         )
         for layer, plan in checkpoint.layout.layers.items()
     }
@@ -115,7 +103,7 @@ def _to_native(checkpoint: Checkpoint, folder: Path, overwrite: bool) -> Convert
         base = _base_fields(model, checkpoint.layers)
     else:
         base = native.get("base") or {
-            "name": checkpoint.source.claims.get("base_model_name"),
+            "name": checkpoint.files.claims.get("base_model_name"),
             "fingerprint": None,
         }
     if base["fingerprint"] is None:
@@ -140,17 +128,17 @@ def _to_format_a(checkpoint: Checkpoint, folder: Path, overwrite: bool) -> Conve
             "has no keys; convert it to native"
         )
     plans = [plan for layer in checkpoint.layout.layers.values() for plan in layer.targets.values()]
-    base = (checkpoint.source.native or {}).get("base") or {}
+    base = (checkpoint.files.native or {}).get("base") or {}
     config = {
         "np_rank": max(plan.rank for plan in plans),
         "num_ranks": max(plan.components for plan in plans),
         "npt_layers": list(checkpoint.layers),
-        "base_model_name": base.get("name") or checkpoint.source.claims.get("base_model_name"),
+        "base_model_name": base.get("name") or checkpoint.files.claims.get("base_model_name"),
         "d_model": checkpoint.layout.d_model,
         "d_ffn": checkpoint.layout.d_ffn,
     }
     with _new_folder(folder, overwrite) as new:
-        torch.save(_renamed(checkpoint), new / "npt_weights.pt")
+        write_torch_file(new / "npt_weights.pt", _renamed(checkpoint))
         (new / "config.json").write_text(_json(config, folder), encoding="utf-8")
     described = "; ".join(sorted({_in_words(checkpoint.semantics(layer)) for layer in checkpoint.layers}))
     return Converted(
@@ -170,12 +158,12 @@ def _renamed(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """All adapter tensors as stored, under native names and in native orientation."""
     tensors = {}
     for layer, plan in checkpoint.layout.layers.items():
-        for target, found in plan.targets.items():
-            count = len(next(iter(found.keys.values())))
+        for target, tensors_of in plan.targets.items():
+            count = len(next(iter(tensors_of.keys.values())))
             for argument, names in native_keys(layer, target, plan.targets, plan.rule, count).items():
-                for name, key in zip(names, found.keys[argument], strict=True):
-                    tensor = checkpoint.source.store.read(key)
-                    turn = found.transposed != is_transposed(plan.rule)
+                for name, key in zip(names, tensors_of.keys[argument], strict=True):
+                    tensor = checkpoint.files.store.read(key)
+                    turn = tensors_of.transposed != is_transposed(plan.rule)
                     tensors[name] = tensor.T.contiguous() if turn else tensor.contiguous()
     return tensors
 
@@ -217,45 +205,23 @@ def _json(config: Mapping, folder: Path) -> str:
 
 @contextmanager
 def _new_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
-    """A hidden sibling to write into; it takes the folder's name when the block ends, and vanishes when it fails."""
-    folder = folder.expanduser().absolute()
-    replaces = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    if replaces and not overwrite:
-        raise NptVizError(f"{folder}: exists already; choose another name, or say that it may be overwritten")
-    if replaces and not (folder / NATIVE_CONFIG).is_file() and not (folder / "npt_weights.pt").is_file():
+    """Temporary folder to write a checkpoint into; only an earlier checkpoint is overwritten."""
+    folder = folder.expanduser()
+    is_taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if (
+        is_taken
+        and overwrite
+        and not any((folder / name).is_file() for name in (NATIVE_CONFIG, "npt_weights.pt"))
+    ):
         raise NptVizError(f"{folder}: is no checkpoint, so it is not overwritten; choose another name")
-    unique = uuid.uuid4().hex[:8]
-    new, old = (folder.with_name(f".{folder.name}.{unique}.{state}") for state in ("new", "old"))
-    try:
-        new.mkdir(parents=True)
+    with whole_folder(folder, overwrite=overwrite or not is_taken) as new:
         yield new
-        if replaces:
+        if is_taken:
             _keep_other_files(folder, new)
-            folder.rename(old)
-        elif folder.exists():
-            folder.rmdir()
-        try:
-            new.rename(folder)
-        except BaseException:
-            if replaces:
-                old.rename(folder)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    except (
-        OSError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:  # The last two: torch's and safetensors' writers.
-        raise NptVizError(
-            f"{folder}: cannot be written ({getattr(error, 'strerror', None) or error}); nothing was left behind: "
-            "check the space and the permissions"
-        ) from None
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def _keep_other_files(folder: Path, new: Path) -> None:
-    """Logs and samples beside an overwritten checkpoint stay."""
+    """Copy logs and samples that lie beside an overwritten checkpoint."""
     for entry in folder.iterdir():
         if entry.name in (NATIVE_CONFIG, NATIVE_WEIGHTS, "npt_weights.pt", "config.json"):
             continue

@@ -1,4 +1,4 @@
-"""From the path a user gives to the files of one checkpoint: weights, and what is written beside them."""
+"""Files of one checkpoint, found from the path a user gives: weights and configs."""
 
 import argparse
 import json
@@ -29,8 +29,8 @@ _NO_WEIGHTS = ("training_state.pt", "training_info.pt", "optimizer.pt", "schedul
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """The opened files of one checkpoint, or tensors that never were in a file."""
+class CheckpointFiles:
+    """Opened weights and configs of one checkpoint; the weights may be in memory only."""
 
     store: TensorStore
     path: Path | None = None
@@ -47,8 +47,8 @@ class Source:
     """Choices made on the way, in sentences."""
 
 
-def open_source(path: str | Path) -> Source:
-    """Open the checkpoint that a path means: a weights file, its folder, a run directory.
+def open_files(path: str | Path) -> CheckpointFiles:
+    """Open the files of the checkpoint at a path: a weights file, its folder, or a run directory.
 
     Reads headers and configs only. Raises NptVizError where there is nothing to open or it is damaged.
     """
@@ -65,7 +65,7 @@ def open_source(path: str | Path) -> Source:
             f"{files[0]}: modulation_scale is {scale!r}, not a finite number; correct its config"
         )
     claims, complaint = ({}, ()) if native is not None or embedded else _claims(folder)
-    return Source(
+    return CheckpointFiles(
         path=folder if native is not None or len(files) > 1 else files[0],
         store=store,
         native=native,
@@ -142,7 +142,7 @@ def _holds_weights(folder: Path) -> bool:
 
 
 def _is_shard(file: Path) -> bool:
-    """One shard alone would silently lack the layers of the others."""
+    """Whether the file is one of several shards, which are opened together."""
     return bool(re.search(r"-\d+-of-\d+\.safetensors$", file.name)) and (file.parent / _SHARD_INDEX).is_file()
 
 

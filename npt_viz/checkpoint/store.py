@@ -1,4 +1,4 @@
-"""Tensors of files, read one at a time: names and shapes come from the header, values only when asked for.
+"""Tensors of weights files, read one at a time: names and shapes from the header, values on request.
 
 Nothing here can run code from a file: safetensors has none, and torch files are read by the tensors-only unpickler.
 """
@@ -24,7 +24,7 @@ _SAFETENSORS_DTYPES = {
 
 
 class TensorInfo(NamedTuple):
-    """What the header says of one tensor."""
+    """Shape, dtype and size of one tensor, from the header."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -33,6 +33,7 @@ class TensorInfo(NamedTuple):
 
     @property
     def is_float(self) -> bool:
+        """Whether torch can compute with the dtype as a float."""
         return self.dtype in ("float64", "float32", "float16", "bfloat16")
 
 
@@ -42,7 +43,7 @@ class TensorStore:
     def __init__(self, infos: Mapping[str, TensorInfo], files: Sequence[Path] = ()) -> None:
         self.infos = infos
         self.read_names: list[str] = []
-        """Every tensor whose values were read, in order: the proof of laziness."""
+        """Names of the tensors whose values were read, in order."""
         self._stamps = {file: _stamp(file) for file in files}
         self._closed = False
 
@@ -51,7 +52,7 @@ class TensorStore:
         return self.mapped(name).clone()
 
     def mapped(self, name: str) -> Tensor:
-        """One tensor as stored, still in the map of its file: for a look, not to keep."""
+        """One tensor as stored, memory-mapped from its file: to be looked at, not kept."""
         if self._closed:
             raise NptVizError(f"the tensor {name} cannot be read: its checkpoint was closed; open it again")
         for file, stamp in self._stamps.items():
@@ -93,6 +94,7 @@ class SafetensorsStore(TensorStore):
         return self._handles[name].get_tensor(name)
 
     def close(self) -> None:
+        """Drop the tensors."""
         super().close()
         self._handles.clear()
 
@@ -108,18 +110,19 @@ class MappingStore(TensorStore):
         return self._tensors[name].detach()
 
     def close(self) -> None:
+        """Drop the tensors."""
         super().close()
         self._tensors.clear()
 
 
 def is_safetensors(file: Path) -> bool:
-    """By content: eight bytes of header length, then JSON."""
+    """Whether a file is safetensors, by content: eight bytes of header length, then JSON."""
     with file.open("rb") as opened:
         return opened.read(9)[8:] == b"{"
 
 
 def read_torch_file(file: Path, *, allowed: Sequence[type] = ()) -> object:
-    """What torch.save wrote, memory-mapped, with tensors and plain containers only.
+    """Content of a torch file, memory-mapped; tensors and plain containers only.
 
     allowed: classes that may be rebuilt besides (never callables with effects).
     Raises NptVizError for anything else, without having run it.
@@ -141,6 +144,14 @@ def read_torch_file(file: Path, *, allowed: Sequence[type] = ()) -> object:
         raise _unreadable(file) from None
     except Exception:  # A parser of damaged bytes can raise anything.
         raise _unreadable(file) from None
+
+
+def write_torch_file(file: Path, content: object) -> None:
+    """Write with torch.save; a full disk, which torch reports as RuntimeError, raises OSError."""
+    try:
+        torch.save(content, file)
+    except RuntimeError as error:
+        raise OSError(str(error).splitlines()[0]) from None
 
 
 def _unreadable(file: Path) -> NptVizError:

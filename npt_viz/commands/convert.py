@@ -1,4 +1,4 @@
-"""A checkpoint in another format."""
+"""Write a checkpoint in another format."""
 
 from typing import Annotated, Literal
 

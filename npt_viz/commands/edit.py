@@ -1,11 +1,14 @@
 """`edit`: preview a permanent update and export the edited model."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from npt_viz.commands._options import AsJson, Checkpoint, Device, Dtype, Model, Positions, Semantics, numbers
 from npt_viz.commands._output import print_json, progress, say, table
+
+if TYPE_CHECKING:
+    from npt_viz.checkpoint import Checkpoint as OpenedCheckpoint
 
 Rule = Annotated[
     Literal["npt", "exact", "minimum_norm", "whitened"],
@@ -202,7 +205,7 @@ def in_words(values: dict, preview) -> str:
     return "\n\n".join(parts)
 
 
-def _earlier(path: str, base, checkpoint) -> list:
+def _earlier(path: str, base, checkpoint: "OpenedCheckpoint") -> list:
     """Updates in a recipe, an exported folder or a published history."""
     from pathlib import Path
 

@@ -8,6 +8,7 @@ import typer
 from npt_viz.commands._options import AsJson
 from npt_viz.commands._output import print_json, progress, say, table
 from npt_viz.errors import NptVizError
+from npt_viz.files import write_whole
 
 
 def run(
@@ -98,21 +99,13 @@ def _part(share: str | None) -> tuple[int, int]:
 
 def _written(result, csv: str | None, html: str | None) -> None:
     if csv is not None:
-        _write(csv, result.to_frame().to_csv(index=False))
+        write_whole(csv, result.to_frame().to_csv(index=False))
         say(f"one row a run in {csv}")
     if html is not None:
         from npt_viz.figures.report import report
 
-        _write(html, report(result))
+        write_whole(html, report(result))
         say(f"report in {html}")
-
-
-def _write(path: str, text: str) -> None:
-    try:
-        # Lines end as the text has them.
-        Path(path).write_text(text, encoding="utf-8", newline="")
-    except OSError as error:
-        raise NptVizError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
 
 
 def _told(result, as_json: bool) -> None:

@@ -59,7 +59,7 @@ def run(
 
 
 def in_words(report) -> str:
-    """A HealthReport for a terminal."""
+    """Text of a HealthReport for a terminal."""
     parts = [f"{report.checkpoint} on {report.model}: {report.sentence}"]
     for finding in report.findings:
         where = "" if finding.layer is None else f", layer {finding.layer}"

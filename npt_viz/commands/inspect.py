@@ -26,7 +26,7 @@ COLUMNS = {
     "magnitude_ratio": "ratio",
     "recovered": "recovered",
 }
-"""What the table shows of a layer, and its heading."""
+"""Columns of the table of a layer: attribute of LayerInspection -> heading."""
 
 
 def run(
@@ -80,19 +80,19 @@ def run(
 
 
 def inspection_json(inspection) -> dict:
-    """An Inspection as plain columns, in the order of the tokens; NaN becomes null when it is printed."""
+    """Inspection as a dict of columns, in the order of the tokens."""
     columns = ("relative_error", "cosine", "magnitude_ratio", "recovered", "hidden_norm", "attention_norm")
     by_target = ("scalars", "update_norms", "component_norms", "changes")
     layers = {
         layer: {
-            "variant": found.variant,
-            "targets": found.targets,
-            "scalar": found.scalar,
-            "update_norm": found.update_norm,
-            "gate_change": found.gate_change,
-            **{name: getattr(found, name) for name in (*columns, *by_target)},
+            "variant": inspected.variant,
+            "targets": inspected.targets,
+            "scalar": inspected.scalar,
+            "update_norm": inspected.update_norm,
+            "gate_change": inspected.gate_change,
+            **{name: getattr(inspected, name) for name in (*columns, *by_target)},
         }
-        for layer, found in inspection.layers.items()
+        for layer, inspected in inspection.layers.items()
     }
     whole = ("prompt", "model", "checkpoint", "mode", "positions", "tokens", "token_ids", "is_sink")
     predicted = ("kl", "nll_base", "nll_npt", "nll_change")
@@ -108,23 +108,25 @@ def inspection_json(inspection) -> dict:
 
 
 def _top(table) -> list | None:
-    """For every token its [glyph, id, probability] rows, most probable first."""
+    """Rows [glyph, id, probability] of every token, most probable first."""
     return None if table is None else [table.rows(i) for i in range(len(table))]
 
 
 def in_words(inspection) -> str:
-    """An Inspection for a terminal: a table a layer, then the predictions."""
+    """Text of an Inspection for a terminal: a table for each layer, then the predictions."""
     parts = [
         f"{inspection.checkpoint} on {inspection.model}, {inspection.mode}, positions as {inspection.positions}, "
         f"{len(inspection.pieces)} tokens"
     ]
-    for layer, found in inspection.layers.items():
-        columns = [found.values(name) for name in COLUMNS]
+    for layer, inspected in inspection.layers.items():
+        columns = [inspected.values(name) for name in COLUMNS]
         rows = [
             (i, piece.glyph + (" (sink)" if inspection.is_sink[i] else ""), *(float(c[i]) for c in columns))
             for i, piece in enumerate(inspection.pieces)
         ]
-        parts.append(f"layer {layer} ({found.variant})\n" + table(("#", "token", *COLUMNS.values()), rows))
+        parts.append(
+            f"layer {layer} ({inspected.variant})\n" + table(("#", "token", *COLUMNS.values()), rows)
+        )
     if inspection.kl is not None:
         rows = [
             (

@@ -12,11 +12,11 @@ def run(
     name: Annotated[str, typer.Argument(help="smollm2-135m, a hub id, a folder or a .gguf file.")],
     as_json: AsJson = False,
 ) -> None:
-    """Have a base model on this machine: fetch and convert it once if need be, and say where it is."""
+    """Fetch and convert a base model where it is not on this machine yet, and print its folder."""
     from npt_viz.model.locating import located
 
-    found = located(name, stages(), fetch=True)
+    files = located(name, stages(), fetch=True)
     if as_json:
-        print_json({"name": name, "source": found.source, "path": str(found.path)})
+        print_json({"name": name, "source": files.source, "path": str(files.path)})
     else:
-        print(f"{name}: {found.source}, {found.path}")
+        print(f"{name}: {files.source}, {files.path}")

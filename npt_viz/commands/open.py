@@ -7,6 +7,7 @@ import typer
 from npt_viz.commands._options import AsJson, Device, Dtype, Model, Semantics
 from npt_viz.commands._output import print_json, progress, say, table
 from npt_viz.errors import NptVizError
+from npt_viz.results.load_report import LoadReport
 
 
 def run(
@@ -17,7 +18,7 @@ def run(
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Open a checkpoint and report what was found in it."""
+    """Open a checkpoint and print its load report."""
     import npt_viz
 
     base = npt_viz.open_model(model, dtype=dtype, device=device, progress=progress)
@@ -36,8 +37,8 @@ def run(
         )
 
 
-def in_words(report) -> str:
-    """A LoadReport for a terminal."""
+def in_words(report: LoadReport) -> str:
+    """Text of a LoadReport for a terminal."""
     headers = ("layer", "variant", "targets", "rank", "components", "dtype", "MB", "NaN", "Inf", "known how")
     rows = [
         (

@@ -7,6 +7,7 @@ import typer
 
 from npt_viz.commands._options import AsJson
 from npt_viz.commands._output import print_json, say, table
+from npt_viz.files import write_whole
 
 
 def run(
@@ -94,9 +95,4 @@ def _described(run, summaries) -> dict:
 def _write_csv(runs, path: str) -> None:
     import pandas
 
-    from npt_viz.errors import NptVizError
-
-    try:
-        pandas.concat([run.to_frame() for run in runs], ignore_index=True).to_csv(path, index=False)
-    except OSError as error:
-        raise NptVizError(f"{path} cannot be written ({error.strerror}); choose another file") from error
+    write_whole(path, pandas.concat([run.to_frame() for run in runs], ignore_index=True).to_csv(index=False))

@@ -1,7 +1,6 @@
 """Sample texts from the base model, to train and to measure on."""
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 from npt_viz.commands._options import Device, Dtype, Model
 from npt_viz.commands._output import progress, say
 from npt_viz.errors import NptVizError
+from npt_viz.files import write_whole
 
 
 def run(
@@ -47,11 +47,5 @@ def run(
     )
     # The mark that only says where a document begins is not part of the text.
     lines = [json.dumps({"text": t.removeprefix("<|endoftext|>")}, ensure_ascii=False) + "\n" for t in drawn]
-    unfinished = path.with_name(path.name + ".part")
-    try:
-        unfinished.write_text("".join(lines), encoding="utf-8")
-        os.replace(unfinished, path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise NptVizError(f"{out} cannot be written ({error.strerror}); choose another --out") from error
+    write_whole(path, "".join(lines))
     say(f"{len(drawn)} texts in {out}")

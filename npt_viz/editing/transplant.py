@@ -10,6 +10,7 @@ from torch import Tensor
 from npt_viz.adapter import LayerAdapter, Target
 from npt_viz.capture.inspection import layers_of
 from npt_viz.capture.running import Lane, forward_pass
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.editing.judging.preview import outcomes, top_rows
 from npt_viz.editing.making.from_source import position
 from npt_viz.editing.making.readings import layer_readings
@@ -87,7 +88,7 @@ class Grafted:
 @torch.no_grad()
 def transplant(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     donor: str | Sequence[int],
     prompt: str | Sequence[int],
     *,

@@ -7,10 +7,7 @@ text.jsonl              its text, where that is neither bundled nor a file
 
 import json
 import math
-import os
-import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -21,6 +18,7 @@ from filelock import FileLock, Timeout
 from npt_viz.errors import NptVizError
 from npt_viz.experiments.plan import Experiment
 from npt_viz.experiments.spec_file import experiment_toml, read_experiment_spec
+from npt_viz.files import write_whole
 from npt_viz.texts import bundled_texts, texts_from_file
 
 SPEC = "experiment.toml"
@@ -94,8 +92,8 @@ def begin_folder(folder: Path, experiment: Experiment, texts: Sequence[str] | No
     elif folder.exists() and any(folder.iterdir()):
         raise NptVizError(f"{folder} is not empty and no experiment; choose another folder")
     if texts is not None:
-        write_text(folder / TEXT, _lines(texts))
-    write_text(folder / SPEC, experiment_toml(kept))
+        write_whole(folder / TEXT, _lines(texts), parents=True)
+    write_whole(folder / SPEC, experiment_toml(kept), parents=True)
     return kept
 
 
@@ -148,23 +146,7 @@ def read_json(path: Path) -> dict:
 
 def write_json(path: Path, value: Mapping) -> None:
     """Write a JSON file, whole or not at all; NaN and infinity, which JSON does not have, are null."""
-    write_text(path, json.dumps(plain_json(value), ensure_ascii=False, indent=1))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all. Raises NptVizError."""
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise NptVizError(
-            f"{path}: cannot be written ({error.strerror or error}); check the space and the permissions"
-        ) from None
-    finally:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
+    write_whole(path, json.dumps(plain_json(value), ensure_ascii=False, indent=1), parents=True)
 
 
 def plain_json(value):

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from npt_viz.analysis.downstream import downstream
 from npt_viz.analysis.health import health
 from npt_viz.capture.inspection import inspect
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.checkpoint.keys import named_tensors
 from npt_viz.checkpoint.native import tensor_hash
 from npt_viz.errors import NptVizError
@@ -84,7 +85,7 @@ def measured(
     }
 
 
-def _strip(model: BaseModel, checkpoint, experiment: Experiment, notes: list[str]) -> dict:
+def _strip(model: BaseModel, checkpoint: Checkpoint, experiment: Experiment, notes: list[str]) -> dict:
     ids = encode(model, experiment.prompt).ids
     if len(ids) > STRIP:
         notes.append(f"the prompt was run up to token {STRIP} of {len(ids):,}")

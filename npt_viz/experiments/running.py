@@ -10,15 +10,15 @@ from typing import NamedTuple
 from filelock import Timeout
 
 from npt_viz.capture.inspection import layers_of
-from npt_viz.capture.probe import open_checkpoint
+from npt_viz.capture.opening import open_checkpoint
 from npt_viz.checkpoint import Checkpoint, save_checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.experiments.folder import Task, begin_folder, plain_json, tasks, texts_of, write_json
 from npt_viz.experiments.measuring import fingerprints, measured
 from npt_viz.experiments.plan import Experiment
 from npt_viz.model.base import BaseModel
-from npt_viz.model.progress import Progress, silent
 from npt_viz.model.tokens import encode
+from npt_viz.progress import Progress, no_progress
 from npt_viz.results.training import Step
 from npt_viz.training.data import Corpus, corpus_of
 from npt_viz.training.log import FILE, StepLog
@@ -48,7 +48,7 @@ def run_experiment(
     *,
     texts: Sequence[str] | None = None,
     share: tuple[int, int] = (1, 1),
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Generator[Event]:
     """Train every run (arm and seed) that is not finished in the folder; close the iterator to stop.
 

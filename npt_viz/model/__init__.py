@@ -1,0 +1,1 @@
+"""Base models: located, opened, checked, and their tokens."""

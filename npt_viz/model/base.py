@@ -1,4 +1,4 @@
-"""The base model as the rest of npt_viz sees it: named parts, one lock, and a fingerprint. Never changed."""
+"""Base model: its parts by name, its lock, its fingerprint and greedy or sampled decoding. Never changed."""
 
 import hashlib
 import inspect
@@ -15,11 +15,11 @@ from npt_viz.model.fair_lock import FairLock
 from npt_viz.shapes import Int, TokenIds
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 
 class LayerParts(NamedTuple):
-    """The modules of one decoder layer that NPT touches; read and hooked, never replaced."""
+    """Modules of one decoder layer that npt_viz reads or hooks; none is replaced."""
 
     layer: nn.Module
     input_norm: nn.Module
@@ -58,23 +58,28 @@ class BaseModel:
         return f"BaseModel({self.name!r}, {self.source})"
 
     @property
-    def config(self):
+    def config(self) -> "PreTrainedConfig":
+        """Hugging Face config."""
         return self.hf.config
 
     @property
     def n_layers(self) -> int:
+        """Number of decoder layers."""
         return self.config.num_hidden_layers
 
     @property
     def d_model(self) -> int:
+        """Width of the residual stream."""
         return self.config.hidden_size
 
     @property
     def d_ffn(self) -> int:
+        """Width inside the MLP."""
         return self.config.intermediate_size
 
     @property
     def context_length(self) -> int:
+        """Largest number of tokens of a prompt."""
         return self.config.max_position_embeddings
 
     @property
@@ -85,11 +90,12 @@ class BaseModel:
 
     @property
     def dtype(self) -> torch.dtype:
+        """Dtype of the weights."""
         return self.hf.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where token ids go."""
+        """Device of the embedding, where token ids go."""
         embedding: Any = self.hf.get_input_embeddings()
         if embedding.weight.is_meta:  # Offloaded: accelerate brings it here when it runs.
             return torch.device(embedding._hf_hook.execution_device)
@@ -102,6 +108,7 @@ class BaseModel:
 
     @property
     def unembedding(self) -> nn.Module:
+        """Output head, from the final norm's output to logits."""
         head: Any = self.hf.get_output_embeddings()
         return head
 
@@ -127,7 +134,7 @@ class BaseModel:
 
     @property
     def end_tokens(self) -> frozenset[int]:
-        """The ids after which the model has nothing more to say, by its generation config."""
+        """End-of-text ids of the generation config."""
         ends = getattr(self.hf.generation_config, "eos_token_id", None)
         return frozenset([] if ends is None else ends if isinstance(ends, list) else [ends])
 
@@ -166,7 +173,7 @@ class BaseModel:
         return torch.stack(chosen, dim=1) if chosen else torch.zeros(len(token_ids), 0, dtype=torch.long)
 
     def fingerprint(self, layers: Sequence[int]) -> dict:
-        """What identifies the base for a checkpoint: a hash of the config and one for each layer's weights.
+        """Hashes that identify the base model: one of the config, one of each layer's weights.
 
         Weights are rounded to bfloat16 before hashing, so that a bf16 model opened in float32 is the same model.
         """
@@ -206,7 +213,7 @@ def greedy(logits: Tensor) -> Tensor:
 
 
 def _cache_argument(hf: nn.Module) -> str:
-    """What `forward` calls its key-value cache: transformers renamed `past_key_values` to `cache` in 5.24.
+    """Name of the key-value cache argument of `forward`: transformers renamed `past_key_values` to `cache` in 5.24.
 
     `forward` swallows keywords it does not know, so a wrong name would give wrong tokens and no error.
     """

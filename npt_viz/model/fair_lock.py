@@ -1,4 +1,4 @@
-"""The lock of a base model: reentrant, and fair.
+"""Reentrant lock of a base model that serves waiting threads in order.
 
 threading.RLock lets the thread that has just released it take it again at once: a training that locks the model for
 every batch would keep every page waiting until it ends.
@@ -18,7 +18,7 @@ class FairLock:
         self._depth = 0
 
     def acquire(self, blocking: bool = True) -> bool:
-        """Take the lock, waiting for one's turn; False where `blocking` is False and it is not free."""
+        """Take the lock, after the threads that asked before; False where `blocking` is False and it is not free."""
         me = threading.get_ident()
         with self._mutex:
             if self._owner in (None, me):
@@ -36,7 +36,7 @@ class FairLock:
         return True
 
     def release(self) -> None:
-        """Undo one `acquire`; the last one hands the lock to whoever has waited longest."""
+        """Undo one `acquire`; the last one gives the lock to the thread that has waited longest."""
         with self._mutex:
             if self._owner != threading.get_ident():
                 raise RuntimeError("this thread does not hold the lock")

@@ -1,4 +1,4 @@
-"""GGUF files: read through transformers, which dequantises them, and made ordinary dense models again."""
+"""GGUF files, dequantised by transformers and turned into ordinary dense models."""
 
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ def dense_model(path: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, dict]:
     saving it; so its weights are given to a fresh model of the same class.
     """
     with quiet_transformers():
-        found: Any = AutoModelForCausalLM.from_pretrained(
+        loaded_with_report: Any = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=dtype, output_loading_info=True
         )
-        loaded, report = found
+        loaded, report = loaded_with_report
         settings = loaded.config.to_dict()
         for key in (
             "quantization_config",

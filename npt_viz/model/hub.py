@@ -12,17 +12,17 @@ from huggingface_hub.errors import (
 )
 
 from npt_viz.errors import NptVizError
-from npt_viz.model.progress import Progress, silent
+from npt_viz.progress import Progress, no_progress
 
 FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
-"""What a model needs: never Python code, never a pickle."""
+"""Files that are downloaded: no Python code, no pickle."""
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
-"""Any one of them holds a tokenizer."""
+"""Files that hold a tokenizer, each alone."""
 
 
 class Located(NamedTuple):
-    """A model's files."""
+    """Files of a model on this machine."""
 
     path: Path
     """A folder with config.json and safetensors, or a .gguf file."""
@@ -31,6 +31,7 @@ class Located(NamedTuple):
 
     @property
     def is_gguf(self) -> bool:
+        """Whether the files are one .gguf file."""
         return self.path.suffix == ".gguf"
 
 
@@ -59,7 +60,7 @@ def missing_weights(folder: Path) -> str | None:
     return next((name for name in names if not (folder / name).exists()), None)
 
 
-def downloaded_snapshot(hub_id: str, progress: Progress = silent) -> Path:
+def downloaded_snapshot(hub_id: str, progress: Progress = no_progress) -> Path:
     """The folder of a hub model, downloaded unless offline mode (HF_HUB_OFFLINE) forbids it."""
     if constants.HF_HUB_OFFLINE:
         raise NptVizError(

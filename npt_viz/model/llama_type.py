@@ -1,11 +1,11 @@
-"""Which models NPT can be put into: the plain pre-norm SwiGLU decoder, checked part by part and then by numbers.
+"""Checks that a model is a plain pre-norm SwiGLU decoder, which NPT layers need: by its parts, then by numbers.
 
 Everything that npt_viz computes about a layer rests on
     out = h + a + mlp(norm(h + a)),   mlp(z) = down(silu(gate z) * up z),   logits = unembedding(final norm(...))
 so a model of which this is not true is refused before anything is shown of it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from npt_viz.errors import NptVizError
 
 KNOWN = {"llama", "mistral", "qwen2", "qwen3", "smollm3"}
-"""Model types whose arithmetic the tests check; any other type proves it on the loaded weights."""
+"""Model types whose arithmetic the tests check; for any other type it is checked on the loaded weights."""
 
 LAYER_PARTS = ("self_attn", "mlp", "input_layernorm", "post_attention_layernorm")
 MLP_PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")
@@ -80,13 +80,13 @@ def check_arithmetic(hf: PreTrainedModel, name: str) -> None:
     Runs three tokens once and compares the first and last layer and the logits with the formulas, to a
     hundredth: no multiplier in use is that close to one, and the rounding of bf16 is finer.
     """
-    seen: dict[str, torch.Tensor] = {}
+    outputs: dict[str, torch.Tensor] = {}
     handles = []
 
     def record(module: nn.Module, key: str) -> None:
         def keep(module, args, kwargs, output):
-            seen[f"{key} input"] = args[0] if args else kwargs["hidden_states"]
-            seen[key] = output[0] if isinstance(output, tuple) else output
+            outputs[f"{key} input"] = args[0] if args else kwargs["hidden_states"]
+            outputs[key] = output[0] if isinstance(output, tuple) else output
 
         handles.append(module.register_forward_hook(keep, with_kwargs=True))
 
@@ -100,7 +100,7 @@ def check_arithmetic(hf: PreTrainedModel, name: str) -> None:
         device = hf.get_input_embeddings().weight.device
         ids = torch.tensor([[5, 7, 11]], device="cpu" if device.type == "meta" else device)
         logits = hf(input_ids=ids % hf.config.vocab_size, use_cache=False).logits
-        faults = list(_wrong_formulas(layers, seen, logits))
+        faults = list(_wrong_formulas(layers, outputs, logits))
     finally:
         for handle in handles:
             handle.remove()
@@ -111,25 +111,27 @@ def check_arithmetic(hf: PreTrainedModel, name: str) -> None:
         )
 
 
-def _wrong_formulas(layers, seen, logits) -> Iterator[str]:
+def _wrong_formulas(
+    layers: Mapping[int, nn.Module], outputs: Mapping[str, torch.Tensor], logits: torch.Tensor
+) -> Iterator[str]:
     for i, layer in layers.items():
-        h, a, mlp_input = seen[f"layer {i} input"], seen[f"attention {i}"], seen[f"mlp {i} input"]
+        h, a, mlp_input = outputs[f"layer {i} input"], outputs[f"attention {i}"], outputs[f"mlp {i} input"]
         mlp = layer.mlp
         swiglu = mlp.down_proj(F.silu(mlp.gate_proj(mlp_input)) * mlp.up_proj(mlp_input))
-        if not _close(seen[f"mlp {i}"], swiglu):
+        if not _close(outputs[f"mlp {i}"], swiglu):
             yield f"the MLP of model.layers.{i} is not down(silu(gate z) * up z)"
         if not _close(mlp_input, layer.post_attention_layernorm(h + a)):
             yield f"the MLP of model.layers.{i} does not read norm(h + a) (a residual multiplier?)"
-        added = (a + seen[f"mlp {i}"]).float().norm()
+        added = (a + outputs[f"mlp {i}"]).float().norm()
         # The stream may be far larger than what a layer adds: it is rounded to its own size.
         rounding = torch.finfo(h.dtype).eps * h.float().norm()
-        off = (seen[f"layer {i}"].float() - (h + a + seen[f"mlp {i}"]).float()).norm()
+        off = (outputs[f"layer {i}"].float() - (h + a + outputs[f"mlp {i}"]).float()).norm()
         if off > 1e-2 * added + rounding:
             yield f"model.layers.{i} does not add attention and MLP to its input as they are"
-    if not _close(logits, seen["unembedding"]):
+    if not _close(logits, outputs["unembedding"]):
         yield "its logits are not the unembedding's output as it is (a multiplier or soft-capping?)"
 
 
-def _close(found: torch.Tensor, expected: torch.Tensor) -> bool:
-    found, expected = found.float(), expected.float().to(found.device)
-    return bool((found - expected).norm() <= 1e-2 * expected.norm())
+def _close(output: torch.Tensor, expected: torch.Tensor) -> bool:
+    output, expected = output.float(), expected.float().to(output.device)
+    return bool((output - expected).norm() <= 1e-2 * expected.norm())

@@ -1,15 +1,15 @@
-"""Where the files of a base model are: what a name means, without opening anything and without torch."""
+"""Locate the files of a base model by name; opens nothing and imports no torch."""
 
 from pathlib import Path
 
 from npt_viz.errors import NptVizError
 from npt_viz.model.hub import Located, cached_snapshot, downloaded_snapshot, missing_weights
 from npt_viz.model.packaged import PACKAGED, fetch_packaged, packaged_folder
-from npt_viz.model.progress import Progress, silent
+from npt_viz.progress import Progress, no_progress
 
 
-def located(name: str, progress: Progress = silent, *, fetch: bool = False) -> Located:
-    """The files that a name means: an alias, a folder, a .gguf file, or a hub id.
+def located(name: str, progress: Progress = no_progress, *, fetch: bool = False) -> Located:
+    """Files of the model that a name stands for: an alias, a folder, a .gguf file, or a hub id.
 
     A hub id that is not in the cache is downloaded unless HF_HUB_OFFLINE is set; an alias only with `fetch`.
     Raises NptVizError where there is nothing, and ModelNotHereError where `fetch` would help.

@@ -1,4 +1,4 @@
-"""Devices and memory: where a model fits, and a sentence where it does not."""
+"""Devices, their free memory, and errors that explain a lack of it."""
 
 import gc
 from collections.abc import Iterator
@@ -9,17 +9,18 @@ import psutil
 import torch
 
 from npt_viz.errors import NptVizError
+from npt_viz.files import gigabytes
 
 
 def best_device() -> torch.device:
-    """cuda, else mps, else cpu."""
+    """Device on which models run by default: cuda, else mps, else cpu."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that a new model could take on a device."""
+    """Bytes that a new model could take on a device."""
     match device.type:
         case "cuda":
             # What torch has reserved but does not use is free for us, though not in the driver's eyes.
@@ -31,12 +32,8 @@ def free_bytes(device: torch.device) -> int:
             return psutil.virtual_memory().available
 
 
-def gigabytes(n_bytes: float) -> str:
-    return f"{n_bytes / 1e9:.1f} GB"
-
-
 def release_unused() -> None:
-    """Give memory of dropped tensors back to the system."""
+    """Return the memory of dropped tensors to the system."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

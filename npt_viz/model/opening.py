@@ -1,4 +1,4 @@
-"""Open a base model: find it, check that NPT fits it, and only then read its weights."""
+"""Open a base model: locate it, check that it can carry NPT layers, then read its weights."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,14 +9,15 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from npt_viz.errors import NptVizError
+from npt_viz.files import gigabytes
 from npt_viz.model.base import BaseModel
 from npt_viz.model.gguf import dense_model, gguf_tokenizer
 from npt_viz.model.hub import Located
 from npt_viz.model.llama_type import KNOWN, check_arithmetic, check_structure
 from npt_viz.model.locating import located
-from npt_viz.model.memory import best_device, free_bytes, gigabytes, out_of_memory_explained
-from npt_viz.model.progress import Progress, silent
+from npt_viz.model.memory import best_device, free_bytes, out_of_memory_explained
 from npt_viz.model.quiet import quiet_transformers
+from npt_viz.progress import Progress, no_progress
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -29,9 +30,9 @@ def open_model(
     *,
     dtype: str | torch.dtype = "auto",
     device: str | torch.device | Mapping[str, object] = "auto",
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> BaseModel:
-    """A base model, ready to be read and never to be trained.
+    """Open a base model, in eval mode and without gradients.
 
     name: an alias (`smollm2-135m`), a local folder, a .gguf file, or a hub id; an alias is never downloaded here.
     dtype: float32, bfloat16 or float16; auto is the checkpoint's own on an accelerator and float32 on the CPU.
@@ -41,9 +42,9 @@ def open_model(
     Raises NptVizError where the model is not there, cannot carry NPT layers, or does not fit.
     """
     name = str(name)
-    found = located(name, progress)
+    files = located(name, progress)
     progress("reading the config", None)
-    config = _config(name, found)
+    config = _config(name, files)
     skeleton = _skeleton(name, config)
     check_structure(skeleton, name)
     wanted = _device(device)
@@ -51,23 +52,23 @@ def open_model(
     needed = sum(p.numel() for p in skeleton.parameters()) * dtype.itemsize
     placement = _placement(name, needed, wanted, is_choice=device == "auto")
     progress("loading the tokenizer", None)
-    tokenizer = _tokenizer(name, found)
+    tokenizer = _tokenizer(name, files)
     progress("loading the weights", None)
     advice = "close other models, choose a smaller dtype (bfloat16), or use device='map'"
     with out_of_memory_explained(f"{name} ({gigabytes(needed)} in {_word(dtype)})", advice):
-        hf = _weights(name, found, dtype, placement)
+        hf = _weights(name, files, dtype, placement)
         hf.eval().requires_grad_(False)
         if config.model_type not in KNOWN:
             check_arithmetic(hf, name)
     progress("ready", 1.0)
-    return BaseModel(hf=hf, tokenizer=tokenizer, name=name, source=found.source)
+    return BaseModel(hf=hf, tokenizer=tokenizer, name=name, source=files.source)
 
 
-def _config(name: str, found: Located):
-    path = found.path
+def _config(name: str, files: Located):
+    path = files.path
     try:
         with quiet_transformers():
-            if found.is_gguf:
+            if files.is_gguf:
                 return AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
             config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # Whatever a config may do to its reader: it is the user's file.
@@ -148,11 +149,11 @@ def _placement(name: str, needed: int, wanted: Placement, *, is_choice: bool) ->
     )
 
 
-def _tokenizer(name: str, found: Located):
-    path = found.path
+def _tokenizer(name: str, files: Located):
+    path = files.path
     try:
         with quiet_transformers():
-            if found.is_gguf:
+            if files.is_gguf:
                 return gguf_tokenizer(path)
             return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # Its files are the user's, as with the config.
@@ -160,23 +161,23 @@ def _tokenizer(name: str, found: Located):
             f"{name}: its tokenizer cannot be read ({_first_line(error)}); "
             + (
                 "convert the original model again"
-                if found.is_gguf
+                if files.is_gguf
                 else "put tokenizer.json beside config.json"
             )
         ) from None
 
 
-def _weights(name: str, found: Located, dtype: torch.dtype, placement: Placement) -> PreTrainedModel:
+def _weights(name: str, files: Located, dtype: torch.dtype, placement: Placement) -> PreTrainedModel:
     """The loaded model; raises where a weight is missing, which transformers would fill with random numbers."""
     is_mapped = not isinstance(placement, torch.device)
     loaded: Any
     try:
-        if found.is_gguf:
-            loaded = dense_model(found.path, dtype)
+        if files.is_gguf:
+            loaded = dense_model(files.path, dtype)
         else:
             with quiet_transformers():
                 loaded = AutoModelForCausalLM.from_pretrained(
-                    found.path,
+                    files.path,
                     dtype=dtype,
                     device_map=placement if is_mapped else None,
                     use_safetensors=True,
@@ -197,7 +198,7 @@ def _weights(name: str, found: Located, dtype: torch.dtype, placement: Placement
         )
     if not is_mapped:
         return hf.to(placement)
-    return hf.to(best_device()) if found.is_gguf else hf
+    return hf.to(best_device()) if files.is_gguf else hf
 
 
 def _word(dtype: torch.dtype) -> str:

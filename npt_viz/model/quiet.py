@@ -1,4 +1,4 @@
-"""Keep transformers from drawing bars and giving advice that is not meant for our users."""
+"""Silence the progress bars and the advice of transformers."""
 
 import threading
 from collections.abc import Iterator

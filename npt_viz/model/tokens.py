@@ -1,4 +1,4 @@
-"""Prompts to token ids, and tokens as people see them: nothing trimmed, nothing invisible, nothing merged.
+"""Prompts to token ids, and tokens to visible glyphs: nothing trimmed, nothing invisible, nothing merged.
 
 Token text is untrusted. A glyph is plain text that must be escaped wherever it is put into HTML, and kept apart
 (`unicode-bidi: isolate`) where right-to-left text could turn its neighbours around.
@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 from npt_viz.errors import NptVizError
@@ -32,12 +33,12 @@ BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class Encoded(NamedTuple):
-    """A prompt as the model reads it."""
+    """Token ids of a prompt, with their glyphs."""
 
     ids: list[int]
     pieces: tuple[Token, ...]
     notes: tuple[str, ...]
-    """What was added to the prompt or found in it, in sentences."""
+    """What the tokenizer added or changed, in sentences."""
 
 
 def encode(
@@ -47,7 +48,7 @@ def encode(
     chat: bool = False,
     bos: Bos = "auto",
 ) -> Encoded:
-    """The token ids of a prompt; the text is never trimmed, ids are taken as they are.
+    """Encode a prompt; the text is never trimmed, ids are used as given.
 
     prompt: a Question says `chat` and `bos` by itself.
     chat: put the text into the tokenizer's chat template, as a user's turn that waits for an answer.
@@ -66,11 +67,20 @@ def encode(
 
 
 def display_token(tokenizer, token_id: int) -> Token:
-    """One token, exactly: white space and invisible characters get signs, bytes that are no character numbers.
+    """Glyph and text of one token: white space and invisible characters get signs, broken bytes get numbers.
 
     Two different texts never have the same glyph: a literal ␣ is ⟨U+2423⟩.
     """
     return _vocabulary(tokenizer).token(token_id)
+
+
+def save_tokenizer(tokenizer, folder: Path) -> None:
+    """Write the tokenizer's files; a full disk raises OSError."""
+    try:
+        tokenizer.save_pretrained(folder)
+    except Exception as error:
+        # The Rust tokenizers say that a disk is full with an exception that is of no kind.
+        raise OSError(f"the tokenizer cannot be saved: {error}") from None
 
 
 def _text_ids(model: BaseModel, text: str, chat: bool, bos: Bos) -> list[int]:
@@ -152,10 +162,10 @@ class _Vocabulary:
 
     def token(self, token_id: int) -> Token:
         if token_id not in self._tokens:
-            self._tokens[token_id] = self._made(token_id)
+            self._tokens[token_id] = self._displayed(token_id)
         return self._tokens[token_id]
 
-    def _made(self, token_id: int) -> Token:
+    def _displayed(self, token_id: int) -> Token:
         content = self._bytes(token_id)
         if content is None:
             # Embeddings are often padded to a round number of rows: the model can predict such an id.

@@ -18,9 +18,10 @@ from npt_viz.adapter import MlpTrace, mlp_trace
 from npt_viz.capture.layer_trace import attention_sinks
 from npt_viz.capture.running import Lane, forward_pass
 from npt_viz.errors import NptVizError
+from npt_viz.files import gigabytes
 from npt_viz.model.base import BaseModel
-from npt_viz.model.memory import free_bytes, gigabytes
-from npt_viz.model.progress import Progress, silent
+from npt_viz.model.memory import free_bytes
+from npt_viz.progress import Progress, no_progress
 from npt_viz.question import Positions
 from npt_viz.shapes import Float, Hidden, Int, Tensor
 
@@ -106,7 +107,7 @@ def captured(
     to_the_top: bool = False,
     projections: bool = False,
     budget: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Capture:
     """Run the model over the text and keep what the layers see; layers above the last do not run.
 

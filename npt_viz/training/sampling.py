@@ -1,12 +1,13 @@
 """Text for training and evaluation, sampled from the base model itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
+from npt_viz.progress import CountProgress
 
 
 @torch.no_grad()
@@ -19,7 +20,7 @@ def sampled_texts(
     temperature: float = 1.0,
     batch: int = 32,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: CountProgress | None = None,
 ) -> list[str]:
     """Continuations of `starts`, taken in turn, of exactly `tokens` tokens with the start in front.
 

@@ -4,10 +4,7 @@ The file has the adapters, what AdamW remembers of them, the order of the text a
 the adapters, and four bytes a token.
 """
 
-import os
-import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,11 +14,12 @@ from npt_viz.adapter import LayerAdapter, Semantics
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.checkpoint.keys import named_tensors
 from npt_viz.checkpoint.layout import layout_of
-from npt_viz.checkpoint.source import Source
-from npt_viz.checkpoint.store import MappingStore, read_torch_file
+from npt_viz.checkpoint.source import CheckpointFiles
+from npt_viz.checkpoint.store import MappingStore, read_torch_file, write_torch_file
 from npt_viz.errors import NptVizError
+from npt_viz.files import whole_file
 from npt_viz.model.base import BaseModel
-from npt_viz.model.progress import Progress, silent
+from npt_viz.progress import Progress, no_progress
 from npt_viz.training.data import Corpus
 from npt_viz.training.losses import Curriculum, Objective
 from npt_viz.training.recipe import Recipe
@@ -63,7 +61,8 @@ def save_state(training: Training, path: str | Path) -> Path:
         "state": training.state,
         "total_steps": training.total_steps,
     }
-    _write(path, fields)
+    with whole_file(path, parents=True) as partial:
+        write_torch_file(partial, fields)
     return path
 
 
@@ -72,7 +71,7 @@ def resumed(
     path: str | Path,
     *,
     steps: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     captures: Captures | None = None,
 ) -> Training:
     """Continue a saved training; its steps are those of a training that never stopped.
@@ -163,11 +162,11 @@ def _tensors(adapters: Mapping[int, LayerAdapter]) -> dict[str, torch.Tensor]:
 def _checkpoint(
     tensors: Mapping[str, torch.Tensor], semantics: Mapping[int, Semantics], model: BaseModel, name: str
 ) -> Checkpoint:
-    source = Source(store=MappingStore(tensors))
-    layout = layout_of(source.store.infos, name)
+    files = CheckpointFiles(store=MappingStore(tensors))
+    layout = layout_of(files.store.infos, name)
     of_layers = {layer: semantics[layer] for layer in layout.layers}
     provenance = dict.fromkeys(of_layers, "from the file")
-    return Checkpoint(source, layout, of_layers, provenance, name=name, format="memory", model=model)
+    return Checkpoint(files, layout, of_layers, provenance, name=name, format="memory", model=model)
 
 
 def _spec(fields: Mapping) -> AdapterSpec:
@@ -182,22 +181,3 @@ def _plain(objective: Objective) -> dict:
 def _objective(fields: Mapping) -> Objective:
     curriculum = fields["curriculum"] and Curriculum(**fields["curriculum"])
     return Objective(**{**fields, "as_written": frozenset(fields["as_written"]), "curriculum": curriculum})
-
-
-def _write(path: Path, fields: Mapping) -> None:
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
-            torch.save(fields, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except (OSError, RuntimeError) as error:  # The second: torch's writer on a full disk.
-        raise NptVizError(
-            f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}); what was there before is "
-            "unchanged: check the space and the permissions, and save again"
-        ) from None
-    finally:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import torch
 from npt_viz.adapter import LayerAdapter
 from npt_viz.capture.layer_trace import mlp_input_of
 from npt_viz.model.base import BaseModel
-from npt_viz.model.progress import Progress, silent
+from npt_viz.progress import Progress, no_progress
 from npt_viz.shapes import Hidden, Int, Tensor
 from npt_viz.training.above import LayersAbove
 from npt_viz.training.capturing import Capture, captured, corrected
@@ -47,7 +47,7 @@ class CapturedStream:
         positions: str,
         to_the_top: bool,
         below: Adapters | None = None,
-        progress: Progress = silent,
+        progress: Progress = no_progress,
         budget: int | None = None,
     ) -> None:
         self.model = model
@@ -112,7 +112,7 @@ class PropagatedStream:
         *,
         positions: str,
         to_the_top: bool,
-        progress: Progress = silent,
+        progress: Progress = no_progress,
         budget: int | None = None,
     ) -> None:
         self.model, self.to_the_top = model, to_the_top

@@ -13,7 +13,7 @@ import torch
 from npt_viz.adapter import LayerAdapter, mlp_trace
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.model.base import BaseModel
-from npt_viz.model.progress import Progress, silent
+from npt_viz.progress import Progress, no_progress
 from npt_viz.results.training import HeldOut, LayerStep, Step
 from npt_viz.training.alarms import Watch
 from npt_viz.training.batches import Batches
@@ -58,7 +58,7 @@ def train(
     stream: str = Recipe.stream,
     autocast: bool | None = Recipe.autocast,
     positions: str = Recipe.positions,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     budget: int | None = None,
     captures: Captures | None = None,
 ) -> "Training":
@@ -117,7 +117,7 @@ class Training(Iterator[Step]):
         losses: Objective,
         recipe: Recipe,
         *,
-        progress: Progress = silent,
+        progress: Progress = no_progress,
         budget: int | None = None,
         captures: Captures | None = None,
         resumed: Mapping | None = None,

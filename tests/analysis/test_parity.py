@@ -1,38 +1,23 @@
 """The parity badge: green where the model computes what it claims, red for each way it may not."""
 
-from dataclasses import dataclass
-
 import pytest
 import torch
 from conftest import specimen, tiny_model
 from literal import mlp_of, mlp_output
 
-from npt_viz.adapter import VARIANTS, LayerAdapter, RankOneSum
+from npt_viz.adapter import VARIANTS, RankOneSum
 from npt_viz.analysis.parity import dense_mlp, parity
 from npt_viz.capture import running
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.results.parity import Check
 
 PROMPT = "cat the cat"
 
 
-@dataclass
-class Adapters:
-    """As much of a checkpoint as a parity needs."""
-
-    by_layer: dict[int, LayerAdapter]
-    name: str = "specimen"
-
-    @property
-    def layers(self):
-        return tuple(self.by_layer)
-
-    def adapter(self, layer):
-        return self.by_layer[layer]
-
-
 def two_layers(model, variant="N5"):
-    return Adapters({layer: specimen(model, variant, layer, seed=layer) for layer in (1, 3)})
+    adapters = {layer: specimen(model, variant, layer, seed=layer) for layer in (1, 3)}
+    return Checkpoint.from_adapters(adapters, model, "specimen")
 
 
 def failures(found):

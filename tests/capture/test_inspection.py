@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import specimen, tiny_model
-from streams import PROMPT, Adapters, attention_of, ids_of, streams
+from streams import PROMPT, attention_of, ids_of, live, streams
 
 from npt_viz.adapter import VARIANTS
 from npt_viz.capture.inspection import inspect
@@ -15,7 +15,7 @@ from npt_viz.errors import NptVizError
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_local_fit_is_that_of_the_base_streams(tiny_llama, variant):
     adapter = specimen(tiny_llama, variant, layer=2)
-    run = inspect(tiny_llama, Adapters(adapter), PROMPT)
+    run = inspect(tiny_llama, live(adapter), PROMPT)
     ids = ids_of(tiny_llama)
     h = streams(tiny_llama, ids)[2]
     a = attention_of(tiny_llama, 2, h)
@@ -52,7 +52,7 @@ def test_local_fit_is_that_of_the_base_streams(tiny_llama, variant):
 
 def test_scalars_and_norms_are_those_of_the_explicit_vectors(tiny_llama):
     adapter = specimen(tiny_llama, "N5", layer=1, components=3)
-    found = inspect(tiny_llama, Adapters(adapter), PROMPT).layers[1]
+    found = inspect(tiny_llama, live(adapter), PROMPT).layers[1]
     h = streams(tiny_llama, ids_of(tiny_llama))[1][0]
     a = attention_of(tiny_llama, 1, h[None])[0]
     z = tiny_llama.parts(1).mlp_norm(h)
@@ -71,7 +71,7 @@ def test_scalars_and_norms_are_those_of_the_explicit_vectors(tiny_llama):
 
 def test_predictions_are_those_of_two_separate_models(tiny_llama):
     adapters = {1: specimen(tiny_llama, "N4", layer=1), 3: specimen(tiny_llama, "N2", layer=3, seed=5)}
-    run = inspect(tiny_llama, Adapters(*adapters.values()), PROMPT, top_k=3)
+    run = inspect(tiny_llama, live(*adapters.values()), PROMPT, top_k=3)
     ids = ids_of(tiny_llama)
     with torch.no_grad():
         base = tiny_llama.hf(input_ids=ids).logits[0]
@@ -90,9 +90,9 @@ def test_predictions_are_those_of_two_separate_models(tiny_llama):
 
 def test_propagated_reads_the_stream_that_the_layer_below_spoiled(tiny_llama):
     below, above = specimen(tiny_llama, "N1", layer=1), specimen(tiny_llama, "N1", layer=3, seed=5)
-    both = inspect(tiny_llama, Adapters(below, above), PROMPT, mode="propagated").layers[3]
-    alone = inspect(tiny_llama, Adapters(above), PROMPT, mode="propagated").layers[3]
-    local = inspect(tiny_llama, Adapters(below, above), PROMPT, mode="local").layers[3]
+    both = inspect(tiny_llama, live(below, above), PROMPT, mode="propagated").layers[3]
+    alone = inspect(tiny_llama, live(above), PROMPT, mode="propagated").layers[3]
+    local = inspect(tiny_llama, live(below, above), PROMPT, mode="local").layers[3]
     np.testing.assert_allclose(alone.scalar, local.scalar, rtol=1e-4, atol=1e-5)
     assert np.abs(both.scalar - local.scalar).max() > 1e-2
     ids = ids_of(tiny_llama)
@@ -107,27 +107,27 @@ def test_propagated_reads_the_stream_that_the_layer_below_spoiled(tiny_llama):
 
 def test_only_the_chosen_layers_run(tiny_llama):
     below, above = specimen(tiny_llama, "N1", layer=1), specimen(tiny_llama, "N1", layer=3, seed=5)
-    chosen = inspect(tiny_llama, Adapters(below, above), PROMPT, layers=[3])
-    alone = inspect(tiny_llama, Adapters(above), PROMPT)
+    chosen = inspect(tiny_llama, live(below, above), PROMPT, layers=[3])
+    alone = inspect(tiny_llama, live(above), PROMPT)
     assert list(chosen.layers) == [3]
     np.testing.assert_array_equal(chosen.kl, alone.kl)
 
 
 def test_trained_positions_differ_from_deployed_ones(tiny_llama):
-    checkpoint = Adapters(specimen(tiny_llama, "N1"))
+    checkpoint = live(specimen(tiny_llama, "N1"))
     deployed = inspect(tiny_llama, checkpoint, PROMPT)
     trained = inspect(tiny_llama, checkpoint, PROMPT, positions="trained")
     assert np.abs(deployed.layers[2].scalar - trained.layers[2].scalar).max() > 1e-3
 
 
 def test_the_prediction_is_left_out_on_request(tiny_llama):
-    run = inspect(tiny_llama, Adapters(specimen(tiny_llama, "N1")), PROMPT, logits=False)
+    run = inspect(tiny_llama, live(specimen(tiny_llama, "N1")), PROMPT, logits=False)
     assert run.kl is None and run.base_top is None
     assert len(run.to_frame()) == len(run.pieces)
 
 
 def test_the_frame_has_a_row_for_every_layer_and_token(tiny_llama):
-    checkpoint = Adapters(specimen(tiny_llama, "N5", layer=1), specimen(tiny_llama, "S0", layer=4))
+    checkpoint = live(specimen(tiny_llama, "N5", layer=1), specimen(tiny_llama, "S0", layer=4))
     run = inspect(tiny_llama, checkpoint, PROMPT)
     frame = run.to_frame()
     assert len(frame) == 2 * len(run.tokens)
@@ -138,7 +138,7 @@ def test_the_frame_has_a_row_for_every_layer_and_token(tiny_llama):
 
 def test_sixteen_bit_models_are_inspected_in_float32_where_it_counts():
     model = tiny_model(dtype=torch.bfloat16)
-    run = inspect(model, Adapters(specimen(model, "N4")), PROMPT)
+    run = inspect(model, live(specimen(model, "N4")), PROMPT)
     assert np.isfinite(run.kl).all()
     assert run.layers[2].relative_error.dtype == np.float32
 
@@ -157,5 +157,5 @@ def test_sixteen_bit_models_are_inspected_in_float32_where_it_counts():
 def test_bad_requests_are_refused_in_one_sentence(tiny_llama, arguments, words):
     arguments = {"prompt": PROMPT, **arguments}
     with pytest.raises(NptVizError, match=words) as caught:
-        inspect(tiny_llama, Adapters(specimen(tiny_llama, "N1")), **arguments)
+        inspect(tiny_llama, live(specimen(tiny_llama, "N1")), **arguments)
     assert "\n" not in str(caught.value)

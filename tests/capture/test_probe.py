@@ -1,14 +1,17 @@
 """The probe reads off the weights whether attention was withheld, and says so when it cannot."""
 
+import json
+
 import pytest
 import torch
 from conftest import specimen
 from handmade import format_b
 from safetensors.torch import save_file
 
-from npt_viz import NptVizError
+from npt_viz import NptVizError, convert, open_checkpoint
+from npt_viz.__main__ import main
 from npt_viz.adapter import VARIANTS, LayerAdapter, random_adapter
-from npt_viz.capture.probe import TEXT, attention_paths, open_checkpoint
+from npt_viz.capture.probe import TEXT, attention_paths
 from npt_viz.capture.running import forward_pass
 from npt_viz.checkpoint import Checkpoint, save_checkpoint
 
@@ -80,6 +83,32 @@ def test_other_rules_have_nothing_to_probe(tmp_path, tiny_llama):
 def test_the_probe_needs_a_model(tmp_path):
     with pytest.raises(NptVizError, match="give the model"):
         open_checkpoint(tmp_path, None, "probe")
+
+
+def test_the_command_line_converts_by_the_probe(tmp_path, tiny_llama, on_disk, adapters, capsys):
+    """A file of format A says nothing of its attention path; the native one says what the weights were trained for."""
+    native = save_checkpoint(tmp_path / "saved", adapters, tiny_llama, **PROSE)
+    convert(native, tmp_path / "a", to="A")
+    arguments = ["convert", str(tmp_path / "a"), str(tmp_path / "probed"), "--semantics", "probe"]
+    assert main(arguments) == 1
+    assert "none was given; give the model (--model)" in capsys.readouterr().err
+    assert not (tmp_path / "probed").exists()
+    assert main([*arguments, "--model", on_disk.model]) == 0
+    layers = json.loads((tmp_path / "probed" / "npt_config.json").read_text())["layers"]
+    assert {layer: row["provenance"] for layer, row in layers.items()} == {"1": "probe", "3": "probe"}
+    assert {layer: row["semantics"]["attention"] for layer, row in layers.items()} == {
+        "1": "withheld",
+        "3": "beside",
+    }
+
+
+def test_a_choice_that_is_refused_closes_the_file(tmp_path, tiny_llama, adapters, monkeypatch):
+    folder = save_checkpoint(tmp_path / "saved", adapters, tiny_llama, **PROSE)
+    closed = []
+    monkeypatch.setattr(Checkpoint, "close", lambda checkpoint: closed.append(checkpoint.name))
+    with pytest.raises(NptVizError, match="'N9' is unknown"):
+        open_checkpoint(folder, tiny_llama, "N9")
+    assert closed == ["saved"]
 
 
 def test_other_choices_pass_through(tmp_path, tiny_llama, adapters):

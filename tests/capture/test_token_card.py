@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import specimen
-from streams import PROMPT, Adapters, attention_of, ids_of, streams
+from streams import PROMPT, attention_of, ids_of, live, streams
 
 from npt_viz.capture.inspection import inspect
 from npt_viz.capture.running import forward_pass
@@ -16,7 +16,7 @@ TOKEN = 5
 
 def test_the_units_moved_most_are_those_of_the_dense_update(tiny_llama):
     adapter = specimen(tiny_llama, "N1", layer=2)
-    checkpoint = Adapters(adapter)
+    checkpoint = live(adapter)
     card = token_card(tiny_llama, checkpoint, inspect(tiny_llama, checkpoint, PROMPT), 2, TOKEN, top=4)
     h = streams(tiny_llama, ids_of(tiny_llama))[2][0, TOKEN]
     a = attention_of(tiny_llama, 2, streams(tiny_llama, ids_of(tiny_llama))[2])[0, TOKEN]
@@ -46,7 +46,7 @@ def test_logit_changes_are_the_hand_derivative_of_rms_norm_and_unembedding(tiny_
 
 
 def test_promoted_tokens_are_those_whose_logit_really_rises(tiny_llama):
-    checkpoint = Adapters(specimen(tiny_llama, "N4", layer=4))
+    checkpoint = live(specimen(tiny_llama, "N4", layer=4))
     run = inspect(tiny_llama, checkpoint, PROMPT)
     card = token_card(tiny_llama, checkpoint, run, 4, TOKEN, top=258)
     seen = forward_pass(tiny_llama, ids_of(tiny_llama), [{}], record=[4])
@@ -64,7 +64,7 @@ def test_promoted_tokens_are_those_whose_logit_really_rises(tiny_llama):
 
 
 def test_the_last_token_and_the_token_from_the_end_are_one(tiny_llama):
-    checkpoint = Adapters(specimen(tiny_llama, "N1"))
+    checkpoint = live(specimen(tiny_llama, "N1"))
     run = inspect(tiny_llama, checkpoint, PROMPT, mode="propagated")
     last = token_card(tiny_llama, checkpoint, run, 2, len(run.tokens) - 1)
     assert token_card(tiny_llama, checkpoint, run, 2, -1).units == last.units
@@ -74,7 +74,7 @@ def test_the_last_token_and_the_token_from_the_end_are_one(tiny_llama):
     ("layer", "token", "words"), [(3, 0, "layer 3"), (2, 99, "token 99"), (2, -99, "-99")]
 )
 def test_a_layer_or_token_that_is_not_there_is_one_sentence(tiny_llama, layer, token, words):
-    checkpoint = Adapters(specimen(tiny_llama, "N1"))
+    checkpoint = live(specimen(tiny_llama, "N1"))
     run = inspect(tiny_llama, checkpoint, PROMPT)
     with pytest.raises(NptVizError, match=words):
         token_card(tiny_llama, checkpoint, run, layer, token)

@@ -8,7 +8,8 @@ from conftest import specimen, tiny_model
 from handmade import S2, format_a, format_b
 from safetensors.torch import save_file
 
-from npt_viz.checkpoint import open_checkpoint, save_checkpoint
+from npt_viz import open_checkpoint
+from npt_viz.checkpoint import save_checkpoint
 from npt_viz.checkpoint.base_match import leading_singular_values
 
 PROSE = {"recipe": {}, "figures": {}, "licence": "CC0-1.0"}

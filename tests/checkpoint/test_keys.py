@@ -20,8 +20,8 @@ from handmade import (
 )
 from safetensors.torch import save_file
 
+from npt_viz import open_checkpoint
 from npt_viz.adapter import Semantics, random_adapter
-from npt_viz.checkpoint import open_checkpoint
 from npt_viz.checkpoint.keys import named_tensors, parsed_key
 
 SUBSETS = [

@@ -6,8 +6,7 @@ import pytest
 import torch
 from handmade import NP_COMPONENT, S1, S2, format_a, format_b, format_c
 
-from npt_viz import NptVizError
-from npt_viz.checkpoint import open_checkpoint
+from npt_viz import NptVizError, open_checkpoint
 
 
 def refusal(tmp_path, tensors) -> str:

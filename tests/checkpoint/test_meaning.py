@@ -5,9 +5,8 @@ import torch
 from handmade import S0, S2, format_a, format_b, format_c
 from safetensors.torch import save_file
 
-from npt_viz import NptVizError
+from npt_viz import NptVizError, open_checkpoint
 from npt_viz.adapter import Semantics
-from npt_viz.checkpoint import open_checkpoint
 from npt_viz.checkpoint.meaning import from_fields
 
 
@@ -96,9 +95,10 @@ def test_an_attention_path_can_be_chosen_for_any_rule(tmp_path):
     assert (chosen.attention, chosen.scale) == ("standard", 0.37)
 
 
-def test_the_probe_is_sent_to_where_models_run(merged):
+@pytest.mark.parametrize("choice", ["probe", "Probe", {0: "probe"}])
+def test_the_probe_is_sent_to_where_checkpoints_are_opened(merged, choice):
     with pytest.raises(NptVizError, match=r"npt_viz\.open_checkpoint"):
-        open_checkpoint(merged, semantics="probe")
+        open_checkpoint(merged).with_semantics(choice)
 
 
 @pytest.mark.parametrize(

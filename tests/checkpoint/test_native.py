@@ -5,8 +5,8 @@ import json
 import pytest
 from conftest import specimen
 
-from npt_viz import NptVizError
-from npt_viz.checkpoint import open_checkpoint, save_checkpoint
+from npt_viz import NptVizError, open_checkpoint
+from npt_viz.checkpoint import save_checkpoint
 
 PROSE = {"recipe": {}, "figures": {}, "licence": "CC0-1.0"}
 

@@ -8,9 +8,9 @@ from conftest import specimen, tiny_model
 from handmade import S2, format_a, format_b
 from safetensors.torch import save_file
 
-from npt_viz import NptVizError
+from npt_viz import NptVizError, open_checkpoint
 from npt_viz.capture.inspection import inspect
-from npt_viz.checkpoint import Checkpoint, open_checkpoint, opening
+from npt_viz.checkpoint import Checkpoint, opening
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_the_memory_kept_is_bounded(two_layers, monkeypatch):
     checkpoint.adapter(1)
     checkpoint.adapter(3)
     checkpoint.adapter(1)
-    assert checkpoint.source.store.read_names.count("layer_1_np.W_down") == 2
+    assert checkpoint.files.store.read_names.count("layer_1_np.W_down") == 2
 
 
 def test_live_adapters_are_never_dropped(tiny_llama, monkeypatch):
@@ -105,9 +105,9 @@ def test_live_adapters_are_never_dropped(tiny_llama, monkeypatch):
 @pytest.mark.parametrize("variant", ["N1", "N3", "N5", "S0", "S1-early", "S2", "T1"])
 def test_live_adapters_look_like_an_opened_file(tiny_llama, variant):
     live = specimen(tiny_llama, variant, 2)
-    checkpoint = Checkpoint.from_adapters({2: live}, tiny_llama, "live", {"recipe": {"steps": 7}})
+    checkpoint = Checkpoint.from_adapters({2: live}, tiny_llama, "live")
     assert (checkpoint.format, checkpoint.path, checkpoint.layers) == ("memory", None, (2,))
-    assert checkpoint.config["recipe"] == {"steps": 7}
+    assert checkpoint.config == {}
     assert checkpoint.report.semantics == variant
     assert checkpoint.report.tensors_used == checkpoint.report.tensors_total
     assert checkpoint.semantics(2) == live.semantics
@@ -159,7 +159,7 @@ def test_an_unreadable_file_is_a_sentence(two_layers, monkeypatch):
     def denied(*_, **__):
         raise PermissionError(13, "Permission denied", "npt_weights.pt")
 
-    monkeypatch.setattr(opening, "open_source", denied)
+    monkeypatch.setattr(opening, "open_files", denied)
     with pytest.raises(NptVizError, match="Permission denied"):
         open_checkpoint(two_layers)
 

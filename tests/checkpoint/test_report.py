@@ -6,7 +6,7 @@ import pytest
 import torch
 from handmade import NP_COMPONENT, format_a, format_c
 
-from npt_viz.checkpoint import open_checkpoint
+from npt_viz import open_checkpoint
 from npt_viz.results.load_report import LoadReport
 
 
@@ -121,4 +121,4 @@ def test_the_report_is_made_once(tmp_path):
     torch.save(format_a(2), tmp_path / "npt_weights.pt")
     checkpoint = open_checkpoint(tmp_path)
     assert checkpoint.report is checkpoint.report
-    assert checkpoint.source.store.read_names == list(format_a(2))
+    assert checkpoint.files.store.read_names == list(format_a(2))

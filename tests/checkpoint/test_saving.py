@@ -10,9 +10,9 @@ from conftest import specimen
 from handmade import NP_COMPONENT, S0, S1, S2, format_a, format_b, format_c
 from safetensors.torch import load_file, save_file
 
-from npt_viz import NptVizError
+from npt_viz import NptVizError, convert, open_checkpoint
 from npt_viz.adapter import VARIANTS, Semantics, random_adapter
-from npt_viz.checkpoint import convert, open_checkpoint, save_checkpoint, saving
+from npt_viz.checkpoint import save_checkpoint, saving
 
 PROSE = {"recipe": {"steps": 1500, "seed": 0}, "figures": {"recovered": 0.41}, "licence": "CC0-1.0"}
 
@@ -169,7 +169,7 @@ def test_an_overwrite_that_fails_keeps_the_old_checkpoint(tmp_path, tiny_llama, 
         rename = type(tmp_path).rename
 
         def only_the_new_one_fails(path, target):
-            return no_space() if path.name.endswith(".new") else rename(path, target)
+            return no_space() if path.name.endswith(".partial") else rename(path, target)
 
         monkeypatch.setattr(type(tmp_path), "rename", only_the_new_one_fails)
     else:

@@ -7,8 +7,7 @@ import torch
 from handmade import S2, format_a, format_b
 from safetensors.torch import save_file
 
-from npt_viz import NptVizError
-from npt_viz.checkpoint import open_checkpoint
+from npt_viz import NptVizError, open_checkpoint
 
 
 def written(folder, layer, name="npt_weights.pt"):

@@ -12,8 +12,7 @@ import torch
 from handmade import S2, format_a, format_b
 from safetensors.torch import save_file
 
-from npt_viz import NptVizError
-from npt_viz.checkpoint import open_checkpoint
+from npt_viz import NptVizError, open_checkpoint
 
 
 class Malicious:
@@ -156,7 +155,7 @@ def test_opening_reads_no_value_and_one_layer_reads_its_own(tmp_path, kind):
     file = tmp_path / "npt_weights.pt"
     (torch.save if kind == "torch zip" else save_file)(tensors, file)
     checkpoint = open_checkpoint(file)
-    read = checkpoint.source.store.read_names
+    read = checkpoint.files.store.read_names
     assert read == []
     checkpoint.adapter(2)
     assert sorted(read) == sorted(format_a(2, ("gate", "up"), components=2))

@@ -37,7 +37,7 @@ def test_csv_has_every_row_of_every_run(log, tmp_path, capsys):
     frame = pd.read_csv(tmp_path / "all.csv")
     assert len(frame) == 14 and frame["loss/direct"].iloc[6] == 0.7
     assert main(["runs", log, "--csv", str(tmp_path / "no" / "all.csv")]) == 1
-    assert "choose another file" in capsys.readouterr().err
+    assert "all.csv: cannot be written (No such file" in capsys.readouterr().err
 
 
 def test_a_bad_path_is_one_sentence_and_status_1(tmp_path, capsys):

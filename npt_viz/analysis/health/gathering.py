@@ -13,6 +13,7 @@ from npt_viz.analysis.downstream import downstream
 from npt_viz.analysis.health.evidence import LayerEvidence, Opposites, Predicted, Sinks
 from npt_viz.capture.layer_trace import LayerTrace, Traces, fit_of, traces
 from npt_viz.capture.layer_view import view_of
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.model.base import BaseModel
 from npt_viz.results.load_report import LayerReport
 from npt_viz.results.reconstruction import ClassFloor
@@ -86,7 +87,11 @@ def layer_evidence(
 
 
 def predicted(
-    model: BaseModel, checkpoint, layers: Sequence[int], sequences: Sequence[Sequence[int]], **options
+    model: BaseModel,
+    checkpoint: Checkpoint,
+    layers: Sequence[int],
+    sequences: Sequence[Sequence[int]],
+    **options,
 ) -> tuple[Predicted, ...]:
     """All layers together, and each alone where there are few."""
     result = downstream(

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from npt_viz.editing.files.merging import merged_bytes, write_merged
 from npt_viz.editing.files.recipe import RECIPE_FILE, recipe_text
-from npt_viz.editing.files.staging import whole_folder
 from npt_viz.editing.updates import Factors, Place, Update, accumulated
 from npt_viz.errors import NptVizError
+from npt_viz.files import whole_folder
 from npt_viz.model.base import BaseModel
 
 LORA_WEIGHTS = "adapter_model.safetensors"

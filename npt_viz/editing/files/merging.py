@@ -17,10 +17,11 @@ from npt_viz.editing.files.shards import rewrite_shard, same_bytes
 from npt_viz.editing.realised import edited_weight, projection_weight
 from npt_viz.editing.updates import Place, Update, accumulated
 from npt_viz.errors import NptVizError
+from npt_viz.files import gigabytes
 from npt_viz.model.base import BaseModel
-from npt_viz.model.memory import free_bytes, gigabytes
+from npt_viz.model.memory import free_bytes
 from npt_viz.model.quiet import quiet_transformers
-from npt_viz.model.tokens import encode
+from npt_viz.model.tokens import encode, save_tokenizer
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 CONFIG = "config.json"
@@ -139,11 +140,7 @@ def _save_from_memory(model: BaseModel, weights: Mapping[str, Tensor], folder: P
         )
     with quiet_transformers():
         model.hf.save_pretrained(folder, state_dict=state | dict(weights))
-        try:
-            model.tokenizer.save_pretrained(folder)
-        except Exception as error:
-            # The Rust tokenizers say that a disk is full with an exception that is of no kind.
-            raise OSError(f"the tokenizer cannot be saved: {error}") from None
+        save_tokenizer(model.tokenizer, folder)
 
 
 @torch.no_grad()

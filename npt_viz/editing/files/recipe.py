@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from npt_viz.adapter import TARGETS
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.editing.base_check import check_base
 from npt_viz.editing.making.from_source import checkpoint_fingerprint
 from npt_viz.editing.updates import Factors, Origin, Place, Update
@@ -41,7 +42,9 @@ def recipe_text(model: BaseModel, updates: Sequence[Update]) -> str:
     )
 
 
-def updates_from_recipe(path: str | Path, model: BaseModel, checkpoint=None) -> list[Update]:
+def updates_from_recipe(
+    path: str | Path, model: BaseModel, checkpoint: Checkpoint | None = None
+) -> list[Update]:
     """Read the updates of a recipe file or an exported folder.
 
     checkpoint: where given, every edit has to come from it.
@@ -58,7 +61,9 @@ def updates_from_recipe(path: str | Path, model: BaseModel, checkpoint=None) -> 
     return updates_from_text(text, str(path), model, checkpoint)
 
 
-def updates_from_text(text: str, where: str, model: BaseModel, checkpoint=None) -> list[Update]:
+def updates_from_text(
+    text: str, where: str, model: BaseModel, checkpoint: Checkpoint | None = None
+) -> list[Update]:
     """Read the updates in the content of a recipe file. where: its name, for messages."""
     content = _checked(text, where)
     updates = []
@@ -98,7 +103,7 @@ def _checked(text: str, where: str) -> dict:
     return content
 
 
-def _check_checkpoint(update: Update, checkpoint, where: str) -> None:
+def _check_checkpoint(update: Update, checkpoint: Checkpoint, where: str) -> None:
     for origin in update.origins:
         has = set(origin.layers) <= set(checkpoint.layers)
         if has and checkpoint_fingerprint(checkpoint, origin.layers) == origin.checkpoint_fingerprint:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from npt_viz.capture.inspection import layers_of
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.editing.cases import leakage_texts
 from npt_viz.editing.making.from_source import Tokens, source_readings, update_from
 from npt_viz.editing.making.readings import ReferenceInputs, reference_inputs
@@ -25,7 +26,7 @@ CONTEXT = 6
 @torch.no_grad()
 def leakage(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     source: str | Sequence[int],
     *,
     layer: int,

@@ -9,6 +9,7 @@ from torch import Tensor
 import npt_viz.next_token as next_token
 from npt_viz.capture.predictions import predictions
 from npt_viz.capture.running import Lane, changed, forward_pass
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.editing.base_check import check_base
 from npt_viz.editing.cases import in_context
 from npt_viz.editing.changes import edited_lane
@@ -60,7 +61,7 @@ class UpdatePreview:
 
 def preview_update(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     source: str | Sequence[int],
     layer: int | Sequence[int],
     token: Tokens = -1,
@@ -101,7 +102,7 @@ def preview(
     update: Update,
     prompt: str,
     *,
-    checkpoint=None,
+    checkpoint: Checkpoint | None = None,
     context: str | None = None,
     ledger: UpdateStore | None = None,
     top_k: int = 10,

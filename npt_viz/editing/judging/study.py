@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.editing.cases import NEUTRAL_TEXTS, Case, whitening_texts
 from npt_viz.editing.judging.preview import preview
 from npt_viz.editing.judging.scorecard import answers, scorecards
@@ -30,7 +31,7 @@ class Trial(NamedTuple):
 
 def trials(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     cases: Sequence[Case],
     *,
     layer: int | Sequence[int],

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from npt_viz.adapter import Additive, LayerAdapter
 from npt_viz.capture.inspection import layers_of
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.editing.cases import whitening_texts
 from npt_viz.editing.making.keys import without_effect_on
 from npt_viz.editing.making.readings import (
@@ -37,7 +38,7 @@ Tokens = int | Sequence[int] | str
 @torch.no_grad()
 def update_from(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     source: str | Sequence[int],
     *,
     layer: int | Sequence[int],
@@ -88,7 +89,7 @@ def update_from(
 @torch.no_grad()
 def source_readings(
     model: BaseModel,
-    checkpoint,
+    checkpoint: Checkpoint,
     source: str | Sequence[int],
     layers: Sequence[int],
     token: Tokens,
@@ -116,7 +117,7 @@ def _at_source(
     return chosen, {layer: _at(reading, chosen) for layer, reading in readings.items()}
 
 
-def checkpoint_fingerprint(checkpoint, layers: Sequence[int]) -> str:
+def checkpoint_fingerprint(checkpoint: Checkpoint, layers: Sequence[int]) -> str:
     """Hash of these layers' adapters, sixteen hex digits: weights as used, and semantics."""
     content = hashlib.sha256()
     for layer in sorted(layers):

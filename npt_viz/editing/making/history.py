@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 
 from npt_viz.adapter import RankOneSum
+from npt_viz.checkpoint import Checkpoint
 from npt_viz.editing.making.from_source import checkpoint_fingerprint, update_from
 from npt_viz.editing.making.readings import layer_readings
 from npt_viz.editing.making.rules import UpdateRule
@@ -36,7 +37,7 @@ class Replayed(NamedTuple):
     """What differs from the recorded edit and what could not be replayed, in sentences."""
 
 
-def updates_from_history(path: str | Path, model: BaseModel, checkpoint) -> Replayed:
+def updates_from_history(path: str | Path, model: BaseModel, checkpoint: Checkpoint) -> Replayed:
     """Replay a history file: its edits as updates of this model and checkpoint, in the order of the file.
 
     Raises NptVizError where the file is no injection history.
@@ -51,7 +52,7 @@ def updates_from_history(path: str | Path, model: BaseModel, checkpoint) -> Repl
     return updates_from_history_text(text, str(path), model, checkpoint)
 
 
-def updates_from_history_text(text: str, where: str, model: BaseModel, checkpoint) -> Replayed:
+def updates_from_history_text(text: str, where: str, model: BaseModel, checkpoint: Checkpoint) -> Replayed:
     """Replay the content of a history file. where: its name, for messages."""
     updates, notes, per_layer = [], [], dict[int, int]()
     for number, (layer, entry) in enumerate(_entries(text, where), 1):
@@ -90,13 +91,13 @@ def _entries(text: str, where: str) -> Iterator[tuple[int, Mapping]]:
             yield (int(layer) if str(layer).isdecimal() else -1), entry
 
 
-def _replayed(model: BaseModel, checkpoint, layer: int, entry: Mapping) -> Update:
+def _replayed(model: BaseModel, checkpoint: Checkpoint, layer: int, entry: Mapping) -> Update:
     fact, alpha, where = entry.get("fact"), entry.get("alpha", 1.0), entry.get("position", "last")
     if not isinstance(fact, str) or not fact:
         raise NptVizError("it has no fact, the text that was injected")
     check_alpha(alpha)
     if layer < 0:
-        if len(checkpoint.layers) > 1:
+        if len(checkpoint.layers) != 1:
             raise NptVizError("it does not say which layer, and the checkpoint has several")
         layer = checkpoint.layers[0]
     if layer not in checkpoint.layers:
@@ -113,7 +114,7 @@ def _replayed(model: BaseModel, checkpoint, layer: int, entry: Mapping) -> Updat
 
 
 @torch.no_grad()
-def _mean_of_vectors(model: BaseModel, checkpoint, layer: int, fact: str, alpha: float) -> Update:
+def _mean_of_vectors(model: BaseModel, checkpoint: Checkpoint, layer: int, fact: str, alpha: float) -> Update:
     """As the published tool does it for all positions: mean v_a times mean v_b, which is not the mean of ΔW."""
     encoded, adapter = encode(model, fact), checkpoint.adapter(layer)
     reading = layer_readings(model, torch.tensor([encoded.ids]), [layer], positions="trained")[layer]

@@ -3,14 +3,13 @@
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Any
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-Progress = Callable[[int, int], None]
-"""progress(done, in all)"""
+from npt_viz.progress import CountProgress
 
 PATIENCE = 0.5
 """Seconds before a bar is drawn: what is quicker would only flicker."""
@@ -57,7 +56,7 @@ def passes() -> Kept:
     return Kept(3)
 
 
-def bar(place: DeltaGenerator, label: str) -> Progress:
+def bar(place: DeltaGenerator, label: str) -> CountProgress:
     """Progress callback that draws a bar with the time left; any click on the page stops what calls it."""
     started = time.monotonic()
 

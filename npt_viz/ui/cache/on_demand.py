@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
+from npt_viz.progress import CountProgress
 from npt_viz.ui.cache import opened
-from npt_viz.ui.cache.kept import Progress, bar, duration, results
+from npt_viz.ui.cache.kept import bar, duration, results
 from npt_viz.ui.cache.opened import Selection
 
 AT_ONCE = 4.0
@@ -21,7 +22,7 @@ Result = TypeVar("Result")
 
 
 def on_demand(
-    asked: Hashable, label: str, seconds: float, compute: Callable[[Progress], Result], *, key: str
+    asked: Hashable, label: str, seconds: float, compute: Callable[[CountProgress], Result], *, key: str
 ) -> Result | None:
     """Result that belongs to `asked`; None, with a button that says how long it takes, until someone asks for it.
 

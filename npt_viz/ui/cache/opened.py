@@ -86,7 +86,7 @@ def opened_model(name: str, stamp: str, dtype: str, device: str) -> "BaseModel":
     show_spinner=False,
 )
 def _opened_checkpoint(selection: Selection) -> "Checkpoint":
-    from npt_viz.capture.probe import open_checkpoint
+    from npt_viz.capture.opening import open_checkpoint
 
     if not selection.checkpoint:
         raise NptVizError("no checkpoint is open; choose one in the sidebar, give its path, or upload a file")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import streamlit as st
 
+from npt_viz.files import write_whole
+
 TYPES = ["safetensors", "pt", "bin"]
 
 
@@ -20,10 +22,7 @@ def uploaded_checkpoint() -> Path | None:
         return None
     path = session_folder() / file.file_id[:12] / safe_name(file.name, "checkpoint")
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".unfinished")
-        unfinished.write_bytes(file.getbuffer())
-        unfinished.rename(path)
+        write_whole(path, file.getbuffer(), parents=True)
     return path
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from npt_viz.errors import NptVizError
-from npt_viz.model.progress import Progress
+from npt_viz.progress import Progress
 from npt_viz.training.log import RUNS
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.opened import Selection

@@ -6,6 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from npt_viz.errors import NptVizError
+from npt_viz.files import write_whole
 from npt_viz.results.runs import Axis, Run
 from npt_viz.runs import curves
 from npt_viz.ui.cache.opened import located
@@ -90,8 +91,7 @@ def take_uploads() -> None:
     for file in st.session_state["runs_upload"]:
         name = safe_name(file.name, "log.jsonl")
         path = session_folder() / "runs" / file.file_id[:12] / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(file.getbuffer())
+        write_whole(path, file.getbuffer(), parents=True)
         label = f"{UPLOAD}{name}"
         st.session_state[UPLOADS][label] = str(path)
         if label not in st.session_state[CHOSEN]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 from npt_viz.errors import NptVizError
-from npt_viz.model.progress import Progress
+from npt_viz.progress import Progress
 from npt_viz.ui.shell.guarded import unforeseen
 
 State = Literal["preparing", "running", "paused", "stopped", "finished", "failed"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from npt_viz.errors import NptVizError
-from npt_viz.model.progress import Progress
+from npt_viz.progress import Progress
 from npt_viz.training.recipe import (
     FRESH_COMPONENTS,
     FRESH_RANK,

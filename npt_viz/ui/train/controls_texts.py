@@ -5,7 +5,8 @@ from typing import NamedTuple
 import streamlit as st
 
 from npt_viz.errors import NptVizError
-from npt_viz.model.progress import Progress
+from npt_viz.files import write_whole
+from npt_viz.progress import Progress
 from npt_viz.texts import bundled_texts, texts_from_file
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.uploads import session_folder
@@ -111,5 +112,5 @@ def _of_file(file) -> list[str]:
         session_folder() / f"text-{file.file_id[:12]}{'.jsonl' if file.name.endswith('.jsonl') else '.txt'}"
     )
     if not path.exists():
-        path.write_bytes(file.getbuffer())
+        write_whole(path, file.getbuffer())
     return texts_from_file(path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from npt_viz.model.fair_lock import FairLock
-from npt_viz.model.progress import Progress
+from npt_viz.progress import Progress
 from npt_viz.results.training import History
 from npt_viz.ui.shell import job
 

@@ -9,7 +9,7 @@ import streamlit as st
 
 from npt_viz.errors import NptVizError
 from npt_viz.figures.theme import number
-from npt_viz.model.progress import Progress
+from npt_viz.progress import Progress
 from npt_viz.training.log import FILE, logged_rows, save_log
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.opened import Asked, Selection

@@ -254,7 +254,7 @@ def test_a_disk_that_fills_up_half_way_leaves_nothing(base_folder, tmp_path, kin
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest - 1, limits[1]))
     try:
-        with pytest.raises(NptVizError, match=r"out cannot be written .*nothing is left"):
+        with pytest.raises(NptVizError, match=r"out: cannot be written .*nothing is left"):
             ledger.export(tmp_path / "out", kind)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -270,7 +270,7 @@ def test_a_disk_that_fills_up_at_the_tokenizer_leaves_nothing(tmp_path, monkeypa
         raise Exception("No space left on device (os error 28)")
 
     monkeypatch.setattr(ledger.model.tokenizer, "save_pretrained", full)
-    with pytest.raises(NptVizError, match=r"out cannot be written .*No space left .*nothing is left"):
+    with pytest.raises(NptVizError, match=r"out: cannot be written .*No space left .*nothing is left"):
         ledger.export(tmp_path / "out", "merged")
     assert list(tmp_path.iterdir()) == []
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from onpage import opener
 
-from npt_viz.checkpoint import open_checkpoint
+from npt_viz import open_checkpoint
 from npt_viz.runs import read_run
 from npt_viz.ui.train import job, panels, panels_result
 from npt_viz.ui.train.job import TrainingSlot

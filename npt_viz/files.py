@@ -1,0 +1,171 @@
+"""Files and folders that are written whole or not at all, whatever ends the process that writes them."""
+
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from npt_viz.errors import NptVizError
+
+ADVICE = "check the space and the permissions, or choose another place"
+
+
+@contextmanager
+def whole_file(path: str | Path, *, parents: bool = False, advice: str = ADVICE) -> Iterator[Path]:
+    """Temporary file beside `path` to write into; it replaces `path` when the block ends, and is removed on an error.
+
+    A killed process leaves the temporary file (hidden, *.partial) and never a part of `path`; the next one that writes
+    `path` removes it. A device or a pipe, such as /dev/stdout, is written directly.
+    parents: make the folders above.
+    advice: what the error tells the user to do.
+    Raises NptVizError where the file cannot be written.
+    """
+    target = Path(path).expanduser()
+    with _explained(target, advice):
+        if target.exists() and not target.is_file() and not target.is_dir():
+            yield target
+            return
+        # A link stays a link, to the new content.
+        target = target.resolve()
+        if parents:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        _clear_abandoned(target)
+        partial = _partial(target)
+        try:
+            yield partial
+            _sync(partial)
+            os.replace(partial, target)
+            _sync(target.parent)
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+def write_whole(path: str | Path, content: str | bytes | memoryview, *, parents: bool = False) -> None:
+    """Write a file whole or not at all: text as UTF-8, its line ends as they are.
+
+    Raises NptVizError where it cannot be written; what was there before is then unchanged.
+    """
+    with whole_file(path, parents=parents) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def whole_folder(
+    folder: str | Path, *, needs_bytes: int = 0, overwrite: bool = False, advice: str = ADVICE
+) -> Iterator[Path]:
+    """Temporary folder beside `folder` to write into; it takes the name when the block ends, and is removed on an error.
+
+    A killed process leaves the temporary folder (hidden, *.partial) and never a part of `folder`; the next one that
+    writes `folder` removes it.
+    needs_bytes: refuse before anything is written where the disk has less.
+    overwrite: replace an earlier folder; what it held is gone unless the block copies it.
+    advice: what the error tells the user to do.
+    Raises NptVizError where the folder exists and is not to be overwritten, or cannot be written.
+    """
+    folder = Path(folder).expanduser()
+    with _explained(folder, advice):
+        folder = folder.resolve()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _clear_abandoned(folder)
+        replaces = folder.exists()
+        if replaces and not overwrite:
+            raise NptVizError(f"{folder}: exists already; choose another name")
+        free = shutil.disk_usage(folder.parent).free
+        if free < needs_bytes:
+            raise NptVizError(
+                f"{folder}: needs {gigabytes(needs_bytes)} and its disk has {gigabytes(free)} free; "
+                "make room or choose another disk"
+            )
+        partial = _partial(folder)
+        try:
+            partial.mkdir()
+            yield partial
+            for entry in partial.rglob("*"):
+                _sync(entry)
+            _sync(partial)
+            _take_name(partial, folder, replaces)
+            _sync(folder.parent)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def gigabytes(n_bytes: float) -> str:
+    """Number of bytes in words: 1.3 GB."""
+    return f"{n_bytes / 1e9:.1f} GB"
+
+
+@contextmanager
+def _explained(path: Path, advice: str) -> Iterator[None]:
+    """Inside the block a file that cannot be written is one sentence."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        left = "what was there before is unchanged" if os.path.lexists(path) else "nothing is left there"
+        raise NptVizError(f"{path}: cannot be written ({reason}); {left}: {advice}") from None
+
+
+def _partial(path: Path) -> Path:
+    """Hidden name beside `path` that says which process writes there."""
+    return path.with_name(f"{_prefix(path)}{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name}.{socket.gethostname()}-"
+
+
+def _take_name(partial: Path, folder: Path, replaces: bool) -> None:
+    """Rename `partial` to `folder`; an error gives the earlier folder its name back."""
+    if not replaces:
+        # Where the name was taken since it was checked, rename replaces only an empty folder.
+        partial.rename(folder)
+        return
+    old = partial.with_suffix(".old")
+    folder.rename(old)
+    try:
+        partial.rename(folder)
+    except BaseException:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _clear_abandoned(path: Path) -> None:
+    """Remove what processes of this machine that no longer run have left behind."""
+    prefix = _prefix(path)
+    for entry in list(path.parent.iterdir()) if path.parent.is_dir() else ():
+        process, _, _ = entry.name.removeprefix(prefix).partition("-")
+        if not entry.name.startswith(prefix) or not process.isdigit() or _is_running(int(process)):
+            continue
+        if entry.suffix == ".old" and not path.exists():
+            # Killed between the two renames of an overwrite: the earlier folder is the only whole one.
+            entry.rename(path)
+        elif entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's or folder's content is on the disk: a rename may survive a power cut that the bytes do not."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

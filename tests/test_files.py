@@ -1,0 +1,246 @@
+"""What is written is there whole or not at all: after an error, a full disk and a killed process."""
+
+import errno
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+
+from npt_viz import NptVizError
+from npt_viz.files import whole_file, whole_folder, write_whole
+
+HALF = b"half of it"
+
+
+@contextmanager
+def writing(kind, path, **options):
+    """A whole file of 20 bytes, or a whole folder with such a file in a folder; yields the file to write."""
+    if kind == "file":
+        with whole_file(path) as partial:
+            yield partial
+    else:
+        with whole_folder(path, **options) as partial:
+            (partial / "inner").mkdir()
+            yield partial / "inner" / "weights"
+
+
+def content(kind, path) -> bytes:
+    return (path if kind == "file" else path / "inner" / "weights").read_bytes()
+
+
+KINDS = ("file", "folder")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_complete_has_its_name_and_nothing_lies_beside_it(tmp_path, kind):
+    with writing(kind, tmp_path / "mine") as partial:
+        partial.write_bytes(2 * HALF)
+        assert not (tmp_path / "mine").exists()
+    assert content(kind, tmp_path / "mine") == 2 * HALF
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("fault", "raised"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), NptVizError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+)
+def test_an_error_in_the_middle_leaves_nothing(tmp_path, kind, fault, raised):
+    with pytest.raises(raised) as caught, writing(kind, tmp_path / "mine") as partial:
+        partial.write_bytes(HALF)
+        raise fault
+    assert list(tmp_path.iterdir()) == []
+    if raised is NptVizError:
+        assert str(caught.value).startswith(
+            f"{tmp_path / 'mine'}: cannot be written (No space left on device); "
+        )
+        assert "nothing is left there: check the space" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_keeps_what_was_there_before(tmp_path, kind):
+    with writing(kind, tmp_path / "mine") as partial:
+        partial.write_bytes(b"before")
+    with (
+        pytest.raises(NptVizError, match="what was there before is unchanged"),
+        writing(kind, tmp_path / "mine", overwrite=True) as partial,
+    ):
+        partial.write_bytes(HALF)
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+    assert content(kind, tmp_path / "mine") == b"before"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_disk_that_is_really_full_is_a_sentence(tmp_path, kind):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("this user may not mount a small disk")
+    try:
+        full = r"mine: cannot be written \(No space left on device\)"
+        with pytest.raises(NptVizError, match=full), writing(kind, disk / "mine") as partial:
+            partial.write_bytes(bytes(100_000))
+        assert list(disk.iterdir()) == []
+        with (
+            pytest.raises(NptVizError, match=r"its disk has 0\.0 GB free"),
+            whole_folder(disk / "a", needs_bytes=65537),
+        ):
+            pass
+        with whole_folder(disk / "a", needs_bytes=40_000):
+            pass
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_write_that_fails_half_way_leaves_nothing(tmp_path, kind):
+    """The kernel itself stops the write after 1,000 bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(NptVizError, match="File too large"), writing(kind, tmp_path / "mine") as partial:
+            partial.write_bytes(bytes(1001))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
+def killed(work) -> None:
+    """Run `work` in a process of its own that is killed when it says so."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work(lambda: os.kill(os.getpid(), signal.SIGKILL))
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_process_leaves_nothing_that_looks_complete_and_the_next_clears_it(tmp_path, kind):
+    def half(kill):
+        with writing(kind, tmp_path / "mine") as partial:
+            partial.write_bytes(HALF)
+            kill()
+
+    killed(half)
+    [left] = tmp_path.iterdir()
+    assert left.name.startswith(".mine.") and left.name.endswith(".partial")
+    with writing(kind, tmp_path / "mine") as partial:
+        partial.write_bytes(2 * HALF)
+    assert content(kind, tmp_path / "mine") == 2 * HALF
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_process_killed_between_the_renames_of_an_overwrite_loses_nothing(tmp_path, monkeypatch):
+    with writing("folder", tmp_path / "mine") as partial:
+        partial.write_bytes(b"before")
+
+    def half(kill):
+        rename = type(tmp_path).rename
+        monkeypatch.setattr(
+            type(tmp_path),
+            "rename",
+            lambda path, to: kill() if path.suffix == ".partial" else rename(path, to),
+        )
+        with writing("folder", tmp_path / "mine", overwrite=True) as partial:
+            partial.write_bytes(HALF)
+
+    killed(half)
+    assert not (tmp_path / "mine").exists()
+    with pytest.raises(NptVizError, match="exists already"), whole_folder(tmp_path / "mine"):
+        pass
+    assert content("folder", tmp_path / "mine") == b"before"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mine"]
+
+
+def test_two_writers_of_one_process_do_not_meet(tmp_path):
+    with whole_file(tmp_path / "mine") as first, whole_file(tmp_path / "mine") as second:
+        first.write_bytes(b"first")
+        second.write_bytes(b"second")
+    assert (tmp_path / "mine").read_bytes() == b"first", "the outer block ends last"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_content_and_names_reach_the_disk_in_that_order(tmp_path, monkeypatch, kind):
+    """Every file and folder is synchronised before the name is given, the folder above after it."""
+    synced, rename, replace, fsync = [], type(tmp_path).rename, os.replace, os.fsync
+
+    def noted(handle):
+        synced.append(os.readlink(f"/proc/self/fd/{handle}").replace(".partial", ""))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "replace", lambda *names: (synced.append("named"), replace(*names)))
+    monkeypatch.setattr(type(tmp_path), "rename", lambda *names: (synced.append("named"), rename(*names)))
+    with writing(kind, tmp_path / "mine") as partial:
+        partial.write_bytes(HALF)
+    before, after = synced[: synced.index("named")], synced[synced.index("named") + 1 :]
+    hidden = next(name for name in before if ".mine." in name)
+    top = hidden[: hidden.index(".mine.")] + ".mine." + hidden.split(".mine.")[1].split("/")[0]
+    expected = {top} if kind == "file" else {top, f"{top}/inner", f"{top}/inner/weights"}
+    assert set(before) == expected and after == [str(tmp_path)]
+
+
+def test_what_exists_is_overwritten_only_where_that_is_said(tmp_path):
+    for there in (tmp_path / "file", tmp_path / "folder"):
+        there.touch() if there.name == "file" else there.mkdir()
+        with pytest.raises(NptVizError, match=f"{there}: exists already"), whole_folder(there):
+            pass
+    with whole_folder(tmp_path / "folder", overwrite=True) as partial:
+        (partial / "new").touch()
+    assert [entry.name for entry in (tmp_path / "folder").iterdir()] == ["new"]
+
+
+def test_a_place_that_is_not_there_is_a_sentence_and_stays_absent(tmp_path):
+    with pytest.raises(NptVizError, match=r"x: cannot be written \(No such file or directory\)"):
+        write_whole(tmp_path / "nowhere" / "x", "text")
+    (tmp_path / "file").touch()
+    for write in (
+        lambda path: write_whole(path, "", parents=True),
+        lambda path: whole_folder(path).__enter__(),
+    ):
+        with pytest.raises(NptVizError, match=r"cannot be written \((Not a directory|File exists)"):
+            write(tmp_path / "file" / "x")
+    with pytest.raises(NptVizError, match=r"cannot be written \(Is a directory\)"):
+        write_whole(tmp_path, "text")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_place_that_may_only_be_read_is_a_sentence(tmp_path, monkeypatch):
+    """As root every folder can be written, so the refusal is made by hand."""
+
+    def refused(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(type(tmp_path), "write_bytes", refused)
+    with pytest.raises(NptVizError, match=r"x: cannot be written \(Permission denied\)"):
+        write_whole(tmp_path / "x", "text")
+
+
+def test_text_is_utf8_with_its_own_line_ends(tmp_path):
+    write_whole(tmp_path / "deep" / "x", "ä\r\nb\n", parents=True)
+    assert (tmp_path / "deep" / "x").read_bytes() == b"\xc3\xa4\r\nb\n"
+    assert stat.S_IMODE((tmp_path / "deep" / "x").stat().st_mode) & 0o400
+
+
+def test_a_link_stays_a_link_and_a_device_a_device(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    write_whole(tmp_path / "link", "text")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "target").read_text() == "text"
+    write_whole(os.devnull, "text")
+    assert not os.path.isfile(os.devnull)
+    program = "from npt_viz.files import write_whole; write_whole('/dev/stdout', 'text')"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "text"
