@@ -10,6 +10,7 @@ from npt_viz.adapter import VARIANTS
 from npt_viz.capture.inspection import inspect
 from npt_viz.capture.running import changed
 from npt_viz.errors import NptVizError
+from npt_viz.model.tokens import display_token
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -159,3 +160,49 @@ def test_bad_requests_are_refused_in_one_sentence(tiny_llama, arguments, words):
     with pytest.raises(NptVizError, match=words) as caught:
         inspect(tiny_llama, live(specimen(tiny_llama, "N1")), **arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_an_inspection_says_what_was_asked_of_which_model(tiny_llama):
+    run = inspect(tiny_llama, live(specimen(tiny_llama, "N4", layer=2)), "a ")
+    assert (run.prompt, run.model, run.checkpoint) == ("a ", "tiny", "specimens")
+    assert (run.layers[2].layer, run.layers[2].variant) == (2, "N4")
+    assert any("ends with a space" in note for note in run.notes)
+    assert run.base_top.ids.shape == run.npt_top.ids.shape == (2, 10)
+    glyphs = [display_token(tiny_llama.tokenizer, int(i)).glyph for i in run.npt_top.ids[1]]
+    assert list(run.npt_top.glyphs[1]) == glyphs
+    # Ids have no text of their own; their glyphs stand for it.
+    assert inspect(tiny_llama, live(specimen(tiny_llama, "N4")), [72, 34, 67]).prompt == "".join(
+        display_token(tiny_llama.tokenizer, i).glyph for i in (72, 34, 67)
+    )
+
+
+def test_the_number_of_top_tokens_and_a_forced_bos_reach_the_result(tiny_llama):
+    checkpoint = live(specimen(tiny_llama, "N1"))
+    assert inspect(tiny_llama, checkpoint, "ab", top_k=3).base_top.ids.shape == (2, 3)
+    forced = inspect(tiny_llama, checkpoint, "ab", bos=True)
+    assert forced.token_ids[0] == tiny_llama.tokenizer.bos_token_id and len(forced.token_ids) == 3
+
+
+def test_a_chat_prompt_goes_through_the_template():
+    model = tiny_model()
+    model.tokenizer.chat_template = "{% for message in messages %}<{{ message['content'] }}>{% endfor %}"
+    run = inspect(model, live(specimen(model, "N1")), "ab", chat=True)
+    assert [token.glyph for token in run.pieces] == ["<", "a", "b", ">"]
+
+
+def test_scalars_of_the_tanh_rule_are_c_times_z_A(tiny_llama):
+    adapter = specimen(tiny_llama, "T1", layer=2, components=1)
+    run = inspect(tiny_llama, live(adapter), PROMPT)
+    h = streams(tiny_llama, ids_of(tiny_llama))[2]
+    a, z = attention_of(tiny_llama, 2, h)[0], tiny_llama.parts(2).mlp_norm(h)[0]
+    A = adapter.modulations["gate"].A
+    expected = adapter.semantics.scale * torch.tanh(a @ A) * (z @ A)
+    np.testing.assert_allclose(run.layers[2].scalars["gate"], expected.detach().numpy(), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("logits", "steps"), [(True, 6), (False, 5)])
+def test_progress_counts_layers_and_where_they_are_asked_for_predictions(tiny_llama, logits, steps):
+    counts = []
+    checkpoint = live(specimen(tiny_llama, "N1"))
+    inspect(tiny_llama, checkpoint, PROMPT, logits=logits, progress=lambda *both: counts.append(both))
+    assert counts == [(i, steps) for i in range(1, steps + 1)]

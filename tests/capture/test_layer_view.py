@@ -74,3 +74,45 @@ def test_activations_that_are_not_finite_are_a_sentence():
     model.parts(1).attention.o_proj.weight[0, 0] = torch.nan
     with pytest.raises(NptVizError, match="layer 1: attention is NaN or infinite at 11 of 11 tokens"):
         views_of(model, {1: specimen(model, "N1", 1)}, IDS)
+
+
+def test_down_reads_the_intermediate_and_gate_and_up_the_mlp_input(tiny_llama, checkpoint):
+    view = views_of(tiny_llama, {3: checkpoint.adapter(3)}, IDS)[3]
+    assert view.read_by("down") is view.intermediate
+    assert view.read_by("gate") is view.mlp_input and view.read_by("up") is view.mlp_input
+    outputs = [view.unmodulated(target) for target in ("gate", "up", "down")]
+    assert all(one is other for one, other in zip(outputs, (view.gate, view.up, view.down), strict=True))
+
+
+def test_a_view_without_a_kept_pass_is_that_of_the_inspections_positions(tiny_llama, checkpoint):
+    views = {}
+    for positions in ("deployed", "trained"):
+        run = inspect(tiny_llama, checkpoint, IDS, positions=positions, logits=False)
+        views[positions] = layer_views(tiny_llama, checkpoint, run, [3])[3].attention
+        literal = views_of(tiny_llama, {3: checkpoint.adapter(3)}, IDS, positions=positions)[3].attention
+        assert close(views[positions], literal)
+    assert not close(views["deployed"], views["trained"], 1e-2)
+
+
+def test_locally_a_view_runs_no_other_layer(tiny_llama, checkpoint, monkeypatch):
+    """Each adapter of a large checkpoint takes memory; one layer's view needs one."""
+    run = inspect(tiny_llama, checkpoint, IDS, logits=False)
+    asked, adapter = [], checkpoint.adapter
+    monkeypatch.setattr(checkpoint, "adapter", lambda layer: asked.append(layer) or adapter(layer))
+    layer_views(tiny_llama, checkpoint, run, [3])
+    assert asked == [3]
+
+
+def test_activations_that_are_not_finite_are_counted_and_located():
+    model = tiny_model()
+    adapter = specimen(model, "N1", 2)
+    hook = model.parts(2).layer.register_forward_pre_hook(
+        lambda module, args: (torch.where(torch.arange(11)[:, None] % 4 == 3, torch.inf, args[0]), *args[1:])
+    )
+    try:
+        with pytest.raises(
+            NptVizError, match="layer 2: hidden is NaN or infinite at 2 of 11 tokens, the first is token 3"
+        ):
+            views_of(model, {2: adapter}, IDS)
+    finally:
+        hook.remove()

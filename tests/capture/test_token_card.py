@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from conftest import specimen
+from conftest import specimen, tiny_model
 from streams import PROMPT, attention_of, ids_of, live, streams
 
 from npt_viz.capture.inspection import inspect
 from npt_viz.capture.running import forward_pass
-from npt_viz.capture.token_card import logit_change, token_card
+from npt_viz.capture.token_card import logit_change, strongest, token_card
 from npt_viz.errors import NptVizError
+from npt_viz.model.tokens import display_token
 
 TOKEN = 5
 
@@ -78,3 +79,24 @@ def test_a_layer_or_token_that_is_not_there_is_one_sentence(tiny_llama, layer, t
     run = inspect(tiny_llama, checkpoint, PROMPT)
     with pytest.raises(NptVizError, match=words):
         token_card(tiny_llama, checkpoint, run, layer, token)
+
+
+def test_strongest_tokens_are_the_extremes_with_their_glyphs(tiny_llama):
+    logits = torch.linspace(-3, 5, 258)[torch.randperm(258)]
+    promoted = strongest(tiny_llama, logits, 4, largest=True)
+    suppressed = strongest(tiny_llama, logits, 4, largest=False)
+    order = logits.argsort().tolist()
+    assert [each.id for each in suppressed] == order[:4] and [each.id for each in promoted] == order[:-5:-1]
+    for each in (*promoted, *suppressed):
+        assert each.glyph == display_token(tiny_llama.tokenizer, each.id).glyph
+        assert each.change == logits[each.id].item()
+
+
+def test_a_bias_of_the_unembedding_is_no_change():
+    model = tiny_model()
+    stream, added = torch.randn(24), torch.randn(24)
+    plain = logit_change(model, added, stream)
+    head = torch.nn.Linear(24, 258)
+    head.weight = model.hf.lm_head.weight
+    model.hf.lm_head = head
+    torch.testing.assert_close(logit_change(model, added, stream), plain, rtol=1e-4, atol=1e-5)
