@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import specimen
 from literal import mlp_of, mlp_output
+from streams import live
 
 from npt_viz.adapter import VARIANTS
 from npt_viz.analysis.parity import parity
@@ -12,16 +13,6 @@ from npt_viz.capture.running import forward_pass
 pytestmark = pytest.mark.slow
 
 LAYER = 15
-
-
-class OneLayer:
-    """As much of a checkpoint as a parity needs."""
-
-    name = "specimen"
-    layers = (LAYER,)
-
-    def __init__(self, adapter):
-        self.adapter = lambda layer: adapter
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +53,7 @@ def test_npt_off_is_the_real_base_bit_for_bit(smollm2, prompt):
 
 @pytest.mark.parametrize("variant", ["N2", "N5", "S1-early", "T1"])
 def test_the_real_model_passes_its_parity(smollm2, variant):
-    found = parity(smollm2, OneLayer(gentle(smollm2, variant)))
+    found = parity(smollm2, live(gentle(smollm2, variant)))
     assert found.passed, found.failed
     off, _, _, dense, cached, _ = found.checks
     assert off.measured == 0.0

@@ -43,10 +43,7 @@ def test_too_little_text_is_one_sentence(on_disk, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("demo", "rules"),
-    [("smollm2-135m-gate-15", []), ("smollm2-135m-gate+up-15-unhealthy-no-rope", ["trained_without_rope"])],
-)
-def test_the_demo_with_the_fault_is_told_from_the_healthy_one(smollm2, demo, rules, capsys):
-    report = found(capsys, "smollm2-135m", DEMOS / demo)
-    assert [f["rule"] for f in report["findings"] if f["severity"] == "error"] == rules
+def test_the_demo_with_the_fault_is_told_by_its_name(smollm2, capsys):
+    """The healthy ones, without a finding: tests/analysis/test_health.py."""
+    report = found(capsys, "smollm2-135m", DEMOS / "smollm2-135m-gate+up-15-unhealthy-no-rope")
+    assert [f["rule"] for f in report["findings"] if f["severity"] == "error"] == ["trained_without_rope"]
