@@ -11,7 +11,7 @@ from pathlib import Path
 _HOMES = {
     alias.name: statement.module
     for statement in ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8")).body
-    if isinstance(statement, ast.ImportFrom)
+    if isinstance(statement, ast.ImportFrom) and statement.module
     for alias in statement.names
 }
 """Public name -> the module that has it."""

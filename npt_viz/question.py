@@ -22,16 +22,18 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 POSITIONS: tuple[Positions, ...] = get_args(Positions)
 
 
-def check_mode(mode: str) -> None:
-    """Raise NptVizError for a mode that does not exist."""
+def check_mode(mode: str) -> Mode:
+    """The mode; raises NptVizError for one that does not exist."""
     if mode not in MODES:
         raise NptVizError(f"mode {mode!r} does not exist; choose {' or '.join(MODES)}")
+    return mode
 
 
-def check_positions(positions: str) -> None:
-    """Raise NptVizError for positions that do not exist."""
+def check_positions(positions: str) -> Positions:
+    """The positions; raises NptVizError for those that do not exist."""
     if positions not in POSITIONS:
         raise NptVizError(f"positions {positions!r} do not exist; choose {' or '.join(POSITIONS)}")
+    return positions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Adapter of one NPT layer, and the MLP that it modulates."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -35,12 +35,26 @@ class LayerAdapter(nn.Module):
     then cast to the activation it is added to.
     """
 
-    def __init__(self, layer: int, semantics: Semantics, modulations: Mapping[Target, nn.Module]) -> None:
+    def __init__(self, layer: int, semantics: Semantics, modulations: Mapping[str, nn.Module]) -> None:
         """modulations: learned ones (Modulation), or modules with the same `change`: ablations, the exact patch."""
         super().__init__()
         self.layer = layer
         self.semantics = semantics
         self.modulations = nn.ModuleDict({t: modulations[t] for t in TARGETS if t in modulations})
+
+    @property
+    def learned(self) -> dict[Target, Modulation]:
+        """Learned modulations by target; not for an adapter made of other modules."""
+        return {target: self.modulation(target) for target in self.targets}
+
+    def modulation(self, target: str) -> Modulation:
+        """Learned modulation of one target; not for an adapter made of other modules."""
+        return cast(Modulation, self.modulations[target])
+
+    @property
+    def home(self) -> nn.Parameter:
+        """First parameter: `tensor.to(adapter.home)` has the dtype and the device of the adapter."""
+        return next(self.parameters())
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -65,7 +79,7 @@ class LayerAdapter(nn.Module):
         unmodulated: Float[Tensor, "*batch out"],
     ) -> Float[Tensor, "*batch out"]:
         """Change of one projection's output, in that output's dtype and on its device."""
-        modulation = self.modulations[target]
+        modulation: Any = self.modulations[target]
         home = next(modulation.parameters())
         added = modulation.change(attention.to(home), x.to(home), unmodulated.to(home))
         return added.to(unmodulated)
@@ -83,12 +97,12 @@ class LayerAdapter(nn.Module):
         mlp_input: z, or z_C where the attention path is standard.
         plain: gate and up of the same input without modulation, where they are known: saves two products.
         """
-        gate = mlp.gate_proj(mlp_input) if plain is None else plain.gate
-        up = mlp.up_proj(mlp_input) if plain is None else plain.up
+        gate = projection(mlp, "gate")(mlp_input) if plain is None else plain.gate
+        up = projection(mlp, "up")(mlp_input) if plain is None else plain.up
         gate = self._modulated("gate", attention, mlp_input, gate)
         up = self._modulated("up", attention, mlp_input, up)
         intermediate = F.silu(gate) * up
-        output = self._modulated("down", attention, intermediate, mlp.down_proj(intermediate))
+        output = self._modulated("down", attention, intermediate, projection(mlp, "down")(intermediate))
         return MlpTrace(gate, up, intermediate, output)
 
     def _modulated(self, target: Target, attention: Tensor, x: Tensor, output: Tensor) -> Tensor:
@@ -97,17 +111,22 @@ class LayerAdapter(nn.Module):
         return output + self.change(target, attention, x, output)
 
 
+def projection(mlp: nn.Module, target: Target) -> nn.Module:
+    """The gate, up or down projection of a SwiGLU MLP."""
+    return mlp.get_submodule(f"{target}_proj")
+
+
 def mlp_trace(mlp: nn.Module, mlp_input: Float[Tensor, "*batch model"]) -> MlpTrace:
     """Activations of the base model's SwiGLU MLP."""
-    gate, up = mlp.gate_proj(mlp_input), mlp.up_proj(mlp_input)
+    gate, up = projection(mlp, "gate")(mlp_input), projection(mlp, "up")(mlp_input)
     intermediate = F.silu(gate) * up
-    return MlpTrace(gate, up, intermediate, mlp.down_proj(intermediate))
+    return MlpTrace(gate, up, intermediate, projection(mlp, "down")(intermediate))
 
 
 def random_adapter(
     layer: int,
     semantics: Semantics,
-    targets: tuple[Target, ...],
+    targets: Sequence[str],
     *,
     d_model: int,
     d_ffn: int,
@@ -122,7 +141,7 @@ def random_adapter(
     def normal(*shape: int) -> Tensor:
         return std * torch.randn(*shape, generator=generator)
 
-    modulations: dict[Target, Modulation] = {}
+    modulations: dict[str, Modulation] = {}
     for target in targets:
         inp, out = (d_ffn, d_model) if target == "down" else (d_model, d_ffn)
         match semantics.rule:

@@ -63,7 +63,7 @@ class Variant:
     summary: str
 
 
-_S1 = {"rule": "additive_multiplicative"}
+_S1: Rule = "additive_multiplicative"
 VARIANTS: dict[str, Variant] = {
     "N1": Variant(semantics=Semantics(), targets=("gate",), summary="single"),
     "N2": Variant(semantics=Semantics(attention="beside"), targets=("gate",), summary="single + residual"),
@@ -76,32 +76,32 @@ VARIANTS: dict[str, Variant] = {
         summary="additive",
     ),
     "S1-design": Variant(
-        semantics=Semantics(**_S1, factor="one_plus_sigmoid"),
+        semantics=Semantics(rule=_S1, factor="one_plus_sigmoid"),
         targets=("gate",),
         summary="additive + multiplicative, factor 1 + sigmoid(x)",
     ),
     "S1-early": Variant(
-        semantics=Semantics(**_S1, factor="one_plus_tanh"),
+        semantics=Semantics(rule=_S1, factor="one_plus_tanh"),
         targets=("gate",),
         summary="additive + multiplicative, factor 1 + tanh(x)",
     ),
     "S1-later": Variant(
-        semantics=Semantics(**_S1, factor="half_sigmoid", scale=0.1),
+        semantics=Semantics(rule=_S1, factor="half_sigmoid", scale=0.1),
         targets=("gate",),
         summary="additive + multiplicative, factor 0.5 sigmoid(x) + 0.5, 0.1 * add",
     ),
     "S1-design+residual": Variant(
-        semantics=Semantics(**_S1, factor="one_plus_sigmoid", attention="standard"),
+        semantics=Semantics(rule=_S1, factor="one_plus_sigmoid", attention="standard"),
         targets=("gate",),
         summary="S1-design with the standard residuals",
     ),
     "S1-early+residual": Variant(
-        semantics=Semantics(**_S1, factor="one_plus_tanh", attention="standard"),
+        semantics=Semantics(rule=_S1, factor="one_plus_tanh", attention="standard"),
         targets=("gate",),
         summary="S1-early with the standard residuals",
     ),
     "S1-later+residual": Variant(
-        semantics=Semantics(**_S1, factor="half_sigmoid", scale=0.1, attention="standard"),
+        semantics=Semantics(rule=_S1, factor="half_sigmoid", scale=0.1, attention="standard"),
         targets=("gate",),
         summary="S1-later with the standard residuals",
     ),

@@ -133,13 +133,13 @@ def versions(adapter: LayerAdapter, mlp: nn.Module, trace: LayerTrace, is_sink: 
 
     def wrapped(wrap: Callable[..., nn.Module]) -> LayerAdapter:
         modulations = {}
-        for target, modulation in adapter.modulations.items():
+        for target, modulation in adapter.learned.items():
             home = next(modulation.parameters())
             x = intermediate if target == "down" else mlp_input
             modulations[target] = wrap(modulation, attention.to(home), x.to(home))
         return LayerAdapter(adapter.layer, adapter.semantics, modulations)
 
-    rules = {type(modulation) for modulation in adapter.modulations.values()}
+    rules = {type(modulation) for modulation in adapter.learned.values()}
     yield Version("as it is", "the layer's own modulation, ×1", adapter)
     if Additive not in rules:
         yield Version(

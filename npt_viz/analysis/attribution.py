@@ -7,7 +7,7 @@ causal, so they cannot matter. The only module that imports captum.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import Encoded, display_token, encode
 from npt_viz.progress import CountProgress
 from npt_viz.question import Bos, Mode, Positions, Prompt, Question, as_question, check_mode
-from npt_viz.results.attribution import METHODS, Attribution, Estimate, Quantity
+from npt_viz.results.attribution import METHODS, Attribution, Estimate, Method, Quantity
 from npt_viz.shapes import Float, Int, TokenIds
 
 STEPS = 128
@@ -83,7 +83,7 @@ def attribution(
         bos=bos,
     )
     asked = _asked(model, checkpoint, question, quantity, baseline)
-    _checked(method, steps)
+    chosen = _checked(method, steps)
     total = forwards(method, asked.ids.shape[1], steps)
     counted = _Counted(asked.function, total, progress)
     started = time.monotonic()
@@ -105,7 +105,7 @@ def attribution(
     return Attribution(
         quantity=quantity,
         name=asked.name,
-        method=method,
+        method=chosen,
         mode=question.mode,
         positions=question.positions,
         tokens=tuple(piece.glyph for piece in asked.encoded.pieces),
@@ -184,7 +184,7 @@ def token_scores(
     scores, delta = LayerIntegratedGradients(function, embedding).attribute(
         ids, baselines=baseline, n_steps=steps, internal_batch_size=rows, return_convergence_delta=True
     )
-    return scores.detach().sum(-1)[0], float(delta)
+    return scores.detach().sum(-1)[0], float(torch.as_tensor(delta))
 
 
 def function_of(
@@ -208,9 +208,11 @@ def function_of(
         return asked_for if quantity.against is None else asked_for - logits[:, quantity.against]
 
     def of_update(ids: TokenIds) -> Float[Tensor, "row"]:
-        layer, adapter = quantity.layer, adapters[quantity.layer]
+        layer = quantity.layer
+        assert layer is not None, "a scalar and ‖ΔW‖ are a layer's"
+        adapter = adapters[layer]
         lane = adapters if mode == "propagated" else {}
-        parts, modulation = model.parts(layer), adapter.modulations[quantity.target]
+        parts, modulation = model.parts(layer), adapter.modulation(quantity.target)
         with model.lock:
             record = forward_pass(
                 model, ids, [lane], record=[layer], positions=positions, stop_after=layer, gradients=True
@@ -219,6 +221,7 @@ def function_of(
             x = mlp_input_of(parts, hidden, attention, adapter.attention)
             if quantity.target == "down":
                 x = adapter.mlp(parts.mlp, attention, x).intermediate
+        assert not isinstance(modulation, Additive), "it has no scalar and no ‖ΔW‖"
         home = next(modulation.parameters())
         if quantity.kind == "update_norm":
             return modulation.update_norm(attention.to(home))
@@ -301,7 +304,7 @@ def _check_pin(quantity: Quantity, n_tokens: int) -> None:
 def _update_name(adapters: Mapping[int, LayerAdapter], quantity: Quantity) -> str:
     """Names a scalar or ‖ΔW‖, after making sure that the layer has it."""
     layer = quantity.layer
-    if layer not in adapters:
+    if layer is None or layer not in adapters:
         raise NptVizError(
             f"layer {layer} is no NPT layer that runs; choose among {', '.join(map(str, sorted(adapters)))}"
         )
@@ -311,7 +314,7 @@ def _update_name(adapters: Mapping[int, LayerAdapter], quantity: Quantity) -> st
             f"layer {layer} does not modulate {quantity.target!r}; it modulates {', '.join(adapter.targets)}: "
             "choose one"
         )
-    modulation: Any = adapter.modulations[quantity.target]
+    modulation = adapter.modulation(quantity.target)
     if isinstance(modulation, Additive):
         raise NptVizError(
             f"layer {layer} ({adapter.variant}) adds to the {quantity.target}'s output instead of changing its "
@@ -355,11 +358,12 @@ def _baseline_id(model: BaseModel, baseline: str) -> int:
     return token_id
 
 
-def _checked(method: str, steps: int) -> None:
+def _checked(method: str, steps: int) -> Method:
     if method not in METHODS:
         raise NptVizError(f"method {method!r} does not exist; choose among {', '.join(METHODS)}")
     if steps < 2:
         raise NptVizError(f"integrated gradients take at least 2 steps, got {steps}; {STEPS} is usual")
+    return method
 
 
 def _notes(model: BaseModel, method: str):

@@ -76,7 +76,7 @@ def spec_of(adapter: LayerAdapter, targets: Sequence[str] | None = None) -> Adap
             f"layer {adapter.layer} ({adapter.variant}) keeps attention in its standard path, so there is nothing to "
             "recover and no floor to estimate; choose a layer that withholds it"
         )
-    modulations = adapter.modulations.values()
+    modulations = adapter.learned.values()
     kinds = {type(modulation) for modulation in modulations}
     return AdapterSpec(
         layers=(adapter.layer,),

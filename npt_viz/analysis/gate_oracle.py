@@ -65,7 +65,7 @@ def gate_oracle(
         )
     index = chosen.to(trace.target.device)
     few = trace.rows(index)
-    dtype = parts.mlp_norm.weight.dtype
+    dtype = parts.dtype
     plain = mlp_trace(parts.mlp, few.mlp_input.to(dtype))
     modulated = adapter.mlp(parts.mlp, few.attention.to(dtype), few.mlp_input.to(dtype), plain)
     gate, up = plain.gate.to(few.target), plain.up.to(few.target)

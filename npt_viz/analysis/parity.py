@@ -136,13 +136,13 @@ def dense_mlp(
 
     Computed where the adapter's weights are.
     """
-    home = next(adapter.parameters())
+    home = adapter.home
     attention = attention.to(home)
 
     def projected(target: str, projection: nn.Linear, x: Tensor) -> Tensor:
         weight, added = weight_of(projection).to(home), x.new_zeros(projection.out_features)
         if target in adapter.targets:
-            weight, added = _edited(adapter.modulations[target], weight, attention)
+            weight, added = _edited(adapter.modulation(target), weight, attention)
         return F.linear(x, weight, None if projection.bias is None else projection.bias.to(home)) + added
 
     mlp_input = mlp_input.to(home)
@@ -163,12 +163,12 @@ def _edited(
         if modulation.W_mult is None:
             return weight, bias
         x = bottleneck @ modulation.W_mult
-        factor = {
+        factors: dict[str | None, Tensor] = {
             "one_plus_sigmoid": 1 + torch.sigmoid(x),
             "one_plus_tanh": 1 + torch.tanh(x),
             "half_sigmoid": (1 + torch.sigmoid(x)) / 2,
-        }[modulation.factor]
-        return factor[:, None] * weight, bias
+        }
+        return factors[modulation.factor][:, None] * weight, bias
     for W_down, W_a_up, W_b_up in zip(modulation.W_down, modulation.W_a_up, modulation.W_b_up, strict=True):
         v_a, v_b = attention @ W_down @ W_a_up, attention @ W_down @ W_b_up
         weight = weight + modulation.scale * torch.outer(v_b, v_a)

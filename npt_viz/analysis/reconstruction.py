@@ -88,7 +88,7 @@ def split_along(
 def exact_error(model: BaseModel, adapter: LayerAdapter, trace: LayerTrace) -> Float[Tensor, "token"]:
     """Relative error of the exact patch, run like any adapter: what rounding alone costs."""
     parts = model.parts(adapter.layer)
-    dtype = parts.mlp_norm.weight.dtype
+    dtype = parts.dtype
     hidden, attention, mlp_input = (t.to(dtype) for t in (trace.hidden, trace.attention, trace.mlp_input))
     patch = exact_patch(model, adapter.layer, hidden, attention, adapter.attention)
     output = patch.mlp(parts.mlp, attention, mlp_input).output.to(trace.target)

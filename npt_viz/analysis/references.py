@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from npt_viz.adapter import LayerAdapter, Semantics, mlp_trace
+from npt_viz.adapter.semantics import AttentionPath
 from npt_viz.capture.layer_trace import mlp_input_of
 from npt_viz.model.base import BaseModel
 from npt_viz.shapes import Float, Tensor
@@ -39,7 +40,7 @@ def exact_patch(
     layer: int,
     hidden: Float[Tensor, "token model"],
     attention: Float[Tensor, "token model"],
-    path: str = "withheld",
+    path: AttentionPath = "withheld",
 ) -> LayerAdapter:
     """The adapter of these tokens that makes the layer write exactly what the base's layer writes.
 

@@ -6,7 +6,7 @@ from itertools import count
 import numpy as np
 import torch
 
-from npt_viz.adapter import Additive, LayerAdapter
+from npt_viz.adapter import Additive, LayerAdapter, LowRankTanh, RankOneSum
 from npt_viz.capture.layer_trace import (
     BASE,
     NPT,
@@ -136,11 +136,15 @@ def adapters_of(checkpoint: Checkpoint, layers: Sequence[int] | None) -> dict[in
 
 def _layer(adapter: LayerAdapter, run: LayerRun) -> LayerInspection:
     trace = run.trace
+    fit = fit_of(adapter, trace)
     return LayerInspection(
         layer=adapter.layer,
         variant=adapter.variant,
         **_modulation_columns(adapter, run),
-        **fit_of(adapter, trace),
+        relative_error=fit["relative_error"],
+        cosine=fit["cosine"],
+        magnitude_ratio=fit["magnitude_ratio"],
+        recovered=fit["recovered"],
         hidden_norm=as_numpy(trace.hidden.norm(dim=-1)),
         attention_norm=as_numpy(trace.attention.norm(dim=-1)),
     )
@@ -150,7 +154,7 @@ def _modulation_columns(adapter: LayerAdapter, run: LayerRun) -> dict:
     columns = {name: {} for name in ("scalars", "update_norms", "component_norms", "changes")}
     trace, plain, modulated = run
     n_tokens = len(trace.attention)
-    for target, modulation in adapter.modulations.items():
+    for target, modulation in adapter.learned.items():
         home = next(modulation.parameters())
         a = trace.attention.to(home)
         x = (modulated.intermediate if target == "down" else trace.mlp_input).to(home)
@@ -164,8 +168,10 @@ def _modulation_columns(adapter: LayerAdapter, run: LayerRun) -> dict:
             update_norm = modulation.update_norm(a)
         if target == "down":
             # The intermediate differs too, so the change is held against W_d of the modulated intermediate.
-            change = modulation.change(a, x)
-            before = modulated.output.to(home) - change
+            after = modulated.output.to(home)
+            # NaN: no rule of a down target reads its unmodulated output, and one that did must not show numbers.
+            change = modulation.change(a, x, torch.full_like(after, torch.nan))
+            before = after - change
         else:
             before = getattr(plain, target).to(home)
             change = getattr(modulated, target).to(home) - before
@@ -177,10 +183,12 @@ def _modulation_columns(adapter: LayerAdapter, run: LayerRun) -> dict:
 
 
 def scalars_of(
-    modulation, attention: Float[Tensor, "token model"], x: Float[Tensor, "token inp"]
+    modulation: RankOneSum | LowRankTanh,
+    attention: Float[Tensor, "token model"],
+    x: Float[Tensor, "token inp"],
 ) -> Float[Tensor, "token component"]:
     """The modulation scalars of a rule that is a weight change (all but the additive ones)."""
-    if hasattr(modulation, "bottleneck"):
+    if isinstance(modulation, RankOneSum):
         return modulation.scalars(modulation.bottleneck(attention), x)
     return modulation.strength(attention) * (x @ modulation.A)
 

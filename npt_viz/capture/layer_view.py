@@ -67,7 +67,7 @@ class LayerView:
             raise NptVizError(
                 f"layer {self.layer} does not modulate {target!r}; it modulates {', '.join(targets)}: choose one"
             )
-        modulation = self.adapter.modulations[target]
+        modulation = self.adapter.modulation(target)
         if not isinstance(modulation, RankOneSum | LowRankTanh):
             raise NptVizError(
                 f"layer {self.layer} ({self.adapter.variant}) shifts the {target}'s output instead of changing its "
@@ -137,12 +137,12 @@ def _viewed(model, adapters, of_mode: Mapping[int, LayerTrace]) -> dict[int, Lay
 def view_of(model: BaseModel, adapter: LayerAdapter, trace: LayerTrace) -> LayerView:
     """One layer from its trace; the caller holds the lock."""
     parts = model.parts(adapter.layer)
-    norm = parts.mlp_norm.weight
+    norm = parts.norm_weight
     hidden, attention, mlp_input = (x.to(norm) for x in (trace.hidden, trace.attention, trace.mlp_input))
     with_attention = mlp_input_of(parts, hidden, attention, "standard")
     plain = mlp_trace(parts.mlp, mlp_input)
     intermediate = adapter.mlp(parts.mlp, attention, mlp_input, plain).intermediate
-    home = next(adapter.parameters())
+    home = adapter.home
     view = LayerView(
         adapter,
         hidden=hidden.to(home),

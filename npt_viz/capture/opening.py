@@ -33,7 +33,7 @@ def open_checkpoint(
         )
     checkpoint = checkpoint_in(path, model)
     try:
-        if is_probe:
+        if is_probe and model is not None:
             return probed(checkpoint, model)
         return checkpoint if semantics is None else checkpoint.with_semantics(semantics)
     except BaseException:

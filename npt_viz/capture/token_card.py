@@ -73,8 +73,8 @@ def logit_change(
 
     The exact derivative of unembedding(norm(x)) at x = stream in the direction `added`.
     """
-    norm, unembedding = model.backbone.norm, model.unembedding
-    home = norm.weight
+    norm, unembedding = model.final_norm, model.unembedding
+    home = next(norm.parameters())
     with torch.enable_grad():
         x = stream.detach().to(home).requires_grad_(True)
         normed = norm(x)

@@ -9,7 +9,7 @@ no form for down: its A multiplies both a and the projection's input, which ther
 
 import re
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from torch import Tensor
 
@@ -70,7 +70,8 @@ def parsed_key(name: str) -> Key | None:
         if match := pattern.fullmatch(name):
             parts = match.groupdict()
             component = int(parts.get("component") or 0)
-            return Key(int(parts["layer"]), format_, parts["target"] or "gate", parts["role"], component)
+            target = cast(Target, parts["target"] or "gate")  # The patterns know no other.
+            return Key(int(parts["layer"]), format_, target, parts["role"], component)
     return None
 
 
@@ -111,7 +112,7 @@ def is_transposed(rule: Rule) -> bool:
 def named_tensors(adapter: LayerAdapter) -> dict[str, Tensor]:
     """An adapter's tensors (views), named and oriented as in the native format."""
     named, rule = {}, adapter.semantics.rule
-    for target, part in adapter.modulations.items():
+    for target, part in adapter.learned.items():
         count = part.components if rule == "rank_one_sum" else 1
         for argument, keys in native_keys(adapter.layer, target, adapter.targets, rule, count).items():
             tensor = getattr(part, argument).detach()

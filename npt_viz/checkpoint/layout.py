@@ -112,14 +112,14 @@ def _layer_plan(layer: int, formats: Mapping[str, _Targets], infos: Infos, where
         for format_, targets in formats.items()
         for target, roles in targets.items()
     }
-    rules = {family.rule for family in families.values()}
+    rules: set[Rule] = {family.rule for family in families.values()}
     if len(formats) > 1 or len(rules) > 1:
         raise NptVizError(
             f"{where}: layer {layer} mixes the keys of several variants ({', '.join(sorted(rules))}); "
             "a layer follows one rule: keep the tensors of one"
         )
     [(format_, targets)], [rule] = formats.items(), rules
-    plans = {
+    plans: dict[Target, TargetPlan] = {
         target: _target_plan(families[format_, target], format_, targets[target], infos, where)
         for target in TARGETS
         if target in targets

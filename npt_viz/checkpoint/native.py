@@ -74,5 +74,5 @@ def layer_fields(
 
 def tensor_hash(tensor: Tensor) -> str:
     """Sixteen hex digits of the tensor's bytes as stored."""
-    data = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
+    data = tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data
     return hashlib.sha256(data).hexdigest()[:16]

@@ -67,7 +67,7 @@ class Checkpoint:
         files = CheckpointFiles(store=MappingStore(tensors))
         layout = layout_of(files.store.infos, name)
         semantics = {layer: adapter.semantics for layer, adapter in adapters.items()}
-        provenance = dict.fromkeys(adapters, "chosen by the user")
+        provenance: dict[int, Provenance] = dict.fromkeys(adapters, "chosen by the user")
         self = cls(files, layout, semantics, provenance, name=name, format="memory", model=model)
         self._adapters.update(adapters)
         return self
@@ -136,16 +136,17 @@ class Checkpoint:
         notes: the evidence for the reading, in sentences; they join the report's warnings.
         """
         choices = choice if isinstance(choice, Mapping) else dict.fromkeys(self.layers, choice)
-        semantics = dict(self._semantics)
+        semantics, origins = dict(self._semantics), dict(self.provenance)
         for layer, wanted in choices.items():
             self._check(layer)
             plan = self.layout.layers[layer]
             semantics[layer] = meaning.chosen(wanted, plan, semantics[layer], self.files.scale, self._where)
+            origins[layer] = provenance
         return Checkpoint(
             replace(self.files, notes=(*self.files.notes, *notes)),
             self.layout,
             semantics,
-            self.provenance | dict.fromkeys(choices, provenance),
+            origins,
             name=self.name,
             format=self.format,
             model=self.model,
@@ -217,6 +218,7 @@ def checkpoint_in(path: str | Path, model: BaseModel | None = None) -> Checkpoin
 
 
 def _recognised(files: CheckpointFiles, model: BaseModel | None) -> Checkpoint:
+    provenance: Mapping[int, Provenance]
     where = str(files.path)
     layout = layout_of(files.store.infos, where)
     if model is not None:
@@ -238,7 +240,7 @@ def _recognised(files: CheckpointFiles, model: BaseModel | None) -> Checkpoint:
         }
         format_ = next(iter(plans)).format
     return Checkpoint(
-        files, layout, semantics, provenance, name=_name(files.path), format=format_, model=model
+        files, layout, semantics, provenance, name=_name(Path(where)), format=format_, model=model
     )
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from typing import TypeGuard
 
 from npt_viz.adapter import Semantics, variant_name
 from npt_viz.adapter.semantics import Provenance
@@ -191,5 +192,5 @@ def _one(values: set[int]) -> object:
     return next(iter(values)) if len(values) == 1 else sorted(values)
 
 
-def _is_numbers(value: object) -> bool:
+def _is_numbers(value: object) -> TypeGuard[list[int] | tuple[int, ...]]:
     return isinstance(value, list | tuple) and all(isinstance(item, int) for item in value)

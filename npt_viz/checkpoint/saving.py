@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from npt_viz.adapter import LayerAdapter, Semantics
+from npt_viz.adapter import LayerAdapter, Semantics, Target
 from npt_viz.checkpoint.keys import is_transposed, named_tensors, native_keys
 from npt_viz.checkpoint.native import FORMAT_VERSION, layer_fields, tensor_hash
 from npt_viz.checkpoint.opening import Checkpoint
@@ -60,7 +60,9 @@ def save_checkpoint(
         tensors |= _stored(adapter, dtype)
         if initial is not None:
             hashes |= {name: tensor_hash(tensor) for name, tensor in _stored(initial[layer], dtype).items()}
-        sizes = {target: (part.rank, part.components) for target, part in adapter.modulations.items()}
+        sizes: dict[Target, tuple[int, int]] = {
+            target: (part.rank, part.components) for target, part in adapter.learned.items()
+        }
         layers[layer] = layer_fields(adapter.semantics, "from the file", sizes)
     config = {
         "format_version": FORMAT_VERSION,

@@ -121,7 +121,8 @@ def _in_run(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
     """The checkpoint of a run directory: best, else final, else the last step."""
     home = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
     candidates = [child for child in sorted(home.iterdir()) if child.is_dir() and _holds_weights(child)]
-    ranked = sorted((c for c in candidates if _rank(c) is not None), key=_rank)
+    ranks = {child: rank for child in candidates if (rank := _rank(child)) is not None}
+    ranked = sorted(ranks, key=ranks.__getitem__)
     if ranked:
         files, note = _in_folder(ranked[0])
         others = ", ".join(child.name for child in ranked[1:])

@@ -6,6 +6,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
+from typing import Any
 
 
 def print_json(value: object) -> None:
@@ -14,7 +15,7 @@ def print_json(value: object) -> None:
     print(json.dumps(plain(value), allow_nan=False), flush=True)
 
 
-def plain(value: object) -> object:
+def plain(value: Any) -> Any:
     """Dicts, lists, strings, numbers and None, made of arrays, dataclasses and tuples."""
     if hasattr(value, "tolist"):
         value = value.tolist()

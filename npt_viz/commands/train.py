@@ -154,7 +154,7 @@ class _Folder:
     """Where a training is saved: checkpoint, log of its steps, and the state from which it can be resumed."""
 
     path: Path
-    stored: str
+    stored: Literal["float32", "bfloat16", "float16"]
     licence: str
     fault: str | None
     overwrite: bool

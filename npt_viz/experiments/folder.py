@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -149,7 +149,7 @@ def write_json(path: Path, value: Mapping) -> None:
     write_whole(path, json.dumps(plain_json(value), ensure_ascii=False, indent=1), parents=True)
 
 
-def plain_json(value):
+def plain_json(value) -> Any:
     """A value made of what JSON has: dicts with text keys, lists, finite numbers."""
     if isinstance(value, Mapping):
         return {str(key): plain_json(item) for key, item in value.items()}

@@ -70,7 +70,8 @@ def _located(experiment: Experiment, folder: Path) -> Experiment:
 
 def experiment_from(table: Mapping, name: str = "experiment") -> Experiment:
     """An experiment from the table of a .toml file."""
-    table = {"name": name} | dict(table)
+    table = dict(table)
+    table.setdefault("name", name)
     _only(table, _TOP | {"steps", "preset", "only", "arms", "start", "checkpoint", "recipe"}, "the file")
     if ("start" in table) == ("checkpoint" in table):
         raise NptVizError(

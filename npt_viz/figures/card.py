@@ -3,6 +3,7 @@
 import plotly.graph_objects as go
 
 from npt_viz.figures.theme import ABOVE, BELOW, REFERENCE, ROLES, Theme, number, plain, shortened, styled
+from npt_viz.results.directions import DirectionVocabulary
 from npt_viz.results.token_card import TokenCard
 
 
@@ -42,7 +43,7 @@ def gate_units(card: TokenCard, theme: Theme = "light") -> go.Figure:
     return figure
 
 
-def vocabulary_changes(card: TokenCard, theme: Theme = "light") -> go.Figure:
+def vocabulary_changes(card: TokenCard | DirectionVocabulary, theme: Theme = "light") -> go.Figure:
     """The next tokens whose logits rise and fall most, to first order."""
     entries = (*card.promoted, *card.suppressed[::-1])[::-1]
     figure = go.Figure(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from textwrap import wrap
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -67,13 +68,13 @@ def direction_map(
         x=x,
         y=y,
         mode="markers+text" if named else "markers",
-        text=[plain(shortened(tokens[i], 10)) for i in result.tokens] if named else None,
+        text=[plain(shortened(tokens[i], 10)) for i in map(int, result.tokens)] if named else None,
         textposition="top center",
         textfont=dict(family="monospace", size=10),
         hovertext=[
             f"<b>{plain(tokens[i])}</b>  #{i}<br>{plain(scale.metric.label)} {number(value)}"
             f"<br>‖{result.quantity}‖ {number(norm)}"
-            for i, value, norm in zip(result.tokens, shown, result.norms, strict=True)
+            for i, value, norm in zip(map(int, result.tokens), shown, result.norms, strict=True)
         ],
         hovertemplate="%{hovertext}<extra></extra>",
         customdata=np.stack([result.tokens, shown], -1),
@@ -178,7 +179,7 @@ def alignment_map(result: Alignment, *, tokens: Sequence[str], pin: int, theme: 
         )
     )
     rows, columns = (grid.ravel() for grid in np.mgrid[0 : len(shown), 0 : len(shown)])
-    labels = [f"{plain(shortened(tokens[i]))} #{i}" for i in shown]
+    labels = [f"{plain(shortened(tokens[i]))} #{i}" for i in map(int, shown)]
     figure.add_scatter(
         x=columns,
         y=rows,
@@ -195,7 +196,9 @@ def alignment_map(result: Alignment, *, tokens: Sequence[str], pin: int, theme: 
         showlegend=False,
     )
     styled(figure, height=420, theme=theme)
-    ticks = dict(tickvals=cells, ticktext=[plain(shortened(tokens[i], 8)) for i in shown])
+    ticks: dict[str, Any] = dict(
+        tickvals=cells, ticktext=[plain(shortened(tokens[i], 8)) for i in map(int, shown)]
+    )
     if len(shown) > _NAMED:
         ticks = dict(tickvals=cells[::8], ticktext=[str(i) for i in shown[::8]])
     figure.update_xaxes(**ticks, tickfont=dict(family="monospace", size=10), tickangle=-45)

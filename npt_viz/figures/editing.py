@@ -104,7 +104,7 @@ def sweep(result: AlphaSweep, *, alpha: float | None = None, theme: Theme = "lig
             col=1,
         )
     for row, limit in ((1, 0.0), (2, result.kl_limit), (3, result.perplexity_limit)):
-        figure.add_hline(limit, line=dict(color=REFERENCE, width=1, dash="dot"), row=row, col=1)
+        figure.add_hline(limit, line=dict(color=REFERENCE, width=1, dash="dot"), row=row, col=1)  # pyright: ignore[reportArgumentType]  # plotly types row and col as text.
     if result.window is not None:
         low, high = position_of(np.array(result.window))
         figure.add_vrect(low - 0.05, high + 0.05, fillcolor=ROLES["exact"], opacity=0.13, line_width=0)

@@ -93,7 +93,7 @@ def token_axis(
     elif len(columns) <= _LABELLED:
         figure.update_xaxes(
             tickvals=columns.tolist(),
-            ticktext=[plain(shortened(tokens[i])) for i in columns],
+            ticktext=[plain(shortened(tokens[i])) for i in map(int, columns)],
             tickfont=dict(family="monospace", size=11),
             tickangle=-45 if len(columns) > 8 else 0,
         )

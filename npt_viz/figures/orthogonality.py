@@ -27,7 +27,7 @@ def share_metric(result: LayerOrthogonality) -> Metric:
 def share_curve(result: LayerOrthogonality, theme: Theme = "light") -> go.Figure:
     """Mean share of v_a in the first q axes for every q, against q/d ± 2 sd of a random vector."""
     q = np.arange(1, len(result.curve) + 1)
-    mean, sd, _ = np.transpose([random_share(i, result.dim) for i in q])
+    mean, sd, _ = np.transpose([random_share(i, result.dim) for i in map(int, q)])
     figure = go.Figure(
         go.Scatter(
             x=np.concatenate([q, q[::-1]]),

@@ -47,7 +47,7 @@ def moved_units(result: MovedUnits, *, tokens: Sequence[str], pin: int, theme: T
         text=[
             f"<b>{plain(tokens[i])}</b>  #{i}<br>unit {unit}: {number(change)}"
             for unit, changes in zip(result.units, result.changes, strict=True)
-            for i, change in zip(result.tokens, changes, strict=True)
+            for i, change in zip(map(int, result.tokens), changes, strict=True)
         ],
         hovertemplate="%{text}<extra></extra>",
         marker=dict(

@@ -47,7 +47,7 @@ def token_profile(
             customdata=np.stack([columns, values[columns]], -1),
             text=[
                 f"<b>{plain(tokens[i])}</b>  #{i}<br>{plain(scale.metric.label)} {number(values[i])}"
-                for i in columns
+                for i in map(int, columns)
             ],
             textposition="none",
             hovertemplate="%{text}<extra></extra>",

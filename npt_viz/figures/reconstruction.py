@@ -147,7 +147,7 @@ def error_parts(
             customdata=np.stack([kept], -1),
             text=[
                 f"<b>{plain(tokens[i])}</b>  #{i}<br>{name}<br>along a {number(along[i])}, beside it {number(beside[i])}"
-                for i in kept
+                for i in map(int, kept)
             ],
             hovertemplate="%{text}<extra></extra>",
             marker=dict(color=ROLES[role], size=size, symbol=symbol, opacity=0.8),
@@ -261,7 +261,7 @@ def ablations(result: AblationTable, theme: Theme = "light") -> go.Figure:
             at = [median for row, median in zip(result.rows, medians, strict=True) if row.name == name]
             if at and np.isfinite(at[0]):
                 line = dict(color=ROLES[role], width=1.5, dash=dash)
-                figure.add_vline(max(at[0], lowest), line=line, row=1, col=column)
+                figure.add_vline(max(at[0], lowest), line=line, row=1, col=column)  # pyright: ignore[reportArgumentType]  # plotly types row and col as text.
         figure.update_xaxes(title=dict(text=title, font_size=11), row=1, col=column)
     if with_kl:
         figure.update_xaxes(type="log", dtick=1, row=1, col=2)

@@ -147,7 +147,9 @@ def panel(
     if wanted.log and 0 <= lowest < np.inf:
         figure.update_yaxes(type="log", exponentformat="power", nticks=6)
     figure.update_xaxes(title=dict(text="step", font_size=11), rangemode="tozero")
-    figure.update_layout(hovermode="x unified", showlegend=len(figure.data) > 1, legend=dict(font_size=10))
+    figure.update_layout(
+        hovermode="x unified", showlegend=len(tuple(figure.data)) > 1, legend=dict(font_size=10)
+    )
     return figure
 
 

@@ -26,9 +26,19 @@ class LayerParts(NamedTuple):
     attention: nn.Module
     mlp_norm: nn.Module
     mlp: nn.Module
-    gate: nn.Module
-    up: nn.Module
-    down: nn.Module
+    gate: nn.Linear
+    up: nn.Linear
+    down: nn.Linear
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the layer's weights."""
+        return self.norm_weight.dtype
+
+    @property
+    def norm_weight(self) -> nn.Parameter:
+        """Weight of the norm before the MLP."""
+        return next(self.mlp_norm.parameters())
 
 
 @dataclass(eq=False, repr=False)
@@ -41,8 +51,8 @@ class BaseModel:
     hf: "PreTrainedModel"
     """The Hugging Face model, in eval mode and without gradients."""
 
-    tokenizer: object
-    """Its fast tokenizer."""
+    tokenizer: Any
+    """Its fast tokenizer. Any: transformers types the answer of every call as a union of all its forms."""
 
     name: str
     """What the user asked for: an alias, hub id, or path."""
@@ -107,7 +117,12 @@ class BaseModel:
         return self.hf.model
 
     @property
-    def unembedding(self) -> nn.Module:
+    def final_norm(self) -> nn.Module:
+        """Norm between the last layer and the unembedding."""
+        return self.backbone.get_submodule("norm")
+
+    @property
+    def unembedding(self) -> nn.Linear:
         """Output head, from the final norm's output to logits."""
         head: Any = self.hf.get_output_embeddings()
         return head
@@ -119,7 +134,8 @@ class BaseModel:
                 f"layer {layer} does not exist: {self.name} has layers 0 to {self.n_layers - 1}; "
                 "choose one of these"
             )
-        block = self.backbone.layers[layer]
+        backbone: Any = self.backbone
+        block = backbone.layers[layer]
         mlp = block.mlp
         return LayerParts(
             block,
@@ -189,7 +205,9 @@ class BaseModel:
             if tensor.is_meta:
                 tensor = _offloaded(block, name)
             digest.update(name.encode())
-            digest.update(tensor.detach().to("cpu", torch.bfloat16).contiguous().view(torch.uint8).numpy())
+            digest.update(
+                tensor.detach().to("cpu", torch.bfloat16).contiguous().view(torch.uint8).numpy().data
+            )
         return digest.hexdigest()[:16]
 
     def memory_bytes(self) -> int:
@@ -253,7 +271,7 @@ def _rounded(value):
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def weight_of(module: nn.Module) -> Tensor:
+def weight_of(module: nn.Linear) -> Tensor:
     """The module's weight, also where accelerate keeps it on the CPU or on disk. Read it, never write to it."""
     return _offloaded(module, "weight") if module.weight.is_meta else module.weight.detach()
 

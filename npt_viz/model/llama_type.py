@@ -6,6 +6,7 @@ so a model of which this is not true is refused before anything is shown of it.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -66,8 +67,9 @@ def _layer_faults(layer: nn.Module, config) -> Iterator[str]:
     for projection in ("gate_proj", "up_proj", "down_proj"):
         inp, out = config.hidden_size, config.intermediate_size
         shape = (inp, out) if projection == "down_proj" else (out, inp)
-        if tuple(mlp[projection].weight.shape) != shape:
-            yield f"has mlp.{projection} of shape {tuple(mlp[projection].weight.shape)} instead of {shape}"
+        weight = mlp[projection].get_parameter("weight")
+        if tuple(weight.shape) != shape:
+            yield f"has mlp.{projection} of shape {tuple(weight.shape)} instead of {shape}"
     x = torch.linspace(-3, 3, 7)
     if not torch.allclose(mlp["act_fn"](x), F.silu(x), atol=1e-6):
         yield f"has the activation {config.hidden_act} instead of silu"
@@ -96,8 +98,10 @@ def check_arithmetic(hf: PreTrainedModel, name: str) -> None:
             record(layer, f"layer {i}")
             record(layer.self_attn, f"attention {i}")
             record(layer.mlp, f"mlp {i}")
-        record(hf.get_output_embeddings(), "unembedding")
-        device = hf.get_input_embeddings().weight.device
+        embedding, unembedding = hf.get_input_embeddings(), hf.get_output_embeddings()
+        assert unembedding is not None, "check_structure refuses a model without one"
+        record(unembedding, "unembedding")
+        device = embedding.get_parameter("weight").device
         ids = torch.tensor([[5, 7, 11]], device="cpu" if device.type == "meta" else device)
         logits = hf(input_ids=ids % hf.config.vocab_size, use_cache=False).logits
         faults = list(_wrong_formulas(layers, outputs, logits))
@@ -112,7 +116,7 @@ def check_arithmetic(hf: PreTrainedModel, name: str) -> None:
 
 
 def _wrong_formulas(
-    layers: Mapping[int, nn.Module], outputs: Mapping[str, torch.Tensor], logits: torch.Tensor
+    layers: Mapping[int, Any], outputs: Mapping[str, torch.Tensor], logits: torch.Tensor
 ) -> Iterator[str]:
     for i, layer in layers.items():
         h, a, mlp_input = outputs[f"layer {i} input"], outputs[f"attention {i}"], outputs[f"mlp {i} input"]

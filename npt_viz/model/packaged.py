@@ -206,4 +206,4 @@ def _write_dense(gguf: Path, folder: Path, progress: Progress) -> None:
     progress("writing safetensors", 0.9)
     save_tokenizer(tokenizer, folder)
     # Rounding to bf16 is a tenth of what four bits have cost already, and it halves the file.
-    model.to(torch.bfloat16).save_pretrained(folder)
+    model.bfloat16().save_pretrained(folder)

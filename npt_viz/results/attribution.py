@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from npt_viz.question import Mode, Positions
 from npt_viz.results.inspection import Metric
 
 Kind = Literal["scalar", "update_norm", "logit"]
@@ -99,9 +100,9 @@ class Attribution:
     name: str
     """The number in words."""
     method: Method
-    mode: str
+    mode: Mode
     """local: of the base's stream; propagated: of the running NPT model. A logit always is its model's own."""
-    positions: str
+    positions: Positions
     tokens: tuple[str, ...]
     """Glyphs of the whole prompt."""
     scores: np.ndarray

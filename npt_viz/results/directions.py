@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from npt_viz.errors import NptVizError
+from npt_viz.question import Mode
 from npt_viz.results.token_card import LogitChange
 
 Result = TypeVar("Result")
@@ -195,7 +196,7 @@ class Directions:
     layer: int
     target: str
     variant: str
-    mode: str
+    mode: Mode
     seed: int
     tokens: np.ndarray
     """(n,) positions in the prompt that were compared"""

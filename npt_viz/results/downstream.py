@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from npt_viz.question import Positions
 from npt_viz.results.reconstruction import percent
 
 
@@ -75,7 +76,7 @@ class Downstream:
     """(token,) nats; NaN at the last token of a sequence"""
     arms: tuple[Arm, ...]
     """Every set of layers once."""
-    positions: str
+    positions: Positions
     attention: Mapping[int, str]
     """Layer -> where its attention output goes: withheld, beside, standard"""
     notes: tuple[str, ...] = ()
@@ -152,7 +153,7 @@ class Continuations:
     off: tuple[str, ...]
     """The NPT layers with their modulation off."""
     layers: tuple[int, ...]
-    positions: str
+    positions: Positions
 
     def same(self, other: tuple[str, ...]) -> int:
         """How many tokens are the base's before the first that is not."""

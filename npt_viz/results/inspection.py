@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from npt_viz.question import Mode, Positions
+
 
 class Token(NamedTuple):
     """A token as people see it."""
@@ -167,8 +169,8 @@ class Inspection:
     prompt: str
     model: str
     checkpoint: str
-    mode: str
-    positions: str
+    mode: Mode
+    positions: Positions
     pieces: tuple[Token, ...]
     """The tokens as people see them."""
     layers: Mapping[int, LayerInspection]

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from npt_viz.question import Mode, Positions
+
 
 @dataclass(frozen=True, kw_only=True)
 class LayerFit:
@@ -59,7 +61,7 @@ class Reconstruction:
     """Glyphs."""
     is_sink: np.ndarray
     """(token,) bool: left out of medians"""
-    positions: str
+    positions: Positions
     local: Mapping[int, LayerFit]
     propagated: Mapping[int, LayerFit]
     notes: tuple[str, ...] = ()
@@ -197,7 +199,7 @@ class ClassFloor:
     """Median on the fitted tokens; far above `recovered` where the text is too short for the shape."""
     adapter_recovered: float
     """This checkpoint's own layer on the same held-out tokens; NaN for a class that is not its own."""
-    positions: str
+    positions: Positions
 
     @property
     def allows(self) -> float:
@@ -288,7 +290,7 @@ class Answer:
 
     reconstruction: Reconstruction
     layer: int
-    mode: str = "local"
+    mode: Mode = "local"
     floors: tuple[ClassFloor, ...] = field(default=())
     """The adapter's own class first, then larger ones."""
 

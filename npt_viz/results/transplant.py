@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from npt_viz.question import Mode, Positions
 from npt_viz.results.editing import NextToken, Outcome, rank_changes
 from npt_viz.results.inspection import Token
 
@@ -28,8 +29,8 @@ class Transplant:
     layers: tuple[int, ...]
     operation: str
     strength: float
-    mode: str
-    positions: str
+    mode: Mode
+    positions: Positions
     npt: Outcome
     """The NPT model as it is; every KL is measured against it."""
     transplanted: Outcome

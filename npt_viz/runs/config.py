@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 TERM_NAMES = {
     "direct": "direct",
@@ -130,7 +131,9 @@ def _whole(value: object) -> int | None:
 
 def _layers(value: object) -> tuple[int, ...]:
     """15, [14, 15] or "14,15"."""
-    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
+    parts: list[Any] = (
+        value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
+    )
     try:
         return tuple(int(part) for part in parts if not isinstance(part, bool))
     except (TypeError, ValueError):

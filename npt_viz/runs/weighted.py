@@ -79,7 +79,7 @@ def _staged(weights: Mapping[str, float], stage_steps: int) -> Weights:
 def _with_parts(layers: Layers, weights: Weights, settings: Published) -> Layers:
     weighted_layers = {}
     for layer, curves in layers.items():
-        factor = settings.layer_weights.get(layer, 1.0)
+        factor = 1.0 if layer is None else settings.layer_weights.get(layer, 1.0)
         used = {t: factor * w for t, w in weights(curves.parts("loss"), curves.steps).items()}
         parts = {t: w * curves.columns[f"loss/{t}"] for t, w in used.items()}
         size = sum((np.abs(np.nan_to_num(part)) for part in parts.values()), np.zeros(len(curves.steps)))

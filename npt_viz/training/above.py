@@ -36,7 +36,7 @@ class LayersAbove:
         """State after the final norm, from the stream entering layer `first`."""
         for layer in range(first, self.model.n_layers):
             stream = self.layer(layer, stream)
-        return self.model.backbone.norm(stream)
+        return self.model.final_norm(stream)
 
     def final_of_rows(
         self, first: int, rows: Float[Tensor, "token model"], lengths: Sequence[int]

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
@@ -128,7 +128,7 @@ def _remember(watch: LayerWatch, layer_step: LayerStep, number: int) -> None:
             watch.variances.setdefault(target, measured.scalar_variance)
 
 
-def _jumped(before: dict[str, float], after: dict[str, float]) -> bool:
+def _jumped(before: Mapping[str, float], after: Mapping[str, float]) -> bool:
     """Whether some weight doubled or halved at once: a stage began (adaptive weights drift)."""
     return any(not 0.5 <= after[name] / before[name] <= 2 for name in after if before.get(name))
 

@@ -11,19 +11,20 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from npt_viz.adapter import MlpTrace, mlp_trace
 from npt_viz.capture.layer_trace import attention_sinks
-from npt_viz.capture.running import Lane, forward_pass
+from npt_viz.capture.running import Lane, LayerRecord, forward_pass
 from npt_viz.errors import NptVizError
 from npt_viz.files import gigabytes
 from npt_viz.model.base import BaseModel
 from npt_viz.model.memory import free_bytes
 from npt_viz.progress import Progress, no_progress
 from npt_viz.question import Positions
-from npt_viz.shapes import Float, Hidden, Int, Tensor
+from npt_viz.shapes import Float, Int, Tensor
 
 CHUNK_TOKENS = 2048
 """Tokens of one pass through the base model."""
@@ -64,8 +65,9 @@ class LayerTokens:
                 column[index] if isinstance(index, slice) else column.index_select(0, index.to(column.device))
             )
 
-        columns = {each.name: getattr(self, each.name) for each in fields(self)}
-        return LayerTokens(**{name: None if c is None else selected(c) for name, c in columns.items()})
+        columns: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        columns |= {name: selected(c) for name, c in columns.items() if c is not None}
+        return LayerTokens(**columns)
 
     @cached_property
     def principal(self) -> Float[Tensor, "model q"]:
@@ -161,9 +163,7 @@ def captured(
                 positions=positions,
                 stop_after=None if to_the_top else max(layers),
             )
-            unmodulated = {
-                layer: _unmodulated(model, layer, recorded.layers[layer].hidden) for layer in layers
-            }
+            unmodulated = {layer: _unmodulated(model, layer, recorded.layers[layer]) for layer in layers}
         for row, i in enumerate(group):
             span = slice(starts[i], starts[i + 1])
             for layer, record in recorded.layers.items():
@@ -194,9 +194,9 @@ def _keep(tokens: LayerTokens, span: slice, record, row: int, base: LayerTokens 
 
 
 @torch.no_grad()
-def _unmodulated(model: BaseModel, layer: int, hidden: Hidden) -> MlpTrace:
+def _unmodulated(model: BaseModel, layer: int, record: LayerRecord) -> MlpTrace:
     parts = model.parts(layer)
-    return mlp_trace(parts.mlp, parts.mlp_norm(hidden))
+    return mlp_trace(parts.mlp, parts.mlp_norm(record.hidden))
 
 
 def corrected(

@@ -31,7 +31,7 @@ def initialise_from_attention(
     vectors = vectors.flip(-1).to(attention)
     spread = (attention @ vectors).square().median(dim=0).values.clamp_min(1e-12).sqrt() / 0.6745
     basis = vectors / spread
-    for target, modulation in adapter.modulations.items():
+    for target, modulation in adapter.learned.items():
         x = intermediate if target == "down" else mlp_input
         match modulation:
             case RankOneSum():

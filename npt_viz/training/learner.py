@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from functools import reduce
 
 import torch
 
@@ -41,7 +42,7 @@ def gradients_of(
             total = next(iter(values.values()))
         else:
             values = {layer: term(student, form) for layer, student in students.items()}
-            total = sum(values.values())
+            total = reduce(torch.add, values.values())
         if total.requires_grad:
             whole = list(
                 torch.autograd.grad(total, flat, retain_graph=name != names[-1], materialize_grads=True)

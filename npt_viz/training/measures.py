@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
-from npt_viz.adapter import Additive, LayerAdapter
+from npt_viz.adapter import Additive, LayerAdapter, Target
 from npt_viz.capture.layer_trace import fit_columns
 from npt_viz.results.training import HeldOut, TargetStep
 from npt_viz.shapes import Float, Tensor
@@ -30,8 +30,8 @@ def measured_targets(student: Student) -> dict[str, TargetStep]:
     return {target: _measured(student, target) for target in student.adapter.targets}
 
 
-def _measured(student: Student, target: str) -> TargetStep:
-    modulation = student.adapter.modulations[target]
+def _measured(student: Student, target: Target) -> TargetStep:
+    modulation = student.adapter.modulation(target)
     if isinstance(modulation, Additive):
         return NOTHING
     v_a, v_b = student.vectors[target]
@@ -101,7 +101,7 @@ def evaluated(layer: int, batches: Iterable[tuple[Student, Float[Tensor, "token"
 
 
 def _first_scalar(adapter: LayerAdapter, student: Student) -> Float[Tensor, "token"]:
-    target, modulation = next(iter(adapter.modulations.items()))
+    target, modulation = next(iter(adapter.learned.items()))
     if isinstance(modulation, Additive):
         return torch.full_like(student.output[:, 0], torch.nan)
     return vectors_of(modulation, student.attention)[0].dot(student.input_of(target))[:, 0]

@@ -31,7 +31,7 @@ def initialise_as_published(adapter: LayerAdapter, scheme: str, *, seed: int) ->
     def uniform(bound: float, *shape: int) -> Tensor:
         return bound * (2 * torch.rand(*shape, generator=generator) - 1)
 
-    for modulation in adapter.modulations.values():
+    for modulation in adapter.learned.values():
         assert isinstance(modulation, RankOneSum), "AdapterSpec refuses the other rules"
         k, width, rank = modulation.W_down.shape
         inp, out = modulation.W_a_up.shape[2], modulation.W_b_up.shape[2]

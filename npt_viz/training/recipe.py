@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from npt_viz.errors import NptVizError
-from npt_viz.question import check_positions
+from npt_viz.question import Positions, check_positions
 
 SCHEDULES = ("cosine", "constant")
 STREAMS = ("base", "in_order", "end_to_end")
@@ -65,7 +65,7 @@ class Recipe:
     autocast: bool | None = None
     """bfloat16 for the products of the modulated MLP and the layers above; None: where the adapter is on a GPU."""
 
-    positions: str = "deployed"
+    positions: Positions = "deployed"
     """Positions of the captured activations: deployed (RoPE) or trained (none, as the public code did)."""
 
     def __post_init__(self):

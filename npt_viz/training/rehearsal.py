@@ -4,7 +4,7 @@ from functools import cached_property
 
 import torch
 
-from npt_viz.adapter import LayerAdapter
+from npt_viz.adapter import LayerAdapter, LowRankTanh
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
@@ -40,8 +40,8 @@ def rehearse(model: BaseModel, start: Checkpoint | AdapterSpec, objective: Objec
 
 def _check_base(model: BaseModel, adapter: LayerAdapter, name: str) -> None:
     model.parts(adapter.layer)
-    modulation = next(iter(adapter.modulations.values()))
-    reads = modulation.W_down if hasattr(modulation, "W_down") else modulation.A
+    modulation = next(iter(adapter.learned.values()))
+    reads = modulation.A if isinstance(modulation, LowRankTanh) else modulation.W_down
     if reads.shape[-2] != model.d_model:
         raise NptVizError(
             f"{name} was made for a base of width {reads.shape[-2]}, and {model.name} has {model.d_model}; "
@@ -50,12 +50,12 @@ def _check_base(model: BaseModel, adapter: LayerAdapter, name: str) -> None:
 
 
 def _check_losses(model: BaseModel, adapter: LayerAdapter, objective: Objective) -> None:
-    home = next(adapter.parameters()).device
+    home = adapter.home.device
     generator = torch.Generator().manual_seed(0)
-    states = [
+    hidden, attention, mlp_output = (
         torch.randn(N_TOKENS, model.d_model, generator=generator).to(home, model.dtype) for _ in range(3)
-    ]
-    tokens = _RandomTokens(*states, torch.zeros(N_TOKENS, dtype=torch.bool))
+    )
+    tokens = _RandomTokens(hidden, attention, mlp_output, torch.zeros(N_TOKENS, dtype=torch.bool))
     with model.lock, torch.no_grad():
         rehearsed = student(model, adapter, tokens, tokens)
         for name in objective.active:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from npt_viz.adapter import LayerAdapter, Semantics
+from npt_viz.adapter.semantics import Provenance
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.checkpoint.keys import named_tensors
 from npt_viz.checkpoint.layout import layout_of
@@ -165,7 +166,7 @@ def _checkpoint(
     files = CheckpointFiles(store=MappingStore(tensors))
     layout = layout_of(files.store.infos, name)
     of_layers = {layer: semantics[layer] for layer in layout.layers}
-    provenance = dict.fromkeys(of_layers, "from the file")
+    provenance: dict[int, Provenance] = dict.fromkeys(of_layers, "from the file")
     return Checkpoint(files, layout, of_layers, provenance, name=name, format="memory", model=model)
 
 

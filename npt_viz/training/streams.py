@@ -4,6 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from npt_viz.adapter import LayerAdapter
 from npt_viz.capture.layer_trace import mlp_input_of
 from npt_viz.model.base import BaseModel
 from npt_viz.progress import Progress, no_progress
+from npt_viz.question import Positions
 from npt_viz.shapes import Hidden, Int, Tensor
 from npt_viz.training.above import LayersAbove
 from npt_viz.training.capturing import Capture, captured, corrected
@@ -44,7 +46,7 @@ class CapturedStream:
         corpus: Corpus,
         layers: Sequence[int],
         *,
-        positions: str,
+        positions: Positions,
         to_the_top: bool,
         below: Adapters | None = None,
         progress: Progress = no_progress,
@@ -56,15 +58,15 @@ class CapturedStream:
             def part_progress(stage: str, fraction: float | None = None) -> None:
                 progress(stage, start + share * (fraction or 0))
 
-            settings = {"positions": positions, "budget": budget, "progress": part_progress}
-            # Held-out text is read rarely; the training text at every step.
-            kept = {"projections": sequences is corpus.train}
-            base = captured(
-                model, sequences, layers, to_the_top=to_the_top, **settings, **({} if below else kept)
+            capture = partial(
+                captured, model, sequences, layers, positions=positions, budget=budget, progress=part_progress
             )
+            # Held-out text is read rarely; the training text at every step.
+            often = sequences is corpus.train
+            base = capture(to_the_top=to_the_top, projections=often and not below)
             if not below:
                 return base, base
-            return captured(model, sequences, layers, changed=below, base=base, **settings, **kept), base
+            return capture(changed=below, base=base, projections=often), base
 
         share = corpus.n_heldout / (corpus.n_train + corpus.n_heldout)
         self.train, self.base = captures(corpus.train, to_the_top, 1 - share, 0.0)
@@ -110,15 +112,15 @@ class PropagatedStream:
         corpus: Corpus,
         layers: Sequence[int],
         *,
-        positions: str,
+        positions: Positions,
         to_the_top: bool,
         progress: Progress = no_progress,
         budget: int | None = None,
     ) -> None:
         self.model, self.to_the_top = model, to_the_top
-        settings = {"positions": positions, "budget": budget, "to_the_top": True}
-        self.train = captured(model, corpus.train, layers, progress=progress, **settings)
-        self.heldout = captured(model, corpus.heldout, layers, **settings)
+        capture = partial(captured, model, layers=layers, positions=positions, budget=budget, to_the_top=True)
+        self.train = capture(corpus.train, progress=progress)
+        self.heldout = capture(corpus.heldout)
         self._above = {text: LayersAbove(model, text.arguments) for text in (self.train, self.heldout)}
 
     def students(self, adapters: Adapters, batch: Batch) -> dict[int, Student]:
@@ -148,7 +150,7 @@ class PropagatedStream:
                 )
                 stream = self._through(adapters, above, stream, inputs, ending)
                 if ending:
-                    finals.append(self.model.backbone.norm(stream).flatten(0, 1))
+                    finals.append(self.model.final_norm(stream).flatten(0, 1))
         students = {}
         for layer, adapter in adapters.items():
             hidden, attention = (torch.cat(parts) for parts in zip(*inputs[layer], strict=True))
@@ -209,6 +211,7 @@ class Captures:
 
 def _by_length(batch: Batch) -> tuple[Tensor, list[tuple[Tensor, int]]]:
     """The rows ordered by the length of their sequences, and those of each length."""
+    assert batch.lengths is not None, "only whole sequences run through several layers"
     groups = []
     pieces = batch.rows.split(list(batch.lengths))
     for length in sorted(set(batch.lengths)):

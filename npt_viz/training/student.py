@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from npt_viz.adapter import Additive, LayerAdapter, MlpTrace, Projected, Target, mlp_trace
+from npt_viz.adapter import Additive, LayerAdapter, MlpTrace, Projected, Target, mlp_trace, projection
 from npt_viz.capture.layer_trace import mlp_input_of, target_of
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
@@ -76,9 +76,9 @@ class Student:
         return self.training_tokens.principal.to(self.hidden)
 
     @cached_property
-    def vectors(self) -> dict[str, tuple[Vectors, Vectors]]:
+    def vectors(self) -> dict[Target, tuple[Vectors, Vectors]]:
         """(v_a, v_b) of every target."""
-        return {t: vectors_of(m, self.attention) for t, m in self.adapter.modulations.items()}
+        return {t: vectors_of(m, self.attention) for t, m in self.adapter.learned.items()}
 
     @cached_property
     def v_a_of_stream(self) -> list[Vectors]:
@@ -94,9 +94,10 @@ class Student:
     def change(self, target: Target) -> Float[Tensor, "token out"]:
         """Σ_j s_j v_b,j: what the modulation adds to the projection's output."""
         x = self.input_of(target)
-        modulation = self.adapter.modulations[target]
-        plain = self._plain(target, x) if isinstance(modulation, Additive) else None
-        return modulation.change(self.attention, x, plain)
+        modulation = self.adapter.modulation(target)
+        if isinstance(modulation, Additive):
+            return modulation.change(self.attention, x, self._plain(target, x))
+        return modulation.change(self.attention, x)
 
     def input_of(self, target: Target) -> Float[Tensor, "token inp"]:
         """x of the projection: z for gate and up, m for down."""
@@ -121,8 +122,7 @@ class Student:
         return replace(self, ending=ending)
 
     def _plain(self, target: Target, x: Tensor) -> Tensor:
-        projection = {"gate": self.mlp.gate_proj, "up": self.mlp.up_proj, "down": self.mlp.down_proj}[target]
-        return projection(x.to(self.trace.output.dtype)).to(self.target.dtype)
+        return projection(self.mlp, target)(x.to(self.trace.output.dtype)).to(self.target.dtype)
 
 
 def student(
@@ -133,7 +133,7 @@ def student(
 ) -> Student:
     """Run one layer's modulated MLP on captured activations."""
     parts = model.parts(adapter.layer)
-    dtype, device = parts.mlp_norm.weight.dtype, next(adapter.parameters()).device
+    dtype, device = parts.dtype, adapter.home.device
     hidden, attention, mlp_with_attention = (
         t.to(device, dtype) for t in (tokens.hidden, tokens.attention, tokens.mlp_with_attention)
     )

@@ -14,6 +14,7 @@ from npt_viz.adapter import LayerAdapter, mlp_trace
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.model.base import BaseModel
 from npt_viz.progress import Progress, no_progress
+from npt_viz.question import check_positions
 from npt_viz.results.training import HeldOut, LayerStep, Step
 from npt_viz.training.alarms import Watch
 from npt_viz.training.batches import Batches
@@ -89,7 +90,7 @@ def train(
         cosines_every=cosines_every,
         stream=stream,
         autocast=autocast,
-        positions=positions,
+        positions=check_positions(positions),
     )
     return Training(
         model,
@@ -299,7 +300,7 @@ class Training(Iterator[Step]):
         if not isinstance(self.start, AdapterSpec):
             return copy.deepcopy(self.start.adapter(layer))
         seed = self.recipe.seed * 1000 + layer
-        device = self.model.parts(layer).mlp_norm.weight.device
+        device = self.model.parts(layer).norm_weight.device
         adapter = self.start.blank(self.model, layer, seed=seed).to(device)
         if self.start.initialisation != "attention":
             initialise_as_published(adapter, self.start.initialisation, seed=seed)
@@ -348,7 +349,7 @@ class Training(Iterator[Step]):
         return {layer: one.where(curriculum.mask(one.attention, own)) for layer, one in students.items()}
 
     def _autocast(self, layer: int) -> AbstractContextManager:
-        device = next(self.adapters[layer].parameters()).device.type
+        device = self.adapters[layer].home.device.type
         wanted = device == "cuda" if self.recipe.autocast is None else self.recipe.autocast
         return torch.autocast(device, torch.bfloat16, enabled=wanted)
 

@@ -137,13 +137,11 @@ def _other_fit(adapter: LayerAdapter, trace: LayerTrace) -> dict[str, np.ndarray
 
 def _by_factor(model: BaseModel, adapter: LayerAdapter, trace: LayerTrace) -> dict[float, float]:
     parts = model.parts(adapter.layer)
-    dtype = parts.mlp_norm.weight.dtype
+    dtype = parts.dtype
     inputs = trace.attention.to(dtype), trace.mlp_input.to(dtype)
     shares = {}
     for factor in FACTORS:
-        amplified = {
-            target: Amplified(modulation, factor) for target, modulation in adapter.modulations.items()
-        }
+        amplified = {target: Amplified(modulation, factor) for target, modulation in adapter.learned.items()}
         output = LayerAdapter(adapter.layer, adapter.semantics, amplified).mlp(parts.mlp, *inputs).output
         shares[factor] = _median(fit_of(adapter, trace, output.to(trace.target)))
     return {factor: share for factor, share in shares.items() if np.isfinite(share)}
@@ -153,7 +151,7 @@ def _verdicts(model: BaseModel, adapter: LayerAdapter, trace: LayerTrace) -> dic
     view = view_of(model, adapter, trace)
     return {
         target: verdicts(view, target)
-        for target, modulation in adapter.modulations.items()
+        for target, modulation in adapter.learned.items()
         if not isinstance(modulation, Additive)
     }
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -142,7 +143,9 @@ def _read(edit: Mapping) -> Update:
 
 def _origin(written: Mapping) -> Origin:
     """Checked field by field: what is wrong here would only show where a page prints it."""
-    values = {field.name: written[field.name] for field in fields(Origin) if field.name in written}
+    values: dict[str, Any] = {
+        field.name: written[field.name] for field in fields(Origin) if field.name in written
+    }
     for name, value in values.items():
         if (item := _LISTS.get(name)) is None:
             good = isinstance(value, int | float if name == "weight" else str)
@@ -151,7 +154,8 @@ def _origin(written: Mapping) -> Origin:
             good = optional or (isinstance(value, list) and all(isinstance(each, item) for each in value))
         if not good:
             raise TypeError(f"{name} is {value!r:.40}")
-    return Origin(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    lists: dict[str, Any] = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return Origin(**values | lists)
 
 
 def _packed(values: np.ndarray) -> dict:

@@ -84,7 +84,7 @@ def preview_update(
         model, checkpoint, source, layer=layer, token=token, alpha=alpha, rule=rule, reference=reference
     )
     if prompt is None:
-        prompt = update.origins[0].prompt if isinstance(source, str) else model.tokenizer.decode(source)
+        prompt = update.origins[0].prompt if isinstance(source, str) else str(model.tokenizer.decode(source))
     return preview(
         model,
         update,

@@ -216,7 +216,7 @@ def _additive(adapters: Mapping[int, LayerAdapter]) -> list[int]:
     return [
         layer
         for layer, adapter in adapters.items()
-        if any(isinstance(part, Additive) for part in adapter.modulations.values())
+        if any(isinstance(part, Additive) for part in adapter.learned.values())
     ]
 
 

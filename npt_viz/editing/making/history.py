@@ -102,7 +102,7 @@ def _replayed(model: BaseModel, checkpoint: Checkpoint, layer: int, entry: Mappi
         layer = checkpoint.layers[0]
     if layer not in checkpoint.layers:
         raise NptVizError(f"layer {layer} is no NPT layer of {checkpoint.name}")
-    if not all(isinstance(part, RankOneSum) for part in checkpoint.adapter(layer).modulations.values()):
+    if not all(isinstance(part, RankOneSum) for part in checkpoint.adapter(layer).learned.values()):
         raise NptVizError(f"layer {layer} of {checkpoint.name} is no sum of rank-1 updates")
     if where not in ("last", "first", "all"):
         raise NptVizError(f"position {where!r} is none of last, first, all")
@@ -119,7 +119,8 @@ def _mean_of_vectors(model: BaseModel, checkpoint: Checkpoint, layer: int, fact:
     encoded, adapter = encode(model, fact), checkpoint.adapter(layer)
     reading = layer_readings(model, torch.tensor([encoded.ids]), [layer], positions="trained")[layer]
     factors = {}
-    for target, part in adapter.modulations.items():
+    for target, part in adapter.learned.items():
+        assert isinstance(part, RankOneSum), "_replayed refuses the other rules"
         attention = reading.attention.to(next(part.parameters()))
         v_a, v_b = part.v_a(attention).mean(0), part.v_b(attention).mean(0)
         factors[Place(layer, target)] = Factors(v_a.cpu().numpy(), v_b.cpu().numpy())
@@ -153,8 +154,9 @@ def _differences(update: Update, entry: Mapping) -> Iterator[str]:
         )
     for target, norm in norms.items():
         recorded = next((entry[key] for key in NORM_KEYS.get(target, ()) if key in entry), None)
-        known = isinstance(recorded, int | float) and abs(recorded) <= sys.float_info.max
-        if known and not math.isclose(norm, recorded, rel_tol=SAME_SIZE):
+        if not isinstance(recorded, int | float) or not abs(recorded) <= sys.float_info.max:
+            continue
+        if not math.isclose(norm, recorded, rel_tol=SAME_SIZE):
             yield (
                 f"‖ΔW‖ of {target} was {recorded:.4g} and is {norm:.4g} when replayed; the published code ran attention "
                 "without RoPE, in some versions without a causal mask, and perhaps in another precision"

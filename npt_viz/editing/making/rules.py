@@ -96,6 +96,7 @@ def modulation_factors(
 ) -> Factors:
     """Factors of sum_t weights_t ΔW_t; with many tokens no more factors than the sum's rank."""
     chosen = _components(modulation, components)
+    assert not isinstance(modulation, Additive), "it adds a bias and has no factors"
     if isinstance(modulation, LowRankTanh):
         # Every token shares A and B, so the sum has rank r: c is all that is summed.
         strength = weights @ modulation.strength(attention)
@@ -119,11 +120,11 @@ def npt_layer_factors(
     rule: UpdateRule,
 ) -> dict[Place, Factors]:
     """Factors of the rule `npt`: the modulations of the chosen tokens."""
-    home = next(adapter.parameters())
+    home = adapter.home
     attention, weights = attention.to(home), weights.to(home)
     return {
         Place(adapter.layer, target): modulation_factors(modulation, attention, weights, rule.components)
-        for target, modulation in adapter.modulations.items()
+        for target, modulation in adapter.learned.items()
     }
 
 
@@ -174,13 +175,13 @@ def effects_at_source(
     inputs: dict[Target, Tensor] = {}
     mlp_input = reading.mlp_input(rule.reads)
     for target, projection in (("gate", parts.gate), ("up", parts.up), ("down", parts.down)):
-        if target not in adapter.modulations:
+        if target not in adapter.targets:
             continue
         # The intermediate that down reads has the effects on gate and up in it.
         x = projection_inputs(model, adapter.layer, mlp_input, effects)[target]
         inputs[target] = x
         effects[target] = _effect(
-            adapter.modulations[target],
+            adapter.modulation(target),
             reading.attention,
             x,
             projection(x.to(model.dtype)).float(),

@@ -51,6 +51,12 @@ class Asked(NamedTuple):
     selection: Selection
     question: Question
 
+    @property
+    def text(self) -> str:
+        """The prompt, which is a text on every page."""
+        assert isinstance(self.question.prompt, str)
+        return self.question.prompt
+
     def having(self, **changes) -> "Asked":
         """The same with other values in the question."""
         return self._replace(question=replace(self.question, **changes))

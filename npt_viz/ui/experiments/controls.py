@@ -105,10 +105,12 @@ def settings(source: Selection, slot: ExperimentSlot, prompt: str) -> Plan | Non
 
 
 def _run_controls() -> None:
-    keep = {"persist_state": "session"}
     name, reference, seeds, processes = st.columns([3, 3, 1.2, 1.2], vertical_alignment="bottom")
     name.text_input(
-        "Name", key="experiment_name", help="The folder below runs/ that keeps the results.", **keep
+        "Name",
+        key="experiment_name",
+        help="The folder below runs/ that keeps the results.",
+        persist_state="session",
     )
     try:
         names = [arm.name for arm in chosen_arms()]
@@ -116,14 +118,14 @@ def _run_controls() -> None:
         names = []  # The plan says why.
     if st.session_state["experiment_reference"] not in names:
         st.session_state["experiment_reference"] = names[0] if names else None
-    reference.selectbox("Compare with", names, key="experiment_reference", **keep)
+    reference.selectbox("Compare with", names, key="experiment_reference", persist_state="session")
     seeds.number_input(
         "Seeds",
         1,
         20,
         key="experiment_seeds",
         help="Repeats of every arm; from two on, differences get an interval.",
-        **keep,
+        persist_state="session",
     )
     processes.number_input(
         "Processes",
@@ -131,7 +133,7 @@ def _run_controls() -> None:
         16,
         key="experiment_processes",
         help="1 trains the arms in turn, here. More load the model once each, and share the cores.",
-        **keep,
+        persist_state="session",
     )
 
 
@@ -169,11 +171,12 @@ def _plan(source: Selection, prompt: str) -> Plan:
         tokens=text.most,
         prompt=prompt,
     )
-    for arm in experiment.arms if fresh else ():
-        try:
-            rehearse(opened.opened_model(*source.base), start, arm.losses)
-        except NptVizError as error:
-            raise NptVizError(f"arm {arm.name!r}: {error}") from None
+    if isinstance(start, AdapterSpec):
+        for arm in experiment.arms:
+            try:
+                rehearse(opened.opened_model(*source.base), start, arm.losses)
+            except NptVizError as error:
+                raise NptVizError(f"arm {arm.name!r}: {error}") from None
     bundled = text.label == "bundled sample"
     texts = None if bundled else text.texts
     return Plan(

@@ -124,8 +124,11 @@ def _arm(row: dict) -> "Arm":
         )
     except NptVizError as error:
         raise NptVizError(f"arm {name!r}: {error}") from None
-    rate = row.get("learning rate")
-    return Arm(name=name, losses=minimised, changes={} if _empty(rate) else {"learning_rate": float(rate)})
+    return Arm(
+        name=name,
+        losses=minimised,
+        changes={} if _empty(row.get("learning rate")) else {"learning_rate": float(row["learning rate"])},
+    )
 
 
 def _empty(value) -> bool:

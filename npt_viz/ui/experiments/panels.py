@@ -142,7 +142,9 @@ def _curves(result: ExperimentResult) -> None:
     if not result.layers:
         return
     left, right = st.columns([3, 1], vertical_alignment="bottom")
-    column = left.selectbox("Along the steps", list(CURVES), format_func=CURVES.get, key="experiment_column")
+    column = left.selectbox(
+        "Along the steps", list(CURVES), format_func=CURVES.__getitem__, key="experiment_column"
+    )
     layer = right.selectbox("Layer", result.layers, key="experiment_layer")
     figure = aligned_curves(result, column, layer=layer, theme=theme())
     if figure.data:
@@ -195,14 +197,15 @@ def _downloads(result: ExperimentResult) -> None:
 
     csv, report, spec, checkpoint = st.columns([1, 1.3, 1.3, 4], vertical_alignment="bottom")
     name = Path(result.folder).name
-    keep = {"on_click": "ignore", "width": "stretch", "icon": ":material/download:"}
     csv.download_button(
         "CSV",
         data=lambda: result.to_frame().to_csv(index=False),
         file_name=f"{name}.csv",
         mime="text/csv",
         key="experiment_csv",
-        **keep,
+        on_click="ignore",
+        width="stretch",
+        icon=":material/download:",
     )
     report.download_button(
         "HTML report",
@@ -210,7 +213,9 @@ def _downloads(result: ExperimentResult) -> None:
         file_name=f"{name}.html",
         mime="text/html",
         key="experiment_html",
-        **keep,
+        on_click="ignore",
+        width="stretch",
+        icon=":material/download:",
     )
     spec.download_button(
         "experiment.toml",
@@ -218,7 +223,9 @@ def _downloads(result: ExperimentResult) -> None:
         file_name=SPEC,
         key="experiment_toml",
         help="`python -m npt_viz experiment experiment.toml` does the same without the app.",
-        **keep,
+        on_click="ignore",
+        width="stretch",
+        icon=":material/download:",
     )
     saved = [run for run in result.runs if run.checkpoint]
     with checkpoint.popover("Open an arm's checkpoint", disabled=not saved, icon=":material/open_in_new:"):

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from npt_viz.figures.runs import AXES
-from npt_viz.results.runs import HELDOUT, Run
+from npt_viz.results.runs import HELDOUT, Axis, Run
 from npt_viz.training.log import RUNS
 from npt_viz.ui.runs.state import CHOSEN, UPLOADS, RunsView, runs_at, take_uploads, with_own_names
 from npt_viz.ui.shell.text import code
@@ -73,7 +73,7 @@ def choices(runs: list[Run]) -> RunsView:
     with right:
         shown_heldout = _columns("On held-out text", heldout, FIRST_HELDOUT, key="runs_heldout")
     place = st.columns([2.6, 2.4, 1.2, 2], vertical_alignment="bottom")
-    x = place[0].segmented_control(
+    x: Axis = place[0].segmented_control(
         "Along",
         list(AXES),
         key="runs_x",

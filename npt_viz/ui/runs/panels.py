@@ -19,15 +19,14 @@ from npt_viz.ui.widgets.head import theme
 
 def answer(view: RunsView) -> None:
     """Which run ends best, in one sentence."""
-    summaries = [
-        s for run, layer in view.series if view.main and (s := curves.summary(run, layer, view.main))
-    ]
-    if not summaries:
+    main = view.main
+    summaries = [s for run, layer in view.series if main and (s := curves.summary(run, layer, main))]
+    if main is None or not summaries:
         st.info(
             "None of these runs measured the columns that are chosen; choose others.", icon=":material/info:"
         )
         return
-    direction = curves.better(view.main)
+    direction = curves.better(main)
     if len(summaries) == 1 or direction is None:
         first = summaries[0]
         best = "" if math.isnan(first.best) else f", best {number(first.best)} at step {first.best_step:,}"

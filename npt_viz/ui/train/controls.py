@@ -128,39 +128,56 @@ def adapter_controls(source: Selection, slot: TrainingSlot) -> None:
     if session["training_from"] == OPEN:
         st.caption("Clones of the checkpoint's adapters are trained; the checkpoint stays as it is.")
         return
-    keep = {"persist_state": "session"}
     place = st.columns([1.5, 1, 1, 1.3, 1.3], vertical_alignment="bottom")
-    place[0].pills("Targets", ["gate", "up", "down"], selection_mode="multi", key="training_targets", **keep)
-    place[1].number_input("Rank r", 1, None, key="training_rank", help="Width of the bottleneck.", **keep)
+    place[0].pills(
+        "Targets",
+        ["gate", "up", "down"],
+        selection_mode="multi",
+        key="training_targets",
+        persist_state="session",
+    )
+    place[1].number_input(
+        "Rank r", 1, None, key="training_rank", help="Width of the bottleneck.", persist_state="session"
+    )
     place[2].number_input(
-        "Components k", 1, None, key="training_components", help="Rank-1 updates a token.", **keep
+        "Components k",
+        1,
+        None,
+        key="training_components",
+        help="Rank-1 updates a token.",
+        persist_state="session",
     )
     place[3].selectbox(
         "Initialisation",
         INITIALISATIONS,
         key="training_initialisation",
         help=INITIALISATION_HELP,
-        **keep,
+        persist_state="session",
     )
     place[4].selectbox(
-        "Attention output", ["withheld", "beside"], key="training_attention", help=ATTENTION_HELP, **keep
+        "Attention output",
+        ["withheld", "beside"],
+        key="training_attention",
+        help=ATTENTION_HELP,
+        persist_state="session",
     )
 
 
 def schedule_controls(*, steps: str = "training_steps", every: str = "training_every") -> None:
     """Draw the Schedule tab; steps, every: keys of the number of steps and of the steps between evaluations."""
     place = st.columns(4, vertical_alignment="bottom")
-    keep = {"persist_state": "session"}
 
     def number(column: int, label: str, key: str, low: float, step: float, help: str | None = None) -> None:
         style = "%g" if isinstance(low, float) else None
         key = {"steps": steps, "every": every}.get(key, f"training_{key}")
-        place[column].number_input(label, low, None, step=step, key=key, format=style, help=help, **keep)
+        place[column].number_input(
+            label, low, None, step=step, key=key, format=style, help=help, persist_state="session"
+        )
 
     number(0, "Steps", "steps", 1, 100, "Of each layer, where layers train in order.")
     number(1, "Learning rate", "rate", 0.0, 1e-3, "Peak of the schedule.")
     number(2, "Warm-up steps", "warmup", 0, 10)
-    place[3].selectbox("After the warm-up", SCHEDULES, key="training_schedule", **keep)
+    place[3].selectbox("After the warm-up", SCHEDULES, key="training_schedule", persist_state="session")
     number(
         0, "Tokens a batch", "batch", 8, 64, "Losses on logits take whole sequences until there are as many."
     )
@@ -175,7 +192,7 @@ def schedule_controls(*, steps: str = "training_steps", every: str = "training_e
         key="training_stream",
         format_func=lambda name: name.replace("_", " "),
         help=STREAM_HELP,
-        **keep,
+        persist_state="session",
     )
     place[3].caption(f"Positions: {st.session_state['positions']} (sidebar)")
 

@@ -56,7 +56,7 @@ def loss_controls() -> None:
         "Adaptive weights",
         list(ADAPTIVE),
         key="training_adaptive",
-        format_func=ADAPTIVE.get,
+        format_func=ADAPTIVE.__getitem__,
         persist_state="session",
         help=ADAPTIVE_HELP,
     )

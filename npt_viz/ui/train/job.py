@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -45,7 +45,7 @@ class TrainingJob(job.Job):
     def snapshot(self) -> Snapshot:
         training, last = self.training, self.history.last
         done, total = (training.done, training.total_steps) if training else (0, 0)
-        now = vars(super().snapshot()) | {"seconds": last.seconds if last else 0.0}
+        now: dict[str, Any] = vars(super().snapshot()) | {"seconds": last.seconds if last else 0.0}
         return Snapshot(**now, done=done, total=total)
 
     @contextmanager

@@ -140,7 +140,8 @@ def _curves(job: TrainingJob) -> None:
     if len(layers) > 1:
         if st.session_state.get("training_shown") not in layers:
             st.session_state["training_shown"] = layer
-        layer = st.segmented_control("Layer", layers, key="training_shown", required=True)
+        chosen = st.segmented_control("Layer", layers, key="training_shown", required=True)
+        layer = layer if chosen is None else chosen
     curves = history.curves(layer, points=300)
     shown = [name for name in PANELS if len(curves.parts("loss")) > 1 or name not in ("shares", "cosines")]
     for row in range(0, len(shown), 2):

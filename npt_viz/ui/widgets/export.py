@@ -50,7 +50,7 @@ def described(view: View, frame: pd.DataFrame) -> dict:
     run = view.run
     about = {"model": run.model, "checkpoint": run.checkpoint, "prompt": run.prompt}
     about |= {"mode": run.mode, "positions": run.positions}
-    return about | {"rows": json.loads(frame.to_json(orient="records"))}
+    return about | {"rows": json.loads(str(frame.to_json(orient="records")))}
 
 
 def python(asked: Asked, then: Sequence[str] = WHOLE_RUN) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import streamlit as st
 
 from npt_viz.errors import NptVizError
@@ -114,8 +115,10 @@ def theme() -> Theme:
 def strip(view: View) -> None:
     """Draw the prompt's token strip; a click pins a token for every page."""
     run = view.run
-    columns = {m.label: run.layers[view.layer].values(name) for name, m in METRICS.items()}
-    if run.kl is not None:
+    columns: dict[str, np.ndarray | list[str]] = {
+        m.label: run.layers[view.layer].values(name) for name, m in METRICS.items()
+    }
+    if run.base_top is not None and run.npt_top is not None:
         columns |= {m.label: getattr(run, name) for name, m in TOKEN_METRICS.items()}
         columns |= {"next, base": first_choices(run.base_top), "next, NPT": first_choices(run.npt_top)}
     token_strip(

@@ -31,7 +31,7 @@ def token_strip(
     pinned: int | None,
     on_pin: Callable[[int], None],
     left_out: np.ndarray | None = None,
-    columns: Mapping[str, Sequence] | None = None,
+    columns: Mapping[str, Sequence | np.ndarray] | None = None,
 ) -> None:
     """Draw the token strip; a click, or Enter on a focused token, calls `on_pin(index)` and reruns.
 
@@ -58,7 +58,7 @@ def strip_data(
     *,
     pinned: int | None,
     left_out: np.ndarray | None,
-    columns: Mapping[str, Sequence],
+    columns: Mapping[str, Sequence | np.ndarray],
 ) -> dict:
     """Texts and colours that the browser draws; no code."""
     colours = scale.colours(values)
@@ -100,5 +100,5 @@ def first_choices(top: TopTokens) -> list[str]:
     return [f"{glyphs[0]} {p:.2f}" for glyphs, p in zip(top.glyphs, top.probabilities[:, 0], strict=True)]
 
 
-def _text(value: object) -> str:
+def _text(value: str | float) -> str:
     return value if isinstance(value, str) else number(float(value))

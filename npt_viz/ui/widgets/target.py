@@ -1,18 +1,21 @@
 """Choice of the projection whose weight change is looked at."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import streamlit as st
 
 from npt_viz.ui.widgets.view import View
 
+Option = TypeVar("Option")
+
 
 def target_of(view: View, key: str) -> str:
     """Chosen target of the layer, or its first one; also before the widget is drawn."""
-    return str(valid(key, view.run.layers[view.layer].targets))
+    return valid(key, view.run.layers[view.layer].targets)
 
 
-def valid(key: str, options: Sequence) -> object:
+def valid(key: str, options: Sequence[Option]) -> Option:
     """Value of a widget, set to the first option where this layer or target does not have it."""
     if st.session_state.get(key) not in options:
         st.session_state[key] = options[0]

@@ -29,13 +29,15 @@ def choices(view: View) -> None:
         "Look at the effect on",
         key="edit_prompt",
         persist_state="session",
-        placeholder=last_sentence(view.question.prompt),
+        placeholder=last_sentence(view.asked.text),
         help="Usually the source without its context: does the edited model know it now? Empty: its last sentence.",
     )
     with right.popover("What is written", width="stretch", icon=":material/tune:"):
         _settings(view)
     place = st.columns([3, 1.3, 1.6, 1.2], vertical_alignment="bottom")
-    place[0].selectbox("Rule", list(RULES), key="edit_rule", format_func=RULES.get, persist_state="session")
+    place[0].selectbox(
+        "Rule", list(RULES), key="edit_rule", format_func=RULES.__getitem__, persist_state="session"
+    )
     place[1].number_input(
         "Strength α",
         key="edit_alpha",
@@ -45,7 +47,7 @@ def choices(view: View) -> None:
         help="1 writes ΔW as it is. The Strength view tries many and marks the usable ones.",
     )
     place[2].selectbox(
-        "Tokens", list(TOKENS), key="edit_tokens", format_func=TOKENS.get, persist_state="session"
+        "Tokens", list(TOKENS), key="edit_tokens", format_func=TOKENS.__getitem__, persist_state="session"
     )
     place[3].toggle(
         "All layers",
@@ -86,7 +88,7 @@ def _settings(view: View) -> None:
         "Keys and projection act on",
         list(READS),
         key="edit_reads",
-        format_func=READS.get,
+        format_func=READS.__getitem__,
         persist_state="session",
     )
     st.text_area(

@@ -72,7 +72,7 @@ def _export(view: View) -> None:
         icon=":material/description:",
     )
     kind = st.selectbox(
-        "Or write a folder on the server", list(KINDS), key="edit_kind", format_func=KINDS.get
+        "Or write a folder on the server", list(KINDS), key="edit_kind", format_func=KINDS.__getitem__
     )
     with st.form("edit_export_form", border=False):
         st.text_input("Folder", key="edit_folder", placeholder="exports/my-edit")

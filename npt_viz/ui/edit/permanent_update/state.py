@@ -1,6 +1,6 @@
 """Permanent update page: what is to be written, the fact it is judged by, its cached preview."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import streamlit as st
 
@@ -13,6 +13,8 @@ from npt_viz.ui.widgets.view import View
 
 if TYPE_CHECKING:
     from npt_viz.editing.judging.preview import UpdatePreview
+    from npt_viz.editing.making.readings import Reads
+    from npt_viz.editing.making.rules import RuleName
     from npt_viz.editing.updates import Update
 
 DEFAULTS = {
@@ -41,10 +43,10 @@ class UpdateRequest(NamedTuple):
     asked: Asked
     layers: tuple[int, ...]
     tokens: tuple[int, ...] | str
-    rule: str
-    combine: str
+    rule: "RuleName"
+    combine: Literal["mean", "sum"]
     components: tuple[int, ...] | None
-    reads: str
+    reads: "Reads"
     protect: tuple[str, ...]
 
     def settings(self):
@@ -151,7 +153,7 @@ def _preview(
 def asked_prompt(asked: Asked) -> str:
     """Prompt on which the effect is looked at: the page's own, or the source's last sentence."""
     own = st.session_state["edit_prompt"]
-    return own if own.strip() else last_sentence(asked.question.prompt)
+    return own if own.strip() else last_sentence(asked.text)
 
 
 def last_sentence(text: str) -> str:
@@ -178,7 +180,7 @@ def case_of(asked: Asked) -> Case:
         raise NptVizError("say what should follow the prompt, or take a built-in fact")
     prompt = asked_prompt(asked)
     return Case(
-        context=asked.question.prompt,
+        context=asked.text,
         prompt=prompt,
         new=answer_text(session["edit_new"]),
         old=answer_text(session["edit_old"]) if session["edit_old"].strip() else None,

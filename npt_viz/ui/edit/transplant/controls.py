@@ -43,7 +43,7 @@ def receiver(view: View) -> None:
         "Operation",
         list(OPERATIONS),
         key="transplant_operation",
-        format_func=OPERATIONS.get,
+        format_func=OPERATIONS.__getitem__,
         persist_state="session",
     )
     place[1].number_input(

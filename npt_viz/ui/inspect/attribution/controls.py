@@ -16,7 +16,7 @@ def choices(view: View) -> None:
     quantity = settled_quantity(view)
     place = st.columns([2.4, 1.2, 1.6, 1.6], vertical_alignment="bottom")
     place[0].segmented_control(
-        "Attribute", list(KINDS), key="attribution_kind", format_func=KINDS.get, required=True,
+        "Attribute", list(KINDS), key="attribution_kind", format_func=KINDS.__getitem__, required=True,
         persist_state="session", width="stretch",
     )  # fmt: skip
     if quantity.kind == "logit":

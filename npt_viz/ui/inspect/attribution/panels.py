@@ -20,16 +20,15 @@ from npt_viz.ui.widgets.view import View
 def answer(view: View) -> str:
     """Token that drives the quantity most, as soon as that is known."""
     quantity = settled_quantity(view)
-    attributions = [
-        each
+    strongest = [
+        (each, token)
         for each in known_attributions(view, quantity)
-        if each.problem is None and each.strongest is not None
+        if each.problem is None and (token := each.strongest) is not None
     ]
-    if not attributions:
+    if not strongest:
         where = f"{code(view.run.tokens[view.token])} #{view.token}"
         return f"Nothing is known yet about what drives the {KINDS[quantity.kind]} at {where}."
-    first = attributions[0]
-    token = first.strongest
+    first, token = strongest[0]
     verb = "raises" if first.scores[token] > 0 else "lowers"
     return (
         f"{plain(first.name[0].upper() + first.name[1:])} is **{number(first.value)}**; "

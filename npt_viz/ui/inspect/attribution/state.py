@@ -5,7 +5,7 @@ from dataclasses import replace
 import streamlit as st
 
 from npt_viz.question import Question
-from npt_viz.results.attribution import METHODS, Attribution, Estimate, Quantity
+from npt_viz.results.attribution import METHODS, Attribution, Estimate, Method, Quantity
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.on_demand import computed, on_demand
 from npt_viz.ui.cache.opened import Asked
@@ -90,7 +90,7 @@ def known_attributions(view: View, quantity: Quantity) -> list[Attribution]:
     return [attribution for key in keys if (attribution := computed(key)) is not None]
 
 
-def attribution_by(view: View, quantity: Quantity, method: str) -> Attribution | None:
+def attribution_by(view: View, quantity: Quantity, method: Method) -> Attribution | None:
     """Attribution by one method; None until it was asked for. Raises NptVizError where it has no meaning."""
     from npt_viz.analysis.attribution import attribution
 

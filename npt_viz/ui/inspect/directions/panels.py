@@ -1,5 +1,7 @@
 """Directions page: the answer and the figures, each with its reference."""
 
+from typing import TypeGuard, TypeVar
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -20,6 +22,8 @@ from npt_viz.ui.shell.text import as_sentence, code, plain
 from npt_viz.ui.widgets.charts import chart, shown
 from npt_viz.ui.widgets.target import sinks_left_out, target_of, valid
 from npt_viz.ui.widgets.view import View
+
+Result = TypeVar("Result")
 
 
 def answer(view: View) -> str:
@@ -197,7 +201,9 @@ def units_and_vocabulary(view: View, result: Directions) -> None:
             required=True,
             help="This token's own, the mean of all tokens, or one standard deviation along an axis of the map of s·v_b.",
         )
-        part = vocabulary_of(view.asked, view.layer, result.target, view.with_sinks, view.token, direction)
+        part = vocabulary_of(
+            view.asked, view.layer, result.target, view.with_sinks, view.token, direction or DIRECTIONS[0]
+        )
         if _there(part):
             figure = vocabulary_changes(part, view.theme)
             for side in (-1, 1):
@@ -212,7 +218,7 @@ def units_and_vocabulary(view: View, result: Directions) -> None:
             )
 
 
-def _there(part: object) -> bool:
+def _there(part: Result | Unavailable) -> TypeGuard[Result]:
     """Whether there is a result; its sentence is shown where there is none."""
     if isinstance(part, Unavailable):
         st.info(plain(part.sentence))

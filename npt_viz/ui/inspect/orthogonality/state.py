@@ -1,6 +1,6 @@
 """Orthogonality page: the chosen principal axes, and cached shares of v_a's energy in them."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import streamlit as st
 
@@ -13,6 +13,9 @@ from npt_viz.ui.cache.opened import Asked
 from npt_viz.ui.widgets.target import target_of, valid
 from npt_viz.ui.widgets.view import View
 
+if TYPE_CHECKING:
+    from npt_viz.analysis.orthogonality import Of
+
 TARGET = "orthogonality_target"
 
 REFERENCES = ("this prompt", "bundled texts", "my text")
@@ -21,7 +24,7 @@ REFERENCES = ("this prompt", "bundled texts", "my text")
 class Axes(NamedTuple):
     """Choice of the principal axes that count as common, as plain values."""
 
-    of: str
+    of: "Of"
     """h, or input"""
     texts: tuple[str, ...]
     """Where they are from; the prompt where empty"""
@@ -41,14 +44,14 @@ def chosen_axes(view: View) -> Axes:
         from npt_viz.texts import bundled_texts
 
         texts = tuple(bundled_texts("heldout"))
-    options = ("input",) if target_of(view, TARGET) == "down" else ("h", "input")
+    options: tuple[Of, ...] = ("input",) if target_of(view, TARGET) == "down" else ("h", "input")
     of = valid("orthogonality_of", options)
     return Axes(of, texts, session["orthogonality_top"], session["orthogonality_centred"])
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the reference text, up to 2,048 tokens")
 def _reference(
-    asked: Asked, layers: tuple[int, ...], target: str, of: str, texts: tuple[str, ...], keep_sinks: bool
+    asked: Asked, layers: tuple[int, ...], target: str, of: "Of", texts: tuple[str, ...], keep_sinks: bool
 ):
     from npt_viz.analysis.orthogonality import reference_vectors
 

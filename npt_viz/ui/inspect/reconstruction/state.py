@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import streamlit as st
 
+from npt_viz.question import Positions
 from npt_viz.results.downstream import Continuations, Downstream
 from npt_viz.results.reconstruction import (
     AblationTable,
@@ -136,7 +137,7 @@ def floor_targets(view: View) -> list[tuple[str, ...]]:
     if adapter.attention == "standard":
         return []
     own = adapter.targets
-    if any(isinstance(m, (Additive, LowRankTanh)) for m in adapter.modulations.values()):
+    if any(isinstance(m, (Additive, LowRankTanh)) for m in adapter.learned.values()):
         return [own]
     larger = {("gate",): ("gate", "up"), ("gate", "up", "down"): None}.get(own, ("gate", "up", "down"))
     return [own, larger] if larger else [own]
@@ -148,7 +149,7 @@ def known_floors(view: View) -> list[ClassFloor]:
     return [floor for floor in floors if floor] if floors and floors[0] else []
 
 
-def downstream_of(view: View, text: str, positions: str) -> Downstream | None:
+def downstream_of(view: View, text: str, positions: Positions) -> Downstream | None:
     """Predictions of the NPT model against the base; None until they were asked for, where they take long.
 
     text: 'this prompt' or 'reference text'.
