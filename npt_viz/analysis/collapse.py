@@ -45,7 +45,7 @@ def verdicts(view: LayerView, target: str | None = None, *, seed: int = 0) -> tu
     target, modulation = view.weight_change(target)
     inputs = view.attention, view.read_by(target)
     updates = factors(modulation, *inputs)
-    size = _size(updates, view.unmodulated(target), target)
+    size = _size(updates, view.plain_output(target), target)
     if size.collapsed:
         return (size,)
     generator = torch.Generator().manual_seed(seed)

@@ -182,7 +182,7 @@ def moved_units(view: LayerView, target: str, tokens: np.ndarray, *, top: int = 
             f"the modulation moves no unit of the {target}: it is at its initialisation; train it first"
         )
     units = energy.topk(min(top, len(energy))).indices
-    own = view.unmodulated(target)
+    own = view.plain_output(target)
     return MovedUnits(
         target=target,
         tokens=tokens,

@@ -4,8 +4,8 @@ Symbols as in docs/mathematics.md §1. Model-wide tensors are kept; those of wid
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from npt_viz.shapes import Float, Tensor
 
 SINK_FACTOR = 10.0
 """An attention sink's residual norm exceeds this many times the median of its text (docs/mathematics.md §8)."""
+
+Reads = Literal["z_C", "z"]
+"""Which MLP input counts: z_C = norm(h + a), what a standard layer reads; z = norm(h), what an NPT layer reads."""
 
 BASE, NPT = 0, 1
 """The two lanes of a pass: the base model, and the NPT model beside it."""
@@ -57,8 +60,44 @@ def target_of(path: str, attention: Tensor, mlp_output: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
+class LayerInputs:
+    """What a layer reads at the tokens of one text, whatever its attention path; float32."""
+
+    attention: Float[Tensor, "token model"]
+    """a"""
+
+    z: Float[Tensor, "token model"]
+    """norm(h)"""
+
+    z_C: Float[Tensor, "token model"]
+    """norm(h + a)"""
+
+    is_sink: Tensor
+    """(token,) bool: attention sinks of the text."""
+
+    def mlp_input(self, reads: Reads) -> Float[Tensor, "token model"]:
+        """z_C or z."""
+        return self.z_C if reads == "z_C" else self.z
+
+
+def layer_inputs(model: BaseModel, layer: int, record: LayerRecord, lane: int = BASE) -> LayerInputs:
+    """The inputs of one layer that a pass recorded; the caller holds the lock."""
+    hidden, attention = record.hidden[lane], record.attention[lane]
+    parts = model.parts(layer)
+    return LayerInputs(
+        attention=attention.float(),
+        z=mlp_input_of(parts, hidden, attention, "withheld").float(),
+        z_C=mlp_input_of(parts, hidden, attention, "standard").float(),
+        is_sink=attention_sinks(hidden),
+    )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class LayerTrace:
-    """One NPT layer at the tokens of a text; float32, or float64 where the model is."""
+    """One NPT layer at the tokens of a text; float32, or float64 where the model is.
+
+    What needs the inside of the MLP as well (LayerView, Student) is a trace with more columns.
+    """
 
     hidden: Float[Tensor, "token model"]
     """h, the stream entering the layer."""
@@ -81,15 +120,28 @@ class LayerTrace:
     base_attention: Float[Tensor, "token model"]
     """a of the base model: the part of the target that is to be replaced."""
 
-    def rows(self, index) -> "LayerTrace":
-        """The same layer at some of the tokens."""
-        return LayerTrace(*(getattr(self, each.name)[index] for each in fields(self)))
+    def __len__(self) -> int:
+        return self.hidden.shape[0]
 
-    def joined(self, *others: "LayerTrace") -> "LayerTrace":
+    @property
+    def columns(self) -> dict[str, Tensor]:
+        """Name -> tensor with one row a token."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    def rows(self: "Trace", index) -> "Trace":
+        """The same layer at some of the tokens."""
+        return replace(self, **{name: column[index] for name, column in self.columns.items()})
+
+    def joined(self: "Trace", *others: "Trace") -> "Trace":
         """The tokens of several texts in one."""
-        return LayerTrace(
-            *(torch.cat([getattr(t, each.name) for t in (self, *others)]) for each in fields(self))
+        return replace(
+            self,
+            **{name: torch.cat([t.columns[name] for t in (self, *others)]) for name in self.columns},
         )
+
+
+Trace = TypeVar("Trace", bound=LayerTrace)
 
 
 class LayerRun(NamedTuple):

@@ -1,7 +1,7 @@
 """What one NPT layer is fed at every token of an inspected prompt, and what an exact modulation would be there."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,17 +18,11 @@ from npt_viz.results.inspection import Inspection
 from npt_viz.shapes import Float, Tensor
 
 
-@dataclass(frozen=True)
-class LayerView:
-    """Traces of one layer in the mode of an inspection; float32, on the adapter's device."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LayerView(LayerTrace):
+    """A trace with the inside of its MLP, in the mode of an inspection; float32, on the adapter's device."""
 
     adapter: LayerAdapter
-    hidden: Float[Tensor, "token model"]
-    """h"""
-    attention: Float[Tensor, "token model"]
-    """a"""
-    mlp_input: Float[Tensor, "token model"]
-    """z, or z_C where the attention path is standard"""
     gate: Float[Tensor, "token ffn"]
     """W_g z, unmodulated"""
     up: Float[Tensor, "token ffn"]
@@ -41,14 +35,11 @@ class LayerView:
     """Target -> the change of the projection's output that the exact patch makes (docs/mathematics.md §5):
     W_g (z_C − z), W_u (z_C − z), a."""
 
-    def __len__(self) -> int:
-        return self.hidden.shape[0]
-
     @property
     def layer(self) -> int:
         return self.adapter.layer
 
-    def unmodulated(self, target: str) -> Float[Tensor, "token out"]:
+    def plain_output(self, target: str) -> Float[Tensor, "token out"]:
         """The output of one projection without what this target's modulation adds."""
         return {"gate": self.gate, "up": self.up, "down": self.down}[target]
 
@@ -75,14 +66,13 @@ class LayerView:
             )
         return target, modulation
 
-    def rows(self, tokens: Sequence[int] | np.ndarray) -> "LayerView":
+    def rows(self, index: Sequence[int] | np.ndarray) -> "LayerView":
         """The same layer at some of the tokens."""
-        index = torch.as_tensor(tokens, dtype=torch.long, device=self.hidden.device)
-        names = ("hidden", "attention", "mlp_input", "gate", "up", "intermediate", "down")
-        return LayerView(
-            self.adapter,
-            **{name: getattr(self, name)[index] for name in names},
-            exact={target: change[index] for target, change in self.exact.items()},
+        tokens = torch.as_tensor(index, dtype=torch.long, device=self.hidden.device)
+        return replace(
+            self,
+            **{name: column[tokens] for name, column in self.columns.items()},
+            exact={target: change[tokens] for target, change in self.exact.items()},
         )
 
 
@@ -144,10 +134,8 @@ def view_of(model: BaseModel, adapter: LayerAdapter, trace: LayerTrace) -> Layer
     intermediate = adapter.mlp(parts.mlp, attention, mlp_input, plain).intermediate
     home = adapter.home
     view = LayerView(
-        adapter,
-        hidden=hidden.to(home),
-        attention=attention.to(home),
-        mlp_input=mlp_input.to(home),
+        **{name: column.to(home) for name, column in trace.columns.items()},
+        adapter=adapter,
         gate=plain.gate.to(home),
         up=plain.up.to(home),
         intermediate=intermediate.to(home),

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from npt_viz.adapter import Additive, LayerAdapter, MlpTrace, Projected, Target, mlp_trace, projection
-from npt_viz.capture.layer_trace import mlp_input_of, target_of
+from npt_viz.capture.layer_trace import LayerTrace, mlp_input_of, target_of
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.shapes import Float, Tensor
@@ -31,36 +31,21 @@ class Ending:
     vocab: int
 
 
-@dataclass(frozen=True)
-class Student:
-    """One batch of tokens through one modulated MLP; float32, only the adapter has gradients."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Student(LayerTrace):
+    """Trace of one batch of tokens; only the adapter, and so `output`, has gradients."""
 
     adapter: LayerAdapter
     mlp: nn.Module
     """The base layer's SwiGLU module, only called."""
-    hidden: Float[Tensor, "token model"]
-    """h"""
-    attention: Float[Tensor, "token model"]
-    """a"""
-    mlp_input: Float[Tensor, "token model"]
-    """z, or z_C where the attention path is standard"""
     mlp_with_attention: Float[Tensor, "token model"]
     """MLP(z_C)"""
-    target: Float[Tensor, "token model"]
-    """a + MLP(z_C), or MLP(z_C) where attention stays in the stream"""
-    unmodulated: Float[Tensor, "token model"]
-    """MLP(z): the output with the modulation off"""
     trace: MlpTrace
     """The modulated MLP, in the dtype it ran in"""
     training_tokens: LayerTokens | None = None
     """The whole training text at this layer, for what a batch cannot tell"""
     ending: Ending | None = None
     """Only where a loss needs logits"""
-
-    @cached_property
-    def output(self) -> Float[Tensor, "token model"]:
-        """ŷ"""
-        return self.trace.output.to(self.target.dtype)
 
     @cached_property
     def baseline(self) -> Float[Tensor, "token model"]:
@@ -110,12 +95,10 @@ class Student:
 
     def where(self, mask: Tensor) -> "Student":
         """The same with only the tokens of a (token,) bool mask."""
-        columns = ("hidden", "attention", "mlp_input", "mlp_with_attention", "target", "unmodulated")
-        kept = {name: getattr(self, name)[mask] for name in columns}
         ending = self.ending
         if ending is not None:
             ending = replace(ending, final=ending.final[mask], final_base=ending.final_base[mask])
-        return replace(self, trace=MlpTrace(*(part[mask] for part in self.trace)), ending=ending, **kept)
+        return replace(self.rows(mask), trace=MlpTrace(*(part[mask] for part in self.trace)), ending=ending)
 
     def having(self, ending: Ending) -> "Student":
         """The same with its final states."""
@@ -157,6 +140,8 @@ def student(
         mlp_input=mlp_input.to(wide),
         mlp_with_attention=mlp_with_attention,
         target=target_of(adapter.attention, attention, mlp_with_attention),
+        base_attention=attention,
+        output=trace.output.to(wide),
         unmodulated=unmodulated.to(wide),
         trace=trace,
         training_tokens=training_tokens,

@@ -22,7 +22,7 @@ def test_vectors_and_effects_of_a_sum_are_those_of_the_formulas(tiny_llama, vari
     view = seen(tiny_llama, variant, components)
     for target, modulation in view.adapter.modulations.items():
         updates = updates_of(view, target)
-        total = torch.zeros_like(view.unmodulated(target), dtype=torch.float64)
+        total = torch.zeros_like(view.plain_output(target), dtype=torch.float64)
         for j in range(components):
             pairs = [vectors(modulation, a, j) for a in view.attention]
             v_a = torch.stack([pair[0] for pair in pairs])

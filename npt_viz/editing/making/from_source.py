@@ -9,11 +9,11 @@ from torch import Tensor
 
 from npt_viz.adapter import Additive, LayerAdapter
 from npt_viz.capture.inspection import layers_of
+from npt_viz.capture.layer_trace import LayerInputs
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.editing.cases import whitening_texts
 from npt_viz.editing.making.keys import without_effect_on
 from npt_viz.editing.making.readings import (
-    LayerReading,
     ReferenceInputs,
     layer_readings,
     projection_inputs,
@@ -94,7 +94,7 @@ def source_readings(
     layers: Sequence[int],
     token: Tokens,
     rule: UpdateRule,
-) -> dict[int, LayerReading]:
+) -> dict[int, LayerInputs]:
     """Readings of some layers at the chosen tokens of the source."""
     adapters = {each: checkpoint.adapter(each) for each in layers_of(checkpoint, layers)}
     with model.lock:
@@ -107,7 +107,7 @@ def _at_source(
     encoded: Encoded,
     token: Tokens,
     rule: UpdateRule,
-) -> tuple[list[int], dict[int, LayerReading]]:
+) -> tuple[list[int], dict[int, LayerInputs]]:
     """Chosen positions, and the readings of each layer there."""
     lane = adapters if rule.mode == "propagated" else None
     readings = layer_readings(
@@ -131,7 +131,7 @@ def checkpoint_fingerprint(checkpoint: Checkpoint, layers: Sequence[int]) -> str
 def _factors(
     model: BaseModel,
     adapters: Mapping[int, LayerAdapter],
-    at_source: Mapping[int, LayerReading],
+    at_source: Mapping[int, LayerInputs],
     rule: UpdateRule,
     reference: ReferenceInputs | None,
 ) -> tuple[dict[Place, Factors], list[str]]:
@@ -164,7 +164,7 @@ def _factors(
 def _protect(
     model: BaseModel,
     factors: dict[Place, Factors],
-    at_source: Mapping[int, LayerReading],
+    at_source: Mapping[int, LayerInputs],
     rule: UpdateRule,
 ) -> list[str]:
     """Project every key off the inputs of the protected prompts, in place; returns the share of the effect that is left."""
@@ -186,7 +186,7 @@ def _protect(
     return details
 
 
-def _tokens(token: Tokens, encoded: Encoded, readings: Mapping[int, LayerReading]) -> list[int]:
+def _tokens(token: Tokens, encoded: Encoded, readings: Mapping[int, LayerInputs]) -> list[int]:
     n = len(encoded.ids)
     if token == "all":
         is_sink = torch.stack([reading.is_sink for reading in readings.values()]).any(0)
@@ -208,8 +208,8 @@ def position(token: int, n: int, text: str) -> int:
     return token % n
 
 
-def _at(reading: LayerReading, tokens: Sequence[int]) -> LayerReading:
-    return LayerReading(**{name: value[list(tokens)] for name, value in vars(reading).items()})
+def _at(reading: LayerInputs, tokens: Sequence[int]) -> LayerInputs:
+    return LayerInputs(**{name: value[list(tokens)] for name, value in vars(reading).items()})
 
 
 def _additive(adapters: Mapping[int, LayerAdapter]) -> list[int]:

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from npt_viz.adapter import TARGETS, Target
-from npt_viz.capture.layer_trace import attention_sinks, mlp_input_of
-from npt_viz.capture.running import Lane, LayerRecord, forward_pass
+from npt_viz.capture.layer_trace import LayerInputs, Reads, layer_inputs
+from npt_viz.capture.running import Lane, forward_pass
 from npt_viz.editing.updates import Place
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
@@ -19,26 +18,8 @@ from npt_viz.question import Positions
 from npt_viz.results.inspection import Token
 from npt_viz.shapes import Float, TokenIds
 
-Reads = Literal["z_C", "z"]
-"""Which MLP input counts: z_C = norm(h + a), what the edited layer reads once NPT is off; z = norm(h), what NPT reads."""
-
 WINDOW = 512
 """Tokens of a long reference text that run together."""
-
-
-@dataclass(frozen=True, eq=False)
-class LayerReading:
-    """a, z and z_C of one layer at the tokens of one text, float32."""
-
-    attention: Float[Tensor, "token model"]
-    z: Float[Tensor, "token model"]
-    z_C: Float[Tensor, "token model"]
-    is_sink: Tensor
-    """(token,) bool: attention sinks, whose residual norm dwarfs the others"""
-
-    def mlp_input(self, reads: Reads) -> Float[Tensor, "token model"]:
-        """z_C or z."""
-        return self.z_C if reads == "z_C" else self.z
 
 
 @torch.no_grad()
@@ -49,25 +30,14 @@ def layer_readings(
     *,
     lane: Lane | None = None,
     positions: Positions = "deployed",
-) -> dict[int, LayerReading]:
-    """Layer -> reading, in the base model or in one lane. token_ids: (1, token)."""
+) -> dict[int, LayerInputs]:
+    """Layer -> its inputs, in the base model or in one lane. token_ids: (1, token)."""
     lanes: list[Lane] = [lane or {}]
     with model.lock:
         recorded = forward_pass(
             model, token_ids, lanes, record=layers, positions=positions, stop_after=max(layers)
         )
-        return {layer: _reading(model, layer, recorded.layers[layer]) for layer in layers}
-
-
-def _reading(model: BaseModel, layer: int, record: LayerRecord) -> LayerReading:
-    hidden, attention = record.hidden[0], record.attention[0]
-    parts = model.parts(layer)
-    return LayerReading(
-        attention=attention.float(),
-        z=mlp_input_of(parts, hidden, attention, "withheld").float(),
-        z_C=mlp_input_of(parts, hidden, attention, "standard").float(),
-        is_sink=attention_sinks(hidden),
-    )
+        return {layer: layer_inputs(model, layer, recorded.layers[layer]) for layer in layers}
 
 
 @dataclass(frozen=True, eq=False)

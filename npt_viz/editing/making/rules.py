@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from npt_viz.adapter import Additive, LayerAdapter, LowRankTanh, Modulation, Target
+from npt_viz.capture.layer_trace import LayerInputs, Reads
 from npt_viz.editing.making.keys import minimum_norm_key, whitened_key
-from npt_viz.editing.making.readings import LayerReading, Reads, projection_inputs
+from npt_viz.editing.making.readings import projection_inputs
 from npt_viz.editing.updates import Factors, Place
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
@@ -129,7 +130,7 @@ def npt_layer_factors(
 
 
 def exact_layer_factors(
-    model: BaseModel, layer: int, reading: LayerReading, weights: Float[Tensor, "token"]
+    model: BaseModel, layer: int, reading: LayerInputs, weights: Float[Tensor, "token"]
 ) -> dict[Place, Factors]:
     """Factors of the rule `exact` in all three projections: h + MLP_patched(z) = h + a + MLP(z_C) at the source token."""
     parts = model.parts(layer)
@@ -149,7 +150,7 @@ def exact_layer_factors(
 def keyed_layer_factors(
     model: BaseModel,
     adapter: LayerAdapter,
-    reading: LayerReading,
+    reading: LayerInputs,
     weights: Float[Tensor, "token"],
     rule: UpdateRule,
     reference: Mapping[Place, Tensor],
@@ -167,7 +168,7 @@ def keyed_layer_factors(
 
 
 def effects_at_source(
-    model: BaseModel, adapter: LayerAdapter, reading: LayerReading, rule: UpdateRule
+    model: BaseModel, adapter: LayerAdapter, reading: LayerInputs, rule: UpdateRule
 ) -> dict[Target, tuple[Float[Tensor, "token _"], Float[Tensor, "token _"]]]:
     """Target -> (input of the projection, change of its output by the modulation) at the source tokens."""
     parts = model.parts(adapter.layer)
