@@ -44,7 +44,8 @@ class TrainingJob(job.Job):
 
     def snapshot(self) -> Snapshot:
         training, last = self.training, self.history.last
-        done, total = (training.done, training.total_steps) if training else (0, 0)
+        # Steps that the history has: the training counts one before it is there.
+        done, total = (last.number if last else training.done, training.total_steps) if training else (0, 0)
         now: dict[str, Any] = vars(super().snapshot()) | {"seconds": last.seconds if last else 0.0}
         return Snapshot(**now, done=done, total=total)
 
