@@ -80,7 +80,7 @@ def test_down_reads_the_intermediate_and_gate_and_up_the_mlp_input(tiny_llama, c
     view = views_of(tiny_llama, {3: checkpoint.adapter(3)}, IDS)[3]
     assert view.read_by("down") is view.intermediate
     assert view.read_by("gate") is view.mlp_input and view.read_by("up") is view.mlp_input
-    outputs = [view.unmodulated(target) for target in ("gate", "up", "down")]
+    outputs = [view.plain_output(target) for target in ("gate", "up", "down")]
     assert all(one is other for one, other in zip(outputs, (view.gate, view.up, view.down), strict=True))
 
 
