@@ -5,7 +5,15 @@ import torch
 from conftest import specimen, tiny_model
 from literal import mlp_of, mlp_output
 
-from npt_viz.adapter import VARIANTS, Semantics, mlp_trace, random_adapter
+from npt_viz.adapter import (
+    VARIANTS,
+    Additive,
+    LowRankTanh,
+    RankOneSum,
+    Semantics,
+    mlp_trace,
+    random_adapter,
+)
 
 LAYER, TOKENS = 2, 5
 EXACT = {torch.float32: 1e-5, torch.float64: 1e-12}
@@ -104,3 +112,45 @@ def test_a_random_adapter_depends_on_its_seed_alone():
     for name in first:
         assert torch.equal(first[name], again[name])
         assert not torch.equal(first[name], other[name])
+
+
+def test_known_projections_are_used_and_not_computed_again(tiny_llama):
+    adapter, mlp = specimen(tiny_llama, "N5", LAYER), tiny_llama.parts(LAYER).mlp
+    attention, x = a_and_x(tiny_llama)
+    plain = mlp_trace(mlp, x)
+    calls = []
+    hooks = [part.register_forward_hook(lambda *_: calls.append(1)) for part in (mlp.gate_proj, mlp.up_proj)]
+    try:
+        known = adapter.mlp(mlp, attention, x, plain)
+        assert not calls
+        computed = adapter.mlp(mlp, attention, x)
+        assert len(calls) == 2
+    finally:
+        for hook in hooks:
+            hook.remove()
+    torch.testing.assert_close(known.output, computed.output)
+
+
+def test_a_random_adapter_has_the_shape_and_the_spread_asked_for():
+    def made(**settings):
+        return random_adapter(4, Semantics(), ("gate",), d_model=61, d_ffn=97, rank=13, **settings)
+
+    gate = made().modulations["gate"]
+    assert made().layer == 4 and gate.components == 1 and gate.scale == 1.0
+    weights = torch.cat([weight.flatten() for weight in gate.parameters()])
+    assert weights.std().item() == pytest.approx(0.1, rel=0.1) and abs(weights.mean().item()) < 0.01
+    wide = torch.cat([weight.flatten() for weight in made(std=3.0).parameters()])
+    assert wide.std().item() == pytest.approx(3.0, rel=0.1)
+    same, other = made(seed=0).modulations["gate"], made(seed=1).modulations["gate"]
+    assert torch.equal(same.W_down, gate.W_down) and not torch.equal(other.W_down, gate.W_down)
+
+
+def test_without_a_scale_a_modulation_is_not_scaled():
+    a, x = torch.randn(3, 5), torch.randn(3, 5)
+    W_down, A, B = torch.randn(5, 2), torch.randn(2, 5), torch.randn(2, 7)
+    by_hand = ((a @ W_down @ A) * x).sum(-1, keepdim=True) * (a @ W_down @ B)
+    torch.testing.assert_close(RankOneSum(W_down[None], A[None], B[None]).change(a, x), by_hand)
+    torch.testing.assert_close(Additive(W_down, B).change(a, x, torch.zeros(3, 7)), a @ W_down @ B)
+    tanh = LowRankTanh(W_down, B)
+    torch.testing.assert_close(tanh.change(a, x), ((x @ W_down) * torch.tanh(a @ W_down)) @ B)
+    assert Additive(W_down, B).components == 0

@@ -39,3 +39,8 @@ def test_attention_that_is_kept_need_not_be_reconstructed(attention, target):
 def test_a_factor_goes_with_the_multiplicative_rule_and_only_with_it(settings):
     with pytest.raises(NptVizError, match="factor goes with rule additive_multiplicative"):
         Semantics(**settings)
+
+
+def test_a_layer_that_has_no_name_is_described_by_its_targets_and_attention_path():
+    assert variant_name(Semantics(), ("up", "down")) == "up+down, attention withheld"
+    assert variant_name(Semantics(attention="standard"), ("gate",)) == "gate, attention standard"
