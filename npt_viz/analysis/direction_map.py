@@ -30,16 +30,16 @@ def direction_map(
     component: int | None = None,
     keep_sinks: bool = False,
     seed: int = 0,
-    seen: Pass | None = None,
+    kept_pass: Pass | None = None,
 ) -> DirectionMap:
     """PCA of one of QUANTITIES over the tokens, with two references drawn from `seed`.
 
     component: None is the sum over components, which only s·v_b has; for v_b and v_a it means component 0.
-    seen: what `inspect` kept of the run; without it the prompt runs again.
+    kept_pass: what `inspect` kept of the run; without it the prompt runs again.
     Raises NptVizError where there is no such set, where all its vectors are equal, and as `directions` does.
     """
     tokens, _ = compared_tokens(run, keep_sinks=keep_sinks)
-    view = layer_views(model, checkpoint, run, [layer], seen=seen)[layer].rows(tokens)
+    view = layer_views(model, checkpoint, run, [layer], kept_pass=kept_pass)[layer].rows(tokens)
     target, modulation = view.weight_change(target)
     updates = updates_of(view, target)
     vectors, component = chosen_vectors(updates, quantity, component)

@@ -42,21 +42,21 @@ def direction_vocabulary(
     keep_sinks: bool = False,
     top: int = 10,
     seed: int = 0,
-    seen: Pass | None = None,
+    kept_pass: Pass | None = None,
 ) -> DirectionVocabulary:
     """Through W_d, the final norm and the unembedding; layers between are skipped.
 
     direction: one of DIRECTIONS. 'this token' is its own s·v_b, 'mean' that of all tokens that count; 'axis 1' and
     'axis 2' are one standard deviation along the principal axes of s·v_b, with the sign of the map.
     token: where gate, up and the base model's final residual stream are taken for the linearisation.
-    seen: what `inspect` kept of the run; without it the prompt runs again.
+    kept_pass: what `inspect` kept of the run; without it the prompt runs again.
     Raises NptVizError for a direction or token that does not exist and where the direction is zero.
     """
     if direction not in DIRECTIONS:
         raise NptVizError(f"there is no direction {direction!r}; choose {', '.join(DIRECTIONS)}")
     if not 0 <= token < len(run.pieces):
         raise NptVizError(f"token {token} does not exist: the prompt has {len(run.pieces)}, counted from 0")
-    view = layer_views(model, checkpoint, run, [layer], seen=seen)[layer]
+    view = layer_views(model, checkpoint, run, [layer], kept_pass=kept_pass)[layer]
     target, _ = view.weight_change(target)
     counted = [token] if direction == "this token" else compared_tokens(run, keep_sinks=keep_sinks)[0]
     vectors, _ = chosen_vectors(updates_of(view.rows(counted), target), "s·v_b", component)
@@ -66,11 +66,11 @@ def direction_vocabulary(
         raise NptVizError(f"{direction}: s·v_b is zero, so it speaks for no token; train the adapter first")
     generator = torch.Generator().manual_seed(seed)
     with model.lock:
-        if seen is None:
+        if kept_pass is None:
             # Attention is causal: what comes after the token cannot change it.
             ids = torch.tensor([run.token_ids[: token + 1]])
-            seen = forward_pass(model, ids, positions=run.positions)
-        stream = seen.stream[BASE, token]
+            kept_pass = forward_pass(model, ids, positions=run.positions)
+        stream = kept_pass.stream[BASE, token]
 
         def logits(change: Float[Tensor, "out"]) -> Float[Tensor, "vocab"]:
             return logit_change(model, _written(model, view, target, token, change), stream.float())

@@ -50,16 +50,16 @@ def directions(
     target: str | None = None,
     keep_sinks: bool = False,
     seed: int = 0,
-    seen: Pass | None = None,
+    kept_pass: Pass | None = None,
 ) -> Directions:
     """Alignment, components, agreement with the exact patch, units and verdicts of one target of one layer.
 
     target: the layer's first one by default. keep_sinks: let attention sinks count.
-    seen: what `inspect` kept of the run; without it the prompt runs again.
+    kept_pass: what `inspect` kept of the run; without it the prompt runs again.
     A part that this input does not have is an Unavailable with the reason.
     Raises NptVizError where there is no ΔW (additive rules), for fewer than MIN_TOKENS tokens, for NaN.
     """
-    view = layer_views(model, checkpoint, run, [layer], seen=seen)[layer]
+    view = layer_views(model, checkpoint, run, [layer], kept_pass=kept_pass)[layer]
     target, _ = view.weight_change(target)
     tokens, notes = compared_tokens(run, keep_sinks=keep_sinks)
     view = view.rows(tokens)

@@ -58,14 +58,14 @@ def orthogonality(
     centred: bool = True,
     keep_sinks: bool = False,
     seed: int = 0,
-    seen: Pass | None = None,
+    kept_pass: Pass | None = None,
 ) -> Orthogonality:
     """v_a of every token of the prompt against the top axes of h or of the projection's input.
 
     layers: of the inspection, all by default. target: each layer's first one by default.
     reference: layer -> the vectors whose axes count (`reference_vectors`); the prompt's own by default.
     keep_sinks: let attention sinks count, in the axes and in the means.
-    seen: what `inspect` kept of the run; without it the prompt runs again.
+    kept_pass: what `inspect` kept of the run; without it the prompt runs again.
     A layer that has no answer is an Unavailable with the reason.
     Raises NptVizError for q below 1, a layer that was not inspected, NaN.
     """
@@ -80,7 +80,7 @@ def orthogonality(
             view, axes_of, kept, target=target, of=of, top=top, centred=centred, seed=seed
         )
 
-    views = layer_views(model, checkpoint, run, layers, seen=seen)
+    views = layer_views(model, checkpoint, run, layers, kept_pass=kept_pass)
     return Orthogonality(
         layers={layer: Unavailable.unless(partial(result, layer, view)) for layer, view in views.items()},
         from_prompt=reference is None,

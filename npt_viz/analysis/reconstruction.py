@@ -22,18 +22,18 @@ def reconstruction(
     checkpoint: Checkpoint,
     question: Prompt | Question,
     *,
-    seen: Pass | None = None,
+    kept_pass: Pass | None = None,
 ) -> Reconstruction:
     """Every NPT layer on every token of the prompt, whatever its length, in both modes: one pass of base and NPT model.
 
-    seen: what `inspect` kept of the same prompt and layers; then no pass is run.
+    kept_pass: what `inspect` kept of the same prompt and layers; then no pass is run.
     Raises NptVizError as `inspect` does.
     """
     question = as_question(question)
     encoded = encode(model, question)
     adapters = adapters_of(checkpoint, question.layers)
     with model.lock:
-        both = traces(model, adapters, encoded.ids, positions=question.positions, seen=seen)
+        both = traces(model, adapters, encoded.ids, positions=question.positions, kept_pass=kept_pass)
         glyphs = [piece.glyph for piece in encoded.pieces]
         return reconstructed(model, adapters, both, glyphs, question.positions, encoded.notes)
 

@@ -52,7 +52,7 @@ def inspect(
         model sees and writes. The prediction (kl, nll, top-k) is that of the running NPT model in both.
     logits: False leaves the prediction out and saves the unembedding.
     keep: gets the pass that everything is read from, lanes BASE and NPT with every layer of `layers` recorded: what
-        asks more about the same prompt takes it as `seen` and need not run the prompt again.
+        asks more about the same prompt takes it as `kept_pass` and need not run the prompt again.
     progress: called with (steps done, steps in all); what it raises ends the pass and leaves no hook behind.
 
     Raises NptVizError for an empty or too long prompt, a layer the checkpoint does not have, NaN weights, a mode or

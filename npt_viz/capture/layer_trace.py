@@ -205,14 +205,14 @@ def traces(
     token_ids: Sequence[int],
     *,
     positions: Positions = "deployed",
-    seen: Pass | None = None,
+    kept_pass: Pass | None = None,
 ) -> Traces:
     """One pass of the base model and of the NPT model beside it; layers above the last NPT layer do not run.
 
-    seen: such a pass that is at hand, as `inspect` keeps it; then none is run.
+    kept_pass: such a pass that is at hand, as `inspect` keeps it; then none is run.
     """
     with model.lock:
-        recorded = seen or forward_pass(
+        recorded = kept_pass or forward_pass(
             model,
             torch.tensor([list(token_ids)]),
             [{}, dict(adapters)],

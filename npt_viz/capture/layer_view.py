@@ -82,11 +82,11 @@ def layer_views(
     run: Inspection,
     layers: Sequence[int] | None = None,
     *,
-    seen: Pass | None = None,
+    kept_pass: Pass | None = None,
 ) -> dict[int, LayerView]:
     """The layers of an inspection (all by default) at every token, in its mode.
 
-    seen: what `inspect` kept; without it the prompt runs again, once.
+    kept_pass: what `inspect` kept; without it the prompt runs again, once.
     Raises NptVizError for a layer that was not inspected and for activations that are not finite.
     """
     layers = sorted(run.layers if layers is None else layers)
@@ -94,10 +94,10 @@ def layer_views(
         raise NptVizError(
             f"layer {missing[0]} was not inspected; choose among {', '.join(map(str, sorted(run.layers)))}"
         )
-    if seen is not None:
+    if kept_pass is not None:
         adapters = adapters_of(checkpoint, layers)
         with model.lock:
-            of_mode = lane_traces(model, adapters, seen, lane_of(run.mode))
+            of_mode = lane_traces(model, adapters, kept_pass, lane_of(run.mode))
             return _viewed(model, adapters, of_mode)
     # Locally the layers do not influence each other; in the running model they all have to be there.
     adapters = adapters_of(checkpoint, layers if run.mode == "local" else list(run.layers))

@@ -23,11 +23,11 @@ def token_card(
     token: int,
     *,
     top: int = 10,
-    seen: Pass | None = None,
+    kept_pass: Pass | None = None,
 ) -> TokenCard:
     """One token of an inspected prompt in one of its NPT layers.
 
-    seen: what `inspect` kept; without it the prompt runs again, up to that token.
+    kept_pass: what `inspect` kept; without it the prompt runs again, up to that token.
     """
     if layer not in run.layers:
         raise NptVizError(f"layer {layer} was not inspected; choose among {', '.join(map(str, run.layers))}")
@@ -39,14 +39,14 @@ def token_card(
     lane, this = lane_of(run.mode), slice(token, token + 1)
     adapters = adapters_of(checkpoint, list(run.layers))
     with model.lock:
-        if seen is None:
+        if kept_pass is None:
             # Attention is causal: what comes after the token cannot change it.
             ids = torch.tensor([run.token_ids[: token + 1]])
             lanes: list[Lane] = [{}] if lane == BASE else [{}, adapters]
-            seen = forward_pass(model, ids, lanes, record=[layer], positions=run.positions)
-        _, plain, modulated = layer_run(model, adapters[layer], seen.layers[layer], lane, this)
+            kept_pass = forward_pass(model, ids, lanes, record=[layer], positions=run.positions)
+        _, plain, modulated = layer_run(model, adapters[layer], kept_pass.layers[layer], lane, this)
         added = (modulated.output - plain.output)[0].float()
-        logits = logit_change(model, added, seen.stream[BASE, token].float())
+        logits = logit_change(model, added, kept_pass.stream[BASE, token].float())
     inspected = run.layers[layer]
     before, after = plain.gate[0].float(), modulated.gate[0].float()
     delta = after - before

@@ -44,7 +44,7 @@ def test_a_card_from_what_was_kept_is_the_card_of_a_new_run(tiny_llama, checkpoi
     run, seen = kept
     anew = token_card(tiny_llama, checkpoint, run, 3, TOKEN)
     runs_again(monkeypatch, "capture.token_card")
-    card = token_card(tiny_llama, checkpoint, run, 3, TOKEN, seen=seen)
+    card = token_card(tiny_llama, checkpoint, run, 3, TOKEN, kept_pass=seen)
     assert [unit.index for unit in card.units] == [unit.index for unit in anew.units]
     for side in ("promoted", "suppressed"):
         found, expected = ([each.change for each in getattr(of, side)] for of in (card, anew))
@@ -58,14 +58,14 @@ def test_a_layer_from_what_was_kept_is_the_layer_of_a_new_run(tiny_llama, checkp
     words = direction_vocabulary(tiny_llama, checkpoint, run, 3, TOKEN, direction="mean")
     fits = reconstruction(tiny_llama, checkpoint, Question(prompt=IDS))
     runs_again(monkeypatch, "capture.layer_trace", "analysis.direction_vocabulary")
-    views = layer_views(tiny_llama, checkpoint, run, seen=seen)
+    views = layer_views(tiny_llama, checkpoint, run, kept_pass=seen)
     assert views.keys() == anew.keys() == {1, 3}
     for layer, view in views.items():
         for name in ("hidden", "attention", "mlp_input", "gate", "intermediate", "down"):
             torch.testing.assert_close(getattr(view, name), getattr(anew[layer], name), rtol=1e-4, atol=1e-5)
-    again = direction_vocabulary(tiny_llama, checkpoint, run, 3, TOKEN, direction="mean", seen=seen)
+    again = direction_vocabulary(tiny_llama, checkpoint, run, 3, TOKEN, direction="mean", kept_pass=seen)
     assert [each.id for each in again.promoted] == [each.id for each in words.promoted]
-    found = reconstruction(tiny_llama, checkpoint, Question(prompt=IDS), seen=seen)
+    found = reconstruction(tiny_llama, checkpoint, Question(prompt=IDS), kept_pass=seen)
     for mode in ("local", "propagated"):
         for layer, fit in found.fits(mode).items():
             expected = fits.fits(mode)[layer].relative_error

@@ -162,7 +162,7 @@ def token_card(asked: Asked, layer: int, token: int) -> TokenCard:
     from npt_viz.capture.token_card import token_card
 
     model, checkpoint = opened(asked.selection)
-    return token_card(model, checkpoint, inspection(asked), layer, token, seen=kept_pass(asked))
+    return token_card(model, checkpoint, inspection(asked), layer, token, kept_pass=kept_pass(asked))
 
 
 @st.cache_data(max_entries=16, show_spinner="Checking parity")

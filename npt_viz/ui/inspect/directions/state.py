@@ -27,7 +27,13 @@ def directions_of(asked: Asked, layer: int, target: str, keep_sinks: bool) -> Di
     run = opened.inspection(asked)
     return Unavailable.unless(
         lambda: directions(
-            model, checkpoint, run, layer, target=target, keep_sinks=keep_sinks, seen=opened.kept_pass(asked)
+            model,
+            checkpoint,
+            run,
+            layer,
+            target=target,
+            keep_sinks=keep_sinks,
+            kept_pass=opened.kept_pass(asked),
         )
     )
 
@@ -51,7 +57,7 @@ def map_of(
             quantity=quantity,
             component=component,
             keep_sinks=keep_sinks,
-            seen=opened.kept_pass(asked),
+            kept_pass=opened.kept_pass(asked),
         )
     )
 
@@ -75,7 +81,7 @@ def vocabulary_of(
             target=target,
             direction=direction,
             keep_sinks=keep_sinks,
-            seen=opened.kept_pass(asked),
+            kept_pass=opened.kept_pass(asked),
         )
     )
 

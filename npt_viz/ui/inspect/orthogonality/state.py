@@ -95,7 +95,7 @@ def _orthogonality(
             top=axes.top,
             centred=axes.centred,
             keep_sinks=keep_sinks,
-            seen=opened.kept_pass(asked),
+            kept_pass=opened.kept_pass(asked),
         )
 
     return Unavailable.unless(result)

@@ -30,7 +30,7 @@ def _reconstruction(asked: Asked) -> Reconstruction:
     from npt_viz.analysis.reconstruction import reconstruction
 
     model, checkpoint = opened.opened(asked.selection)
-    return reconstruction(model, checkpoint, asked.question, seen=opened.kept_pass(asked))
+    return reconstruction(model, checkpoint, asked.question, kept_pass=opened.kept_pass(asked))
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
