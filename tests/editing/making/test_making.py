@@ -314,7 +314,7 @@ def test_projection_keeps_the_effect_at_the_source(tiny_llama):
     reading = layer_readings(tiny_llama, torch.tensor([encode(tiny_llama, SOURCE).ids]), [2])[2]
     x = reading.z_C[-1].double()
     assert close(dense(kept, place) @ x, dense(free, place) @ x, 1e-4)
-    assert "projected off 1 protected prompt" in kept.origins[0].details[0]
+    assert "projected off 1 protected prompt, which left" in kept.origins[0].details[0]
 
 
 def test_protecting_everything_leaves_no_update(tiny_llama):
