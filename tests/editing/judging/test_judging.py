@@ -127,7 +127,16 @@ def test_a_sweep_may_have_one_unrelated_prompt_or_none(tiny_llama, npt, unrelate
         for text in unrelated
         for after in (edited(tiny_llama, [update.at(alpha)]) for alpha in ALPHAS)
     ]
+    assert sweep.n_unrelated == len(unrelated)
     np.testing.assert_allclose(sweep.unrelated_kl, expected or [np.nan] * len(ALPHAS), atol=1e-5)
+
+
+def test_a_sweep_tries_the_default_strengths_or_whole_numbers(tiny_llama, npt):
+    update = update_from(tiny_llama, npt, SOURCE, layer=3)
+    few = {"unrelated": (), "neutral": ("ab",)}
+    np.testing.assert_array_equal(alpha_sweep(tiny_llama, update, "The", "q", **few).alphas, default_alphas())
+    whole = alpha_sweep(tiny_llama, update, "The", "q", alphas=np.array([0, 2]), **few).alphas
+    assert whole.dtype == np.float64 and whole.tolist() == [0.0, 2.0]
 
 
 def test_default_strengths_are_symmetric_about_zero():
