@@ -134,6 +134,27 @@ def test_the_seal_is_the_hash_of_the_content_in_ascii_with_sorted_keys(tiny_llam
         assert read.origins[0].prompt == "né"
 
 
+@pytest.mark.parametrize(
+    ("part", "name", "value", "reason"),
+    [
+        ("base", "config", None, "base is no fingerprint"),
+        ("base", "layers", None, "base is no fingerprint"),
+        ("origin", "layers", None, "layers is None"),
+        ("origin", "tokens", ["x"], r"tokens is \['x'\]"),
+        ("origin", "prompt", 3, "prompt is 3"),
+        ("factors", "1.side", {}, "'1.side' names no projection"),
+    ],
+)
+def test_the_damaged_part_of_a_recipe_is_named(tiny_llama, npt, part, name, value, reason):
+    content = json.loads(recipe.recipe_text(tiny_llama, [update_from(tiny_llama, npt, "one", layer=1)]))
+    del content["seal"]
+    (edit,) = content["edits"]
+    (edit["origins"][0] if part == "origin" else edit[part])[name] = value
+    text = json.dumps(content | {"seal": recipe._seal(content)})
+    with pytest.raises(NptVizError, match=rf"edits.json: edit 1 is damaged \(\w+: {reason}\)"):
+        recipe.updates_from_text(text, "edits.json", tiny_llama)
+
+
 @pytest.mark.parametrize("damage", ["!{}", "{}!", "{}AAAA"])
 def test_factors_that_are_not_what_was_packed_are_refused(tiny_llama, npt, damage):
     content = json.loads(recipe.recipe_text(tiny_llama, [update_from(tiny_llama, npt, "one", layer=1)]))
