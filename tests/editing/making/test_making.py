@@ -9,10 +9,10 @@ from conftest import specimen
 from literal import SCALE, LiteralLlama, rank_one_update, tanh_update
 
 from npt_viz.adapter import VARIANTS
+from npt_viz.capture import layer_trace
 from npt_viz.capture.running import changed
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.editing.changes import edited_lane
-from npt_viz.editing.making import readings
 from npt_viz.editing.making.from_source import checkpoint_fingerprint, update_from
 from npt_viz.editing.making.keys import whitened_key
 from npt_viz.editing.making.readings import layer_readings, projection_inputs, reference_inputs
@@ -244,7 +244,7 @@ def test_several_tokens_of_a_key_of_their_own_are_combined(tiny_llama, rule, com
 def test_all_tokens_are_those_that_are_no_attention_sink(tiny_llama, monkeypatch):
     npt, place = checkpoint(tiny_llama, "N1"), Place(2, "gate")
     assert reference_inputs(tiny_llama, TEXTS[:1], [place]).tokens == tuple((0, t) for t in range(29))
-    monkeypatch.setattr(readings, "attention_sinks", lambda hidden: torch.arange(len(hidden)) == 1)
+    monkeypatch.setattr(layer_trace, "attention_sinks", lambda hidden: torch.arange(len(hidden)) == 1)
     every = update_from(tiny_llama, npt, SOURCE, layer=2, token="all")
     assert every.origins[0].tokens == (0, *range(2, 19)) and every.origins[0].details == ()
     (note,) = update_from(tiny_llama, npt, SOURCE, layer=2, token=(1, 4)).origins[0].details
@@ -256,7 +256,7 @@ def test_all_tokens_are_those_that_are_no_attention_sink(tiny_llama, monkeypatch
     protected = reference_inputs(tiny_llama, ("one",), [place], with_sinks=True).inputs[place].double()
     assert len(protected) == 3
     assert (dense(kept, place) @ protected.T).norm() < 1e-4 * dense(kept, place).norm()
-    monkeypatch.setattr(readings, "attention_sinks", lambda hidden: torch.ones(len(hidden), dtype=bool))
+    monkeypatch.setattr(layer_trace, "attention_sinks", lambda hidden: torch.ones(len(hidden), dtype=bool))
     assert len(update_from(tiny_llama, npt, "abc", layer=2, token="all").origins[0].tokens) == 3
 
 
