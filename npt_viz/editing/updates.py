@@ -70,7 +70,7 @@ class Factors:
             return self
         q_b, core, q_a = self._core()
         left, sizes, right = np.linalg.svd(core)
-        kept = sizes > sizes[0] * max(core.shape) * np.finfo(np.float32).eps if sizes[0] > 0 else sizes > 0
+        kept = sizes > sizes[0] * max(core.shape) * np.finfo(np.float32).eps
         n = max(1, int(kept.sum()))
         return Factors((right[:n] @ q_a.T), (q_b @ (left[:, :n] * sizes[:n])).T)
 

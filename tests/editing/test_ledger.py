@@ -93,10 +93,10 @@ def test_undoing_what_is_not_there_is_a_sentence(tiny_llama, updates):
     ledger = Ledger(tiny_llama)
     with pytest.raises(NptVizError, match="the ledger is empty"):
         ledger.undo()
-    ledger.apply(updates[0])
-    with pytest.raises(NptVizError, match=r"no entry #7; choose among #1"):
+    ledger.apply_all(updates[:2])
+    with pytest.raises(NptVizError, match=r"no entry #7; choose among #1, #2$"):
         ledger.undo(7)
-    assert len(ledger) == 1
+    assert len(ledger) == 2
 
 
 def test_a_refused_update_leaves_the_ledger_as_it_was(tiny_llama, updates):

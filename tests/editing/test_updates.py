@@ -77,6 +77,13 @@ def test_thinning_keeps_the_weight_change_and_drops_what_its_rank_does_not_need(
     close(thin.v_b.T @ thin.v_a, repeated.v_b.T @ repeated.v_a)
     nothing = Factors(np.zeros((4, 7)), np.zeros((4, 11))).thinned()
     assert len(nothing) == 1 and not nothing.v_b.any()
+    assert len(Factors(wide.v_a[[0, 0]], wide.v_b[[0, 0]]).thinned()) == 1
+
+
+def test_thinning_drops_what_float32_rounding_hides_beside_the_largest_part():
+    sizes = (1.0, 2e-7, 1e-3)  # Of three orthogonal parts; float32 rounds at 1.2e-7 for each of them.
+    thin = Factors(np.eye(3, 7), np.diag(sizes) @ np.eye(3, 11)).thinned()
+    assert [len(thin), *thin.singular_values()] == pytest.approx([2, 1.0, 1e-3])
 
 
 def test_more_factors_than_dimensions_are_thinned_to_the_dimensions():
@@ -94,6 +101,7 @@ def test_places_come_in_the_order_of_the_forward_pass(second):
 def test_the_digest_tells_updates_apart_and_knows_the_same_one(first):
     again = Update(factors=dict(reversed(first.factors.items())), alpha=first.alpha)
     assert first.digest() == again.digest()
+    assert len(first.digest()) == 16 and int(first.digest(), 16)
     assert len({first.digest(), (first * 2).digest(), (-first).digest(), first.at(0.70001).digest()}) == 4
 
 
@@ -133,6 +141,7 @@ def test_an_origin_names_layers_and_at_most_four_tokens():
     assert str(ORIGIN) == "minimum norm, layer 2, token t #4"
     many = replace(ORIGIN, rule="npt", layers=(2, 3), tokens=(0, 2, 4, 6), glyphs=tuple("abcd"))
     assert str(many) == "npt, layers 2, 3, token a #0 b #2 c #4 d #6"
+    assert str(replace(many, tokens=(0, 2, 4, 6, 8), glyphs=tuple("abcde"))).endswith("d #6 and 1 more")
     more = replace(many, tokens=(0, 2, 4, 6, 8, 9), glyphs=tuple("abcdef"))
     assert str(more) == "npt, layers 2, 3, token a #0 b #2 c #4 d #6 and 2 more"
 

@@ -30,16 +30,17 @@ def staged_weights(
     step < S: the adapter learns to encode attention. S … 3S: a line from there to balance, p = (step − S)/2S.
     From 3S on: the weights given, the encoding at a fifth of its own. The jump at 3S is in the recipe.
     """
-    if step < 3 * stage_steps:
-        p = max(0.0, (step - stage_steps) / (2 * stage_steps))
-        stage = {
-            "direct": 0.1 + 0.4 * p,
-            "attention_encoding": 0.8 - 0.5 * p,
-            "fidelity": 0.1 + 0.2 * p,
-            "regularisation": 0.01,
+    if step >= 3 * stage_steps:
+        return {
+            name: 0.2 * weight if name == "attention_encoding" else weight for name, weight in weights.items()
         }
-    else:
-        stage = {"attention_encoding": 0.2 * weights.get("attention_encoding", 0.0)}
+    p = max(0.0, (step - stage_steps) / (2 * stage_steps))
+    stage = {
+        "direct": 0.1 + 0.4 * p,
+        "attention_encoding": 0.8 - 0.5 * p,
+        "fidelity": 0.1 + 0.2 * p,
+        "regularisation": 0.01,
+    }
     return {name: stage.get(name, weight) for name, weight in weights.items()}
 
 

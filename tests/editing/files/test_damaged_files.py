@@ -1,6 +1,7 @@
 """Recipes and histories damaged in every place by every kind of wrong value: a sentence or an edit, never a traceback."""
 
 import copy
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -121,6 +122,47 @@ def test_a_recipe_that_names_no_base_is_refused(tiny_llama, npt):
     content["edits"][0]["base"] = {}
     text = json.dumps(content | {"seal": recipe._seal(content)})
     with pytest.raises(NptVizError, match="edit 1 is damaged"):
+        recipe.updates_from_text(text, "edits.json", tiny_llama)
+
+
+def test_the_seal_is_the_hash_of_the_content_in_ascii_with_sorted_keys(tiny_llama, npt):
+    assert recipe._seal({"b": [1.5], "a": "é"}) == hashlib.sha256(rb'{"a": "\u00e9", "b": [1.5]}').hexdigest()
+    text = recipe.recipe_text(tiny_llama, [update_from(tiny_llama, npt, "né", layer=1)])
+    assert "né" in text and json.loads(text)["base"]["name"] == "tiny"
+    for again in (json.dumps(json.loads(text), sort_keys=True), json.dumps(json.loads(text), indent=7)):
+        (read,) = recipe.updates_from_text(again, "edits.json", tiny_llama)
+        assert read.origins[0].prompt == "né"
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value", "reason"),
+    [
+        ("base", "config", None, "base is no fingerprint"),
+        ("base", "layers", None, "base is no fingerprint"),
+        ("origin", "layers", None, "layers is None"),
+        ("origin", "tokens", ["x"], r"tokens is \['x'\]"),
+        ("origin", "prompt", 3, "prompt is 3"),
+        ("factors", "1.side", {}, "'1.side' names no projection"),
+    ],
+)
+def test_the_damaged_part_of_a_recipe_is_named(tiny_llama, npt, part, name, value, reason):
+    content = json.loads(recipe.recipe_text(tiny_llama, [update_from(tiny_llama, npt, "one", layer=1)]))
+    del content["seal"]
+    (edit,) = content["edits"]
+    (edit["origins"][0] if part == "origin" else edit[part])[name] = value
+    text = json.dumps(content | {"seal": recipe._seal(content)})
+    with pytest.raises(NptVizError, match=rf"edits.json: edit 1 is damaged \(\w+: {reason}\)"):
+        recipe.updates_from_text(text, "edits.json", tiny_llama)
+
+
+@pytest.mark.parametrize("damage", ["!{}", "{}!", "{}AAAA"])
+def test_factors_that_are_not_what_was_packed_are_refused(tiny_llama, npt, damage):
+    content = json.loads(recipe.recipe_text(tiny_llama, [update_from(tiny_llama, npt, "one", layer=1)]))
+    del content["seal"]
+    v_a = content["edits"][0]["factors"]["1.gate"]["v_a"]
+    v_a["float32"] = damage.format(v_a["float32"])
+    text = json.dumps(content | {"seal": recipe._seal(content)})
+    with pytest.raises(NptVizError, match=r"edits.json: edit 1 is damaged"):
         recipe.updates_from_text(text, "edits.json", tiny_llama)
 
 

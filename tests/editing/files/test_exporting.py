@@ -20,9 +20,10 @@ from npt_viz import open_model
 from npt_viz.capture.running import changed
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.editing.files import merging, shards
-from npt_viz.editing.files.recipe import RECIPE_FILE, updates_from_recipe
+from npt_viz.editing.files.recipe import RECIPE_FILE, recipe_text, updates_from_recipe, updates_from_text
 from npt_viz.editing.ledger import Ledger
 from npt_viz.editing.making.from_source import update_from
+from npt_viz.editing.updates import sum_of
 from npt_viz.errors import NptVizError
 
 IDS = torch.tensor([[0, 72, 103, 31, 31, 200, 5]])
@@ -205,6 +206,20 @@ def test_a_recipe_is_refused_for_another_base_or_checkpoint(tiny_llama, tmp_path
         updates_from_recipe(tmp_path / "out", tiny_llama, other)
 
 
+def test_a_sum_of_parts_from_two_checkpoints_is_the_edit_of_neither(tiny_llama):
+    mine, other = (
+        Checkpoint.from_adapters({1: specimen(tiny_llama, "N4", 1, seed=seed)}, tiny_llama, f"c{seed}")
+        for seed in (1, 2)
+    )
+    parts = [update_from(tiny_llama, npt, "one of them", layer=1) for npt in (mine, other)]
+    text = recipe_text(tiny_llama, [sum_of(parts)])
+    for npt, reason in ((mine, "made with the checkpoint c2 .* c1 is not it"), (other, "c2 is not it")):
+        with pytest.raises(NptVizError, match=reason):
+            updates_from_text(text, "edits.json", tiny_llama, npt)
+    (whole,) = updates_from_text(recipe_text(tiny_llama, [parts[0] + parts[0]]), "it", tiny_llama, mine)
+    assert [origin.checkpoint for origin in whole.origins] == ["c1", "c1"]
+
+
 def edit_by_hand(text, how):
     content = json.loads(text)
     how(content)
@@ -234,6 +249,9 @@ def test_a_recipe_edited_by_hand_is_refused_in_a_sentence(tiny_llama, tmp_path, 
 def test_a_recipe_that_is_not_there_is_a_sentence(tiny_llama, tmp_path):
     with pytest.raises(NptVizError, match="does not exist; give a recipe file"):
         updates_from_recipe(tmp_path / "none.json", tiny_llama)
+    (tmp_path / "latin.json").write_bytes('"é"'.encode("latin-1"))
+    with pytest.raises(NptVizError, match=r"latin.json cannot be read .*; give a recipe file"):
+        updates_from_recipe(tmp_path / "latin.json", tiny_llama)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -93,7 +93,7 @@ def test_a_sweep_is_every_strength_written_into_the_weights(tiny_llama, npt, mon
 
 def test_a_sweep_reports_the_share_of_all_tokens_that_is_done(tiny_llama, npt):
     reports = []
-    alpha_sweep(
+    sweep = alpha_sweep(
         tiny_llama,
         update_from(tiny_llama, npt, SOURCE, layer=3),
         PROMPT,
@@ -111,6 +111,32 @@ def test_a_sweep_reports_the_share_of_all_tokens_that_is_done(tiny_llama, npt):
         ("unrelated prompts", 15 / total),
         ("neutral text", 1.0),
     ]
+    assert (sweep.n_unrelated, sweep.n_neutral_tokens) == (2, 4)
+    q, r = (tiny_llama.tokenizer(letter)["input_ids"][0] for letter in "qr")
+    assert (sweep.new, sweep.old) == (("q", q), ("r", r))
+
+
+@pytest.mark.parametrize("unrelated", [("xyz",), ()])
+def test_a_sweep_may_have_one_unrelated_prompt_or_none(tiny_llama, npt, unrelated):
+    update = update_from(tiny_llama, npt, SOURCE, layer=3)
+    sweep = alpha_sweep(
+        tiny_llama, update, PROMPT, "q", alphas=ALPHAS, unrelated=unrelated, neutral=TEXTS[:1]
+    )
+    expected = [
+        np.mean([kl(log_p(tiny_llama.hf, tiny_llama, text)[-1], log_p(after, tiny_llama, text)[-1])])
+        for text in unrelated
+        for after in (edited(tiny_llama, [update.at(alpha)]) for alpha in ALPHAS)
+    ]
+    assert sweep.n_unrelated == len(unrelated)
+    np.testing.assert_allclose(sweep.unrelated_kl, expected or [np.nan] * len(ALPHAS), atol=1e-5)
+
+
+def test_a_sweep_tries_the_default_strengths_or_whole_numbers(tiny_llama, npt):
+    update = update_from(tiny_llama, npt, SOURCE, layer=3)
+    few = {"unrelated": (), "neutral": ("ab",)}
+    np.testing.assert_array_equal(alpha_sweep(tiny_llama, update, "The", "q", **few).alphas, default_alphas())
+    whole = alpha_sweep(tiny_llama, update, "The", "q", alphas=np.array([0, 2]), **few).alphas
+    assert whole.dtype == np.float64 and whole.tolist() == [0.0, 2.0]
 
 
 def test_default_strengths_are_symmetric_about_zero():
@@ -118,6 +144,7 @@ def test_default_strengths_are_symmetric_about_zero():
     assert len(alphas) == 41 and alphas[20] == 0 and alphas[-1] == 5
     np.testing.assert_allclose(alphas, -alphas[::-1])
     assert (np.diff(alphas) > 0).all()
+    np.testing.assert_array_equal(default_alphas(), default_alphas(10.0, 41))
 
 
 def test_a_sweep_of_nothing_or_of_nonsense_is_refused(tiny_llama, npt):
@@ -252,6 +279,7 @@ def test_leakage_of_one_factor_is_its_key_on_other_tokens(tiny_llama):
     found = {each.rule: each for each in leakage(tiny_llama, npt, SOURCE, layer=2, rule=rule, texts=TEXTS)}
     assert list(found) == ["npt", "minimum_norm", "whitened"]
     place = Place(2, "gate")
+    assert {each.parameter for each in found.values()} == {"model.layers.2.mlp.gate_proj.weight"}
     x = reference_inputs(tiny_llama, TEXTS, [place])
     source = reference_inputs(tiny_llama, (SOURCE,), [place], with_sinks=True).inputs[place][-1]
     for name, each in found.items():
@@ -282,6 +310,8 @@ def test_long_texts_are_read_in_windows_that_fit_the_context(tiny_llama):
     found = list(windows(tiny_llama, [text, "xy"]))
     assert [len(ids) for ids in found] == [97, 97, 16, 2]
     assert found[:3] == [encode(tiny_llama, part).ids for part in (text[:97], text[97:194], text[194:])]
+    assert [len(ids) for ids in windows(tiny_llama, ["x" * 98, "x" * 99, "x"])] == [97, 97, 2, 1]
+    assert [len(ids) for ids in windows(tiny_llama, ["x" * 23], length=10)] == [10, 10, 3]
     with pytest.raises(NptVizError, match="reference text is empty"):
         list(windows(tiny_llama, [""]))
 

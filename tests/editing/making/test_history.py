@@ -111,14 +111,50 @@ def test_an_early_flat_list_has_no_layer(tiny_llama, npt, tmp_path):
     assert replayed(tmp_path, [entry()], tiny_llama, one).updates[0].layers == (3,)
 
 
+def test_an_entry_without_strength_and_position_is_the_last_token_at_strength_one(tiny_llama, npt, tmp_path):
+    short = {"fact": FACT, "layer_idx": 1, "projections_modified": ["gate", "up"]}
+    (update,) = replayed(tmp_path, [short], tiny_llama, npt).updates
+    expected = rank_one_update(npt.adapter(1).modulations["gate"], attention(tiny_llama, 1)[-1])
+    np.testing.assert_allclose(
+        dense(update, Place(1, "gate")), expected, atol=1e-5 * float(expected.abs().max())
+    )
+
+
+def test_layer_zero_is_a_layer(tiny_llama, npt, tmp_path):
+    lowest = Checkpoint.from_adapters(
+        {0: specimen(tiny_llama, "N4", 0), 3: npt.adapter(3)}, tiny_llama, "lowest"
+    )
+    found = replayed(tmp_path, [entry(layer_idx=0)], tiny_llama, lowest)
+    assert [update.layers for update in found.updates] == [(0,)] and found.notes == ()
+
+
+@pytest.mark.parametrize("recorded", [None, [], "gate"])
+def test_an_entry_that_names_no_projection_edited_the_gate(tiny_llama, npt, tmp_path, recorded):
+    (note,) = replayed(tmp_path, [entry(layer_idx=1, projections_modified=recorded)], tiny_llama, npt).notes
+    assert note.startswith("entry 1: it recorded an edit of gate, the checkpoint edits gate and up")
+
+
+def test_a_variant_that_no_published_tool_injects_is_said(tiny_llama, tmp_path):
+    tanh = Checkpoint.from_adapters({1: specimen(tiny_llama, "T1", 1)}, tiny_llama, "tanh")
+    found = replayed(tmp_path, [entry(layer_idx=1)], tiny_llama, tanh)
+    assert found.updates == ()
+    assert found.notes == ("entry 1 cannot be replayed: layer 1 of tanh is no sum of rank-1 updates",)
+
+
 @pytest.mark.parametrize(
     "content", ["{", "3", "{}", '{"injected_facts": [1]}', '{"injected_facts": {"1": 2}}', "[7]"]
 )
 def test_a_file_that_is_no_history_is_a_sentence(tiny_llama, npt, tmp_path, content):
-    with pytest.raises(NptVizError, match=r"is no JSON|is no injection history|not an object"):
+    with pytest.raises(
+        NptVizError,
+        match=r"injection_history\.json: (is no JSON|is no injection history|an entry is .* not an object)",
+    ):
         replayed(tmp_path, content, tiny_llama, npt)
 
 
 def test_a_history_that_is_not_there_is_a_sentence(tiny_llama, npt, tmp_path):
     with pytest.raises(NptVizError, match=r"does not exist; give an injection_history.json"):
         updates_from_history(tmp_path / "none.json", tiny_llama, npt)
+    (tmp_path / "latin.json").write_bytes('"é"'.encode("latin-1"))
+    with pytest.raises(NptVizError, match=r"latin.json cannot be read .*; give an injection_history.json"):
+        updates_from_history(tmp_path / "latin.json", tiny_llama, npt)

@@ -1,6 +1,7 @@
 """Updates from source tokens, against dense matrices written out from the formulas."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from conftest import specimen
 from literal import SCALE, LiteralLlama, rank_one_update, tanh_update
 
 from npt_viz.adapter import VARIANTS
+from npt_viz.capture import layer_trace
 from npt_viz.capture.running import changed
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.editing.changes import edited_lane
@@ -184,6 +186,100 @@ def test_the_whitened_key_leaks_least_into_its_reference(tiny_llama):
     assert close(found, key / (key @ source), 1e-3)
 
 
+@pytest.mark.parametrize("positions", ["deployed", "trained"])
+@pytest.mark.parametrize("reads", ["z_C", "z"])
+def test_whitening_and_protecting_act_on_the_input_and_positions_of_the_rule(tiny_llama, reads, positions):
+    """The key is the one of the normal equations over what the projection reads, and 0 on what is protected."""
+    npt, place = checkpoint(tiny_llama, "N1", components=1), Place(2, "gate")
+    settings = UpdateRule(name="whitened", reference=TEXTS, ridge=0.02, reads=reads, positions=positions)
+    update = update_from(tiny_llama, npt, SOURCE, layer=2, rule=settings)
+
+    def inputs(text):
+        ids = torch.tensor(encode(tiny_llama, text).ids)
+        literal = LiteralLlama(tiny_llama)
+        seen = literal.run(ids, rope=positions == "deployed")[0][2]
+        stream = seen.hidden + (seen.attention if reads == "z_C" else 0)
+        norm = "model.layers.2.post_attention_layernorm"
+        return torch.stack([literal.norm(h, norm) for h in stream]).double()
+
+    x = torch.cat([inputs(text) for text in TEXTS])
+    moment = x.T @ x / len(x)
+    moment += 0.02 * moment.diagonal().mean() * torch.eye(x.shape[1])
+    source = inputs(SOURCE)[-1]
+    key = torch.linalg.solve(moment, source)
+    assert close(torch.from_numpy(update.factors[place].v_a[0]), key / (key @ source), 1e-4)
+    (detail,) = update.origins[0].details
+    assert detail == f"key whitened by the second moment of {reads} over {len(x)} tokens, ridge 0.02"
+    kept = update_from(tiny_llama, npt, SOURCE, layer=2, rule=replace(settings, protect=("one two", "hm")))
+    v_a = torch.from_numpy(kept.factors[place].v_a[0]).double()
+    for text in ("one two", "hm"):
+        assert (inputs(text) @ v_a).abs().max() < 1e-4 * (source @ v_a).abs()
+    assert "gate of layer 2: key projected off 2 protected prompts, which left " in kept.origins[0].details[1]
+
+
+@pytest.mark.parametrize("rule", ["minimum_norm", "whitened"])
+def test_another_key_writes_the_effect_of_the_chosen_components_alone(tiny_llama, rule):
+    npt, place = checkpoint(tiny_llama, "N1"), Place(2, "gate")
+    settings = UpdateRule(name=rule, components=(0, 2), reference=TEXTS)
+    update = update_from(tiny_llama, npt, SOURCE, layer=2, rule=settings)
+    reading = layer_readings(tiny_llama, torch.tensor([encode(tiny_llama, SOURCE).ids]), [2])[2]
+    x, attention = reading.z_C[-1].double(), literal_attention(tiny_llama, 2)[-1]
+    own = literal_update("N1", npt.adapter(2).modulations["gate"], attention, (0, 2))
+    assert close(dense(update, place) @ x, own.double() @ x, 1e-4)
+
+
+@pytest.mark.parametrize("combine", ["sum", "mean"])
+@pytest.mark.parametrize("rule", ["exact", "minimum_norm"])
+def test_several_tokens_of_a_key_of_their_own_are_combined(tiny_llama, rule, combine):
+    npt = checkpoint(tiny_llama, "N4")
+    one = [update_from(tiny_llama, npt, SOURCE, layer=2, token=t, rule=rule) for t in (3, 8)]
+    both = update_from(
+        tiny_llama, npt, SOURCE, layer=2, token=(8, 3), rule=UpdateRule(name=rule, combine=combine)
+    )
+    for place in both.places:
+        total = dense(one[0], place) + dense(one[1], place)
+        assert close(dense(both, place), total / (2 if combine == "mean" else 1))
+
+
+def test_all_tokens_are_those_that_are_no_attention_sink(tiny_llama, monkeypatch):
+    npt, place = checkpoint(tiny_llama, "N1"), Place(2, "gate")
+    assert reference_inputs(tiny_llama, TEXTS[:1], [place]).tokens == tuple((0, t) for t in range(29))
+    monkeypatch.setattr(layer_trace, "attention_sinks", lambda hidden: torch.arange(len(hidden)) == 1)
+    every = update_from(tiny_llama, npt, SOURCE, layer=2, token="all")
+    assert every.origins[0].tokens == (0, *range(2, 19)) and every.origins[0].details == ()
+    (note,) = update_from(tiny_llama, npt, SOURCE, layer=2, token=(1, 4)).origins[0].details
+    assert "a chosen token is an attention sink" in note
+    some = reference_inputs(tiny_llama, TEXTS[:1], [place])
+    assert some.tokens == ((0, 0), *((0, t) for t in range(2, 29))) and len(some.inputs[place]) == 28
+    # What a protected prompt reads at its sink is protected too.
+    kept = update_from(tiny_llama, npt, SOURCE, layer=2, rule=UpdateRule(protect=("one",)))
+    protected = reference_inputs(tiny_llama, ("one",), [place], with_sinks=True).inputs[place].double()
+    assert len(protected) == 3
+    assert (dense(kept, place) @ protected.T).norm() < 1e-4 * dense(kept, place).norm()
+    monkeypatch.setattr(layer_trace, "attention_sinks", lambda hidden: torch.ones(len(hidden), dtype=bool))
+    assert len(update_from(tiny_llama, npt, "abc", layer=2, token="all").origins[0].tokens) == 3
+
+
+def test_the_fingerprint_of_a_checkpoint_tells_weights_layers_and_rules_apart(tiny_llama):
+    def fingerprint(adapters):
+        npt = Checkpoint.from_adapters(adapters, tiny_llama, "specimen")
+        return checkpoint_fingerprint(npt, sorted(adapters, reverse=True))
+
+    one, two = specimen(tiny_llama, "N1", 1, seed=1), specimen(tiny_llama, "N1", 2, seed=2)
+    known = fingerprint({1: one, 2: two})
+    assert len(known) == 16 and int(known, 16)
+    npt = Checkpoint.from_adapters({1: deepcopy(one), 2: deepcopy(two)}, tiny_llama, "again")
+    assert checkpoint_fingerprint(npt, [1, 2]) == checkpoint_fingerprint(npt, [2, 1]) == known
+    other = deepcopy(two)
+    next(other.parameters()).data[-1, -1, -1] += 1
+    louder = deepcopy(two)
+    louder.semantics = replace(two.semantics, scale=0.5)
+    elsewhere = specimen(tiny_llama, "N1", 3, seed=2)
+    assert (
+        len({known, *(fingerprint({1: one, each.layer: each}) for each in (other, louder, elsewhere))}) == 4
+    )
+
+
 @pytest.mark.parametrize("n", [5, 13, 40])
 def test_the_whitened_key_is_the_normal_equations_solution_with_few_and_many_tokens(n):
     reference, x = torch.randn(n, 13), torch.randn(2, 13)
@@ -218,7 +314,7 @@ def test_projection_keeps_the_effect_at_the_source(tiny_llama):
     reading = layer_readings(tiny_llama, torch.tensor([encode(tiny_llama, SOURCE).ids]), [2])[2]
     x = reading.z_C[-1].double()
     assert close(dense(kept, place) @ x, dense(free, place) @ x, 1e-4)
-    assert "projected off 1 protected prompt" in kept.origins[0].details[0]
+    assert "projected off 1 protected prompt, which left" in kept.origins[0].details[0]
 
 
 def test_protecting_everything_leaves_no_update(tiny_llama):
@@ -243,6 +339,10 @@ def test_an_additive_variant_is_written_as_the_smallest_weight_change_and_says_s
     update = update_from(tiny_llama, checkpoint(tiny_llama, "S0"), SOURCE, layer=2)
     assert update.origins[0].rule == "minimum_norm"
     assert "smallest weight change" in update.origins[0].details[0]
+    with pytest.raises(NptVizError, match="adds a bias and has no components"):
+        update_from(
+            tiny_llama, checkpoint(tiny_llama, "S0"), SOURCE, layer=2, rule=UpdateRule(components=(0,))
+        )
 
 
 def test_an_update_knows_where_it_came_from(tiny_llama):
@@ -267,6 +367,7 @@ def test_an_update_knows_where_it_came_from(tiny_llama):
         ({"alpha": float("nan")}, "finite number"),
         ({"rule": "best"}, "choose one of npt, exact, minimum_norm, whitened"),
         ({"rule": UpdateRule(components=(3,))}, "component 3 does not exist"),
+        ({"rule": UpdateRule(components=(0, -1))}, "component -1 does not exist"),
     ],
 )
 def test_what_does_not_exist_is_refused_in_a_sentence(tiny_llama, arguments, message):

@@ -13,6 +13,13 @@ def test_text_mappings_and_names_mean_the_same():
     assert [text.form(name) for name in text.active] == ["corrected", "corrected", "as_written"]
     assert objective(["direct", "kl"]) == objective("direct,kl") == objective({"direct": 1, "kl": 1})
     assert objective(text) is text
+    assert objective("direct:corrected=1") == objective("direct")
+
+
+@pytest.mark.parametrize("losses", ["direct=2", {"direct": 2}, objective("direct=2", stage_steps=3)])
+def test_settings_go_with_every_kind_of_losses(losses):
+    read = objective(losses, stage_steps=1, adaptive="gradient_norms")
+    assert read == Objective(weights={"direct": 2.0}, stage_steps=1, adaptive="gradient_norms")
 
 
 def test_an_objective_is_written_as_the_text_that_reads_as_it():
@@ -53,7 +60,13 @@ def test_what_is_refused(losses, reason):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("adaptive", "yes"), ("stage_steps", 0), ("gradient_scale", 0.0), ("gradient_scale", float("nan"))],
+    [
+        ("adaptive", "yes"),
+        ("stage_steps", 0),
+        ("gradient_scale", 0.0),
+        ("gradient_scale", float("inf")),
+        ("gradient_scale", float("nan")),
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(field, value):
     with pytest.raises(NptVizError, match=field):
