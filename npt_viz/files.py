@@ -38,6 +38,7 @@ def whole_file(path: str | Path, *, parents: bool = False, advice: str = ADVICE)
         partial = _partial(target)
         try:
             yield partial
+            _share(partial)
             _sync(partial)
             os.replace(partial, target)
             _sync(target.parent)
@@ -87,6 +88,7 @@ def whole_folder(
             partial.mkdir()
             yield partial
             for entry in partial.rglob("*"):
+                _share(entry)
                 _sync(entry)
             _sync(partial)
             _take_name(partial, folder, replaces)
@@ -160,6 +162,14 @@ def _is_running(process: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _share(path: Path) -> None:
+    """Give a file the permissions that the user's umask allows: safetensors makes its files private."""
+    if path.is_file():
+        umask = os.umask(0)
+        os.umask(umask)
+        path.chmod(0o666 & ~umask)
 
 
 def _sync(path: Path) -> None:

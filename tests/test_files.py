@@ -10,6 +10,8 @@ import sys
 from contextlib import contextmanager
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from npt_viz import NptVizError
 from npt_viz.files import whole_file, whole_folder, write_whole
@@ -244,3 +246,17 @@ def test_a_link_stays_a_link_and_a_device_a_device(tmp_path):
     assert not os.path.isfile(os.devnull)
     program = "from npt_viz.files import write_whole; write_whole('/dev/stdout', 'text')"
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "text"
+
+
+def test_files_have_the_permissions_that_the_umask_allows(tmp_path):
+    """safetensors makes its files readable by their owner alone; a colleague has to be able to open a checkpoint."""
+    before = os.umask(0o027)
+    try:
+        with whole_file(tmp_path / "one.safetensors") as partial:
+            save_file({"a": torch.zeros(3)}, partial)
+        with whole_folder(tmp_path / "folder") as new:
+            save_file({"a": torch.zeros(3)}, new / "weights.safetensors")
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "one.safetensors", tmp_path / "folder" / "weights.safetensors"):
+        assert path.stat().st_mode & 0o777 == 0o640, path

@@ -44,14 +44,15 @@ def progress(stage: str, fraction: float | None = None) -> None:
 
 
 def stages() -> Callable[[str, float | None], None]:
-    """A progress for work of minutes: where there is no terminal, one line a stage."""
-    told = set()
+    """Progress callback for work of minutes: where there is no terminal, a line for each stage and quarter of it."""
+    printed: set[tuple[str, int]] = set()
 
     def progress_or_line(stage: str, fraction: float | None = None) -> None:
         progress(stage, fraction)
-        if stage not in told and not sys.stderr.isatty():
-            told.add(stage)
-            say(stage)
+        quarter = int(4 * (fraction or 0.0))
+        if (stage, quarter) not in printed and not sys.stderr.isatty():
+            printed.add((stage, quarter))
+            say(f"{stage}, {quarter / 4:.0%}" if quarter else stage)
 
     return progress_or_line
 

@@ -1,4 +1,4 @@
-"""`edit`: preview a permanent update and export the edited model."""
+"""Preview a permanent update and export the edited model."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 

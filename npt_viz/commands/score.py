@@ -1,4 +1,4 @@
-"""`score`: scores of rules and strengths over a set of facts."""
+"""Score rules and strengths over a set of facts."""
 
 from collections.abc import Sequence
 from typing import Annotated

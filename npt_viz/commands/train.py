@@ -53,7 +53,12 @@ def run(
         ),
     ] = None,
     losses: Annotated[
-        str, typer.Option("--losses", metavar="direct=1,…", help="Loss terms and their weights.")
+        str,
+        typer.Option(
+            "--losses",
+            metavar="direct=1,…",
+            help="Loss terms and their weights; a name that does not exist lists them all.",
+        ),
     ] = "direct=1",
     steps: Annotated[
         int | None,

@@ -1,4 +1,4 @@
-"""`transplant`: put one token's weight change in the place of another's."""
+"""Put one token's weight change in the place of another's."""
 
 from typing import Annotated, Literal
 

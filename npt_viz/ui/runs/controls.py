@@ -53,8 +53,8 @@ def chosen_runs() -> list[Run]:
     )
     if not paths:
         st.info(
-            "Choose runs above to see and compare their curves: a `training_log.jsonl` of the public code, or what "
-            "the Experiments page saved."
+            "Choose runs above to see and compare their curves: a `training_log.jsonl` of the public code, what the "
+            "Training and Experiments pages saved, or the folder that `npt-viz train --out` wrote."
             + ("" if offered else f" Nothing lies below {code(str(RUNS))} yet."),
             icon=":material/info:",
         )

@@ -11,6 +11,7 @@ from npt_viz.figures.profiles import token_profile
 from npt_viz.figures.theme import colour_scale, number
 from npt_viz.results.editing import rank_changes
 from npt_viz.results.inspection import Metric
+from npt_viz.results.reconstruction import percent
 from npt_viz.ui.cache.on_demand import on_demand, seconds_per_token
 from npt_viz.ui.edit.permanent_update.panels_scores import leakage, scorecard, strength, weights
 from npt_viz.ui.edit.permanent_update.state import preview_of, requested, settle, state_of, tokens_of_interest
@@ -52,7 +53,7 @@ def answer(view: View) -> str:
         f"{code(preview.pieces[-1].glyph)} by KL **{number(preview.kl)}** nats; {says}."
     )
     if preview.recovery is not None:
-        sentence += f" Without its context the edited model recovers **{preview.recovery.recovered:.0%}** of what the context does."
+        sentence += f" Without its context the edited model recovers **{percent(preview.recovery.recovered)}** of what the context does."
     same = [
         entry.number
         for entry in edits.entries(view.selection)
