@@ -41,7 +41,7 @@ def test_it_opens_alone_and_answers_with_the_librarys_numbers(page, opened):
     clean(page)
     preview = npt_viz.preview_update(*opened, FACT, 3, 26, prompt="The cat is")
     assert f"KL **{number(preview.kl)}** nats" in said(page)
-    assert f"recovers **{preview.recovery.recovered:.0%}** of what the context does" in said(page)
+    assert f"recovers **{percent(preview.recovery.recovered)}** of what the context does" in said(page)
     assert "`s` #26 into layer 3 at α = 1" in said(page)
 
 
