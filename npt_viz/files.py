@@ -37,8 +37,12 @@ def whole_file(path: str | Path, *, parents: bool = False, advice: str = ADVICE)
         _clear_abandoned(target)
         partial = _partial(target)
         try:
+            partial.touch()
+            # What the umask allows a new file, or what the file that is replaced has.
+            mode = (target if target.is_file() else partial).stat().st_mode & 0o777
+            partial.unlink()
             yield partial
-            _share(partial)
+            partial.chmod(mode)
             _sync(partial)
             os.replace(partial, target)
             _sync(target.parent)
@@ -88,13 +92,23 @@ def whole_folder(
             partial.mkdir()
             yield partial
             for entry in partial.rglob("*"):
-                _share(entry)
+                if entry.is_file():
+                    # safetensors makes its files private; a new folder shows what the umask allows.
+                    entry.chmod(partial.stat().st_mode & 0o666)
                 _sync(entry)
             _sync(partial)
             _take_name(partial, folder, replaces)
             _sync(folder.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def restore_overwritten(path: str | Path) -> None:
+    """Give an earlier folder its name back where the process that overwrote it was killed between its two renames."""
+    path = Path(path).expanduser()
+    if not path.exists():
+        with suppress(OSError):
+            _clear_abandoned(path.resolve())
 
 
 def gigabytes(n_bytes: float) -> str:
@@ -108,9 +122,20 @@ def _explained(path: Path, advice: str) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
+        named = getattr(error, "filename", None)
+        if named is not None and not _belongs(Path(named).absolute(), path.resolve()):
+            raise  # Of another file that the block works with.
         reason = getattr(error, "strerror", None) or error
         left = "what was there before is unchanged" if os.path.lexists(path) else "nothing is left there"
         raise NptVizError(f"{path}: cannot be written ({reason}); {left}: {advice}") from None
+
+
+def _belongs(named: Path, path: Path) -> bool:
+    """Whether a path is `path`, a folder above it, or in a temporary sibling of it."""
+    if named == path or named in path.parents:
+        return True
+    beside = named.is_relative_to(path.parent) and named.relative_to(path.parent).parts[:1]
+    return bool(beside) and beside[0].startswith(f".{path.name}.")
 
 
 def _partial(path: Path) -> Path:
@@ -162,14 +187,6 @@ def _is_running(process: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _share(path: Path) -> None:
-    """Give a file the permissions that the user's umask allows: safetensors makes its files private."""
-    if path.is_file():
-        umask = os.umask(0)
-        os.umask(umask)
-        path.chmod(0o666 & ~umask)
 
 
 def _sync(path: Path) -> None:

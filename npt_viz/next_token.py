@@ -21,6 +21,8 @@ def kl(
     The gradient by log q is q − p.
     """
     ratio = log_q - log_p
+    if ratio.numel() == 0:
+        return ratio.sum(-1)
     lowest, highest = ratio.detach().aminmax()
     if -torch.inf < lowest and highest < RATIO_LIMIT:
         if ratio.requires_grad:

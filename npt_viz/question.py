@@ -1,4 +1,4 @@
-"""What is asked of a prompt and how the model is evaluated: one frozen value that refuses nonsense."""
+"""Prompt, layers, mode, positions, chat template and BOS of an inspection, checked when they are set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,13 +57,15 @@ class Question:
     def __post_init__(self) -> None:
         check_mode(self.mode)
         check_positions(self.positions)
+        if isinstance(self.prompt, bytes):
+            raise NptVizError("the prompt is bytes; give text or token ids")
         if not isinstance(self.prompt, str):
             object.__setattr__(self, "prompt", tuple(self.prompt))
         if self.layers is not None:
             object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
             if not self.layers:
                 raise NptVizError("no layer was chosen; name at least one NPT layer")
-        if self.bos not in (True, False, "auto"):
+        if self.bos != "auto" and not isinstance(self.bos, bool):
             raise NptVizError(f"bos {self.bos!r} does not exist; choose True, False or auto")
         if self.bos != "auto" and (self.chat or not isinstance(self.prompt, str)):
             raise NptVizError(
@@ -77,7 +79,7 @@ class Question:
 
 
 def as_question(prompt: "Prompt | Question", **settings) -> Question:
-    """The question itself, or one made of a prompt and settings; settings beside a question are refused."""
+    """The question itself, or one made of a prompt and settings; beside a question only defaults are accepted."""
     if not isinstance(prompt, Question):
         return Question(prompt=prompt if isinstance(prompt, str) else tuple(prompt), **settings)
     defaults = Question(prompt="-")

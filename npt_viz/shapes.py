@@ -29,6 +29,4 @@ else:
 Hidden = Float[Tensor, "batch token model"]
 """Residual stream, attention output, MLP input or MLP output."""
 
-PerToken = Float[Tensor, "batch token"]
-
 TokenIds = Int[Tensor, "batch token"]

@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from npt_viz import NptVizError
-from npt_viz.files import whole_file, whole_folder, write_whole
+from npt_viz.files import restore_overwritten, whole_file, whole_folder, write_whole
 
 HALF = b"half of it"
 
@@ -260,3 +261,30 @@ def test_files_have_the_permissions_that_the_umask_allows(tmp_path):
         os.umask(before)
     for path in (tmp_path / "one.safetensors", tmp_path / "folder" / "weights.safetensors"):
         assert path.stat().st_mode & 0o777 == 0o640, path
+
+
+def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path):
+    path = tmp_path / "private.txt"
+    path.write_text("before")
+    path.chmod(0o600)
+    write_whole(path, "after")
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("after", 0o600)
+
+
+def test_an_error_of_another_file_is_not_said_of_the_one_that_is_written(tmp_path):
+    other = tmp_path / "elsewhere" / "missing.txt"
+    with pytest.raises(FileNotFoundError, match="missing"), whole_file(tmp_path / "target.txt"):
+        other.read_text()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_finds_the_earlier_folder_of_an_overwrite_that_was_killed(tmp_path):
+    """Between the two renames only the earlier folder is whole, under the name that its writer gave it."""
+    folder = tmp_path / "checkpoint"
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    old = tmp_path / f".checkpoint.{socket.gethostname()}-{gone.pid}-0a1b2c3d.old"
+    old.mkdir()
+    (old / "weights").write_bytes(b"whole")
+    restore_overwritten(folder)
+    assert (folder / "weights").read_bytes() == b"whole" and not old.exists()

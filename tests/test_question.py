@@ -7,7 +7,7 @@ from jaxtyping import config
 
 from npt_viz.analysis.attribution import attribution
 from npt_viz.analysis.downstream import downstream
-from npt_viz.analysis.orthogonality import reference_vectors
+from npt_viz.analysis.orthogonality import orthogonality, reference_vectors
 from npt_viz.analysis.reconstruction import reconstruction
 from npt_viz.capture.inspection import inspect
 from npt_viz.capture.layer_trace import lane_of, traces
@@ -16,6 +16,7 @@ from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.question import Question, as_question
 from npt_viz.results.attribution import Quantity
+from npt_viz.training.spec import AdapterSpec
 
 IDS = [0, 72, 103, 31, 31, 200, 5]
 
@@ -27,6 +28,8 @@ IDS = [0, 72, 103, 31, 31, 200, 5]
         ({"positions": "trained_"}, "positions 'trained_' do not exist; choose deployed or trained"),
         ({"layers": ()}, "no layer was chosen"),
         ({"bos": "yes"}, "bos 'yes' does not exist"),
+        ({"bos": 1}, "bos 1 does not exist"),
+        ({"prompt": b"abc"}, "the prompt is bytes"),
         ({"bos": True}, "bos=True does not go with token ids"),
         ({"chat": True}, "the chat template takes text and got token ids"),
         ({"prompt": "a", "chat": True, "bos": False}, "bos=False does not go with the chat template"),
@@ -111,3 +114,27 @@ def test_a_prompt_of_two_tokens_has_the_same_sinks_on_every_page(tiny_llama, che
         assert traces(tiny_llama, {2: checkpoint.adapter(2)}, IDS[1:3]).is_sink.tolist() == [True, False]
     finally:
         hook.remove()
+
+
+@pytest.mark.parametrize("top_k", [0, -1])
+def test_at_least_one_top_token_is_asked_for(tiny_llama, checkpoint, top_k):
+    with pytest.raises(NptVizError, match=f"top_k is {top_k}"):
+        inspect(tiny_llama, checkpoint, IDS, top_k=top_k)
+
+
+def test_axes_that_do_not_exist_are_refused(tiny_llama, checkpoint, without_type_checks):
+    for run in (
+        lambda: reference_vectors(tiny_llama, checkpoint, ["some text"], of="q"),
+        lambda: orthogonality(tiny_llama, checkpoint, inspect(tiny_llama, checkpoint, IDS), of="q"),
+    ):
+        with pytest.raises(NptVizError, match="axes of 'q' do not exist; choose h or input"):
+            run()
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [({"targets": ("gate", "gate")}, "name one target twice"), ({"rank": 2.5}, "whole numbers, got 2.5")],
+)
+def test_a_spec_of_nonsense_is_refused(settings, rule, without_type_checks):
+    with pytest.raises(NptVizError, match=rule):
+        AdapterSpec(**{"layers": (2,), "targets": ("gate",), "rank": 3} | settings)

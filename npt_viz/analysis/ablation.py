@@ -1,4 +1,4 @@
-"""What matters about a modulation: its scalar, its direction, its sign, its size. Each taken away or exaggerated.
+"""Ablations of a modulation: its scalar, direction, sign and size, each removed or scaled.
 
 An ablation is a modulation that wraps the learned one, so that it runs wherever an adapter runs.
 """

@@ -1,4 +1,4 @@
-"""How far adapters of one shape can get on a text, estimated by training one for a moment."""
+"""Share recovered that one adapter shape reaches on a text, estimated by a short training."""
 
 from collections.abc import Sequence
 

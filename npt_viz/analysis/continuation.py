@@ -13,8 +13,6 @@ from npt_viz.model.tokens import display_token, encode
 from npt_viz.question import Positions, Prompt, Question, as_question
 from npt_viz.results.downstream import Continuations
 
-MAX_NEW = 64
-
 
 def continuations(
     model: BaseModel,

@@ -1,4 +1,4 @@
-"""Which next tokens one direction of the modulation speaks for, to first order at one token of the prompt."""
+"""Next tokens whose logits one direction of the modulation raises, to first order at one token of the prompt."""
 
 import torch
 import torch.nn.functional as F
@@ -63,7 +63,7 @@ def direction_vocabulary(
     delta = _chosen(vectors, direction)
     norm = delta.norm().item()
     if norm == 0:
-        raise NptVizError(f"{direction}: s·v_b is zero, so it speaks for no token; train the adapter first")
+        raise NptVizError(f"{direction}: s·v_b is zero, so it changes no logit; train the adapter first")
     generator = torch.Generator().manual_seed(seed)
     with model.lock:
         if kept_pass is None:

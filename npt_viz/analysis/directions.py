@@ -1,4 +1,4 @@
-"""Do the modulation's vectors carry information from token to token? One layer, one target, one prompt.
+"""Variation of v_a, v_b and ΔW over the tokens of a prompt: one layer, one target.
 
 Everything is in factored form: vectors are coefficient rows times shared matrices (Updates), inner products of ΔW
 come from r x r Gram matrices. The largest tensor is (token, out), the size of one activation.

@@ -1,4 +1,4 @@
-"""The downstream truth: what the NPT model predicts on real positions, beside the same with its modulation off.
+"""Predictions of the NPT model against the base: KL, NLL, agreement, beside the same with its modulation off.
 
 All versions of a sequence run side by side and share everything below the first changed layer.
 """

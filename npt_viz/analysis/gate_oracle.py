@@ -1,4 +1,4 @@
-"""What the gate alone could do at one token, if nothing but the token's own output mattered.
+"""Best gate for one token, by bounded least squares on the token's own output.
 
 The intermediate m = u ⊙ σ may be anything that σ ≥ min silu allows, so the best gate solves a bounded least squares
 problem, which has no local minima:

@@ -6,7 +6,7 @@ prompt or over a reference text. A random vector has the share q / d of its ener
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -71,6 +71,7 @@ def orthogonality(
     """
     if top < 1:
         raise NptVizError(f"the number of axes must be at least 1, got {top}")
+    _check_of(of)
     kept = np.ones(len(run.pieces), bool) if keep_sinks else ~run.is_sink
 
     def result(layer: int, view: LayerView) -> LayerOrthogonality:
@@ -104,6 +105,7 @@ def reference_vectors(
 
     Raises NptVizError where the texts have no token, and for activations that are not finite.
     """
+    _check_of(of)
     adapters = adapters_of(checkpoint, layers)
     rows: dict[int, list[Tensor]] = {}
     for ids in _windows(model, texts):
@@ -164,6 +166,11 @@ def layer_orthogonality(
         published_random=_mean_square_norm(updates, kept) / dim,
         notes=_notes(n_reference, top),
     )
+
+
+def _check_of(of: str) -> None:
+    if of not in get_args(Of):
+        raise NptVizError(f"axes of {of!r} do not exist; choose {' or '.join(get_args(Of))}")
 
 
 def name_of(target: str, of: Of) -> str:

@@ -1,4 +1,4 @@
-"""Does the modulated model compute what it claims, here and now? The same equalities as in the tests, on real weights."""
+"""Parity checks on the open model: NPT off = base, factored = dense ΔW, cached = uncached."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

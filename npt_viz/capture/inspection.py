@@ -66,6 +66,8 @@ def inspect(
         chat=chat,
         bos=bos,
     )
+    if top_k < 1:
+        raise NptVizError(f"top_k is {top_k}; ask for at least one token")
     encoded = encode(model, question)
     adapters = adapters_of(checkpoint, question.layers)
     token_ids = torch.tensor([encoded.ids])

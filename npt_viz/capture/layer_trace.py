@@ -33,7 +33,7 @@ def lane_of(mode: Mode) -> int:
 
 
 def attention_sinks(hidden: Float[Tensor, "token model"]) -> Tensor:
-    """(token,) bool, on the CPU: tokens of one text whose ‖h‖ dwarfs the others'.
+    """(token,) bool, on the CPU: tokens of one text whose ‖h‖ exceeds SINK_FACTOR times the median.
 
     The median is the lower one of an even number of tokens, so that in a text of two tokens one can be the sink.
     """
@@ -73,7 +73,7 @@ class LayerInputs:
     """norm(h + a)"""
 
     is_sink: Tensor
-    """(token,) bool: attention sinks of the text."""
+    """(token,) bool: attention sinks of the base model's stream."""
 
     def mlp_input(self, reads: Reads) -> Float[Tensor, "token model"]:
         """z_C or z."""
@@ -81,14 +81,14 @@ class LayerInputs:
 
 
 def layer_inputs(model: BaseModel, layer: int, record: LayerRecord, lane: int = BASE) -> LayerInputs:
-    """The inputs of one layer that a pass recorded; the caller holds the lock."""
+    """The inputs of one layer that a pass recorded in a lane (BASE is the first); the caller holds the lock."""
     hidden, attention = record.hidden[lane], record.attention[lane]
     parts = model.parts(layer)
     return LayerInputs(
         attention=attention.float(),
         z=mlp_input_of(parts, hidden, attention, "withheld").float(),
         z_C=mlp_input_of(parts, hidden, attention, "standard").float(),
-        is_sink=attention_sinks(hidden),
+        is_sink=attention_sinks(record.hidden[BASE]),
     )
 
 

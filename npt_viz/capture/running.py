@@ -51,11 +51,11 @@ Lane = Mapping[int, LayerChange]
 class LayerRecord:
     """What one layer saw and wrote, for every lane."""
 
-    hidden: Hidden | None = None
+    hidden: Hidden = field(init=False)
     """h, the stream entering the layer."""
-    attention: Hidden | None = None
+    attention: Hidden = field(init=False)
     """a, before any of it is withheld."""
-    mlp_output: Hidden | None = None
+    mlp_output: Hidden = field(init=False)
     """The MLP's output, modulated where the lane says so; without a where a is added beside it."""
 
 
@@ -148,7 +148,7 @@ def forward_pass(
 
 
 class _Stopped(Exception):
-    """The pass has seen what it came for."""
+    """Raised to end a forward pass after the last recorded layer."""
 
 
 def _stop(module, args):

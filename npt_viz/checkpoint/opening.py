@@ -21,7 +21,7 @@ from npt_viz.checkpoint.report import load_report
 from npt_viz.checkpoint.source import NATIVE_CONFIG, WEIGHTS, CheckpointFiles, is_stage, open_files
 from npt_viz.checkpoint.store import MappingStore
 from npt_viz.errors import NptVizError
-from npt_viz.files import gigabytes
+from npt_viz.files import gigabytes, restore_overwritten
 from npt_viz.model.base import BaseModel
 from npt_viz.model.memory import out_of_memory_explained
 from npt_viz.results.load_report import LoadReport
@@ -204,6 +204,7 @@ def checkpoint_in(path: str | Path, model: BaseModel | None = None) -> Checkpoin
     model: the base; where given, the file's dimensions have to fit it.
     Raises NptVizError when the file is missing, damaged, unsafe, unknown, incomplete, or of another shape.
     """
+    restore_overwritten(path)
     try:
         files = open_files(path)
     except OSError as error:

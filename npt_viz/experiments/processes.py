@@ -45,7 +45,7 @@ def run_in_processes(
 
 
 def _reason(process: subprocess.Popen, folder: Path) -> str:
-    """Why a process ended: its own last sentence, which one that was killed has not."""
+    """Last error line of an ended process, or what to do where it was killed."""
     sentences = [line for line in process.stderr.read().splitlines() if line.startswith("npt_viz: ")]
     if sentences:
         return sentences[-1].removeprefix("npt_viz: ")

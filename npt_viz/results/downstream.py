@@ -125,7 +125,7 @@ class Downstream:
         return None
 
     def verdict(self, arm: Arm) -> str:
-        """What an arm's KL is worth, in a sentence that names its price without modulation."""
+        """Sentence that compares an arm's KL with its modulation on and off."""
         off, npt, share = arm.off.median_kl, arm.npt.median_kl, arm.share_recovered
         dropped = {"withheld": "dropping the attention of", "beside": "switching off the modulation of"}
         kinds = {self.attention[layer] for layer in arm.layers}

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from npt_viz.adapter import MlpTrace, mlp_trace
-from npt_viz.capture.layer_trace import attention_sinks
+from npt_viz.capture.layer_trace import attention_sinks, mlp_input_of
 from npt_viz.capture.running import Lane, LayerRecord, forward_pass
 from npt_viz.errors import NptVizError
 from npt_viz.files import gigabytes
@@ -48,7 +48,7 @@ class LayerTokens:
     """MLP(z_C), what the base's MLP wrote. On a stream that layers below have changed: what the MLP has to write
     beside a for the stream to come out as the base's."""
     is_sink: Tensor
-    """(token,) bool: residual norm above ten times the median"""
+    """(token,) bool: as `attention_sinks` finds them in each sequence"""
     unmodulated: Float[Tensor, "token model"] | None = None
     """MLP(z) with z from h alone, where it is known: saves every step a third of the frozen products."""
     gate: Float[Tensor, "token ffn"] | None = None
@@ -196,7 +196,7 @@ def _keep(tokens: LayerTokens, span: slice, record, row: int, base: LayerTokens 
 @torch.no_grad()
 def _unmodulated(model: BaseModel, layer: int, record: LayerRecord) -> MlpTrace:
     parts = model.parts(layer)
-    return mlp_trace(parts.mlp, parts.mlp_norm(record.hidden))
+    return mlp_trace(parts.mlp, mlp_input_of(parts, record.hidden, record.attention, "withheld"))
 
 
 def corrected(

@@ -42,7 +42,7 @@ class Corpus:
         return tuple(accumulate(map(len, self.train), initial=0))
 
     def digest(self) -> str:
-        """The same for the same tokens, split the same way."""
+        """Hash of the tokens and their split."""
         sha = hashlib.sha256()
         for part in (self.train, self.heldout):
             sha.update(str([ids.tolist() for ids in part]).encode())

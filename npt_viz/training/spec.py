@@ -41,6 +41,12 @@ class AdapterSpec:
             wrong = next(iter(t for t in self.targets if t not in TARGETS), None)
             problem = "no target is named" if wrong is None else f"target {wrong!r} does not exist"
             raise NptVizError(f"{problem}; choose one or more of {', '.join(TARGETS)}")
+        if len(set(self.targets)) != len(self.targets):
+            raise NptVizError(f"targets {','.join(self.targets)} name one target twice; name each once")
+        if not isinstance(self.rank, int) or not isinstance(self.components, int):
+            raise NptVizError(
+                f"rank and components are whole numbers, got {self.rank!r} and {self.components!r}; give whole numbers"
+            )
         if self.semantics.rule != "rank_one_sum" and self.targets != ("gate",):
             raise NptVizError(f"rule {self.semantics.rule} modulates the gate alone; use the target gate")
         if self.initialisation not in INITIALISATIONS:

@@ -18,7 +18,7 @@ from npt_viz.checkpoint.layout import layout_of
 from npt_viz.checkpoint.source import CheckpointFiles
 from npt_viz.checkpoint.store import MappingStore, read_torch_file, write_torch_file
 from npt_viz.errors import NptVizError
-from npt_viz.files import whole_file
+from npt_viz.files import restore_overwritten, whole_file
 from npt_viz.model.base import BaseModel
 from npt_viz.progress import Progress, no_progress
 from npt_viz.training.data import Corpus
@@ -124,6 +124,7 @@ def resumed(
 def state_file(path: str | Path) -> Path:
     """The file that a path names: itself, or STATE_FILE in a folder."""
     path = Path(path)
+    restore_overwritten(path)
     return path / STATE_FILE if path.is_dir() else path
 
 

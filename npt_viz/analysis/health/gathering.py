@@ -43,7 +43,7 @@ class LayerSamples:
 def samples(
     model: BaseModel, adapters: Mapping[int, LayerAdapter], sequences: Sequence[Sequence[int]]
 ) -> dict[int, LayerSamples]:
-    """Every layer on every sequence, one after the other; sinks are told in each sequence by itself."""
+    """Every layer on every sequence, one after the other; sinks are detected in each sequence."""
     deployed = [traces(model, adapters, ids) for ids in sequences]
     trained = [traces(model, adapters, ids, positions="trained") for ids in sequences]
     is_sink = torch.cat([text.is_sink for text in deployed])
@@ -130,7 +130,7 @@ def _opposites(adapter: LayerAdapter, trace: LayerTrace) -> Opposites:
 
 
 def _other_fit(adapter: LayerAdapter, trace: LayerTrace) -> dict[str, np.ndarray]:
-    """Against the target of the other reading: without a where it is part of the target, with a where it is not."""
+    """Fit to the target of the other attention path: without a where it is part of the target, with a where it is not."""
     sign = -1 if adapter.attention == "withheld" else 1
     return fit_of(adapter, replace(trace, target=trace.target + sign * trace.base_attention))
 

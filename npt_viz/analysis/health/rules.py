@@ -54,7 +54,7 @@ MEMORISED = 0.2
 
 
 def findings(evidence: Evidence) -> Iterator[Finding]:
-    """What every rule says, in no order."""
+    """Findings of all rules, unordered."""
     yield from of_file(evidence.load)
     for report in evidence.load.layers:
         yield from of_weights(report)
@@ -66,7 +66,7 @@ def findings(evidence: Evidence) -> Iterator[Finding]:
 
 
 def nothing_loaded(measured: LayerEvidence) -> Iterator[Finding]:
-    """The loader of a mismatched file, or an output factor that never left zero."""
+    """Rule: the modulation is zero at every token."""
     if measured.largest_change < NOTHING:
         zero = len(measured.report.zero_tensors)
         yield Finding(
@@ -193,7 +193,7 @@ def wrong_size(measured: LayerEvidence) -> Iterator[Finding]:
 
 
 def parity(measured: LayerEvidence) -> Iterator[Finding]:
-    """Tokens with opposite attention need opposite changes, do not get them, and suffer."""
+    """Rule: the adapter gives a and −a the same change where opposite ones are needed."""
     opposites = measured.opposites
     confused = opposites.needed < -OPPOSITE and opposites.given - opposites.needed > OPPOSITE
     if opposites.share >= MIN_OPPOSITE and confused and opposites.recovered < GOOD_LOCAL:
@@ -252,7 +252,7 @@ def trained_without_rope(measured: LayerEvidence) -> Iterator[Finding]:
 
 
 def sink_dominates(measured: LayerEvidence) -> Iterator[Finding]:
-    """A mean over all tokens speaks of the sinks alone, and says something else than the typical token."""
+    """Rule: attention sinks dominate the mean over tokens, which differs from the typical token."""
     sinks = measured.sinks
     flattered = 1 - measured.recovered >= FLATTERED * (1 - sinks.pooled)
     left_behind = measured.recovered - sinks.pooled >= 2 * WORTH

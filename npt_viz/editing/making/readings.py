@@ -32,12 +32,12 @@ def layer_readings(
     positions: Positions = "deployed",
 ) -> dict[int, LayerInputs]:
     """Layer -> its inputs, in the base model or in one lane. token_ids: (1, token)."""
-    lanes: list[Lane] = [lane or {}]
+    lanes: list[Lane] = [{}] if lane is None else [{}, lane]
     with model.lock:
         recorded = forward_pass(
             model, token_ids, lanes, record=layers, positions=positions, stop_after=max(layers)
         )
-        return {layer: layer_inputs(model, layer, recorded.layers[layer]) for layer in layers}
+        return {layer: layer_inputs(model, layer, recorded.layers[layer], len(lanes) - 1) for layer in layers}
 
 
 @dataclass(frozen=True, eq=False)

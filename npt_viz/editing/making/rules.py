@@ -78,6 +78,10 @@ class UpdateRule:
             raise NptVizError(f"ridge is {self.ridge!r}; give a positive share, such as 0.01")
         if self.components is not None and not self.components:
             raise NptVizError("no component was chosen; name at least one, or leave the choice out for all")
+        if twice := [j for j in self.components or () if self.components.count(j) > 1]:
+            raise NptVizError(
+                f"component {twice[0]} is named twice and would be written twice; name each component once"
+            )
 
 
 def rule_of(rule: UpdateRule | str) -> UpdateRule:

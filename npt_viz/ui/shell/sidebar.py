@@ -132,7 +132,7 @@ def _open(path: str) -> None:
 
 
 def _other_checkpoint() -> None:
-    """What was chosen for the checkpoint before says nothing about this one."""
+    """Reset the choices that belong to the checkpoint before."""
     st.session_state.update(semantics="", on=[], layer=None)
     st.session_state["checkpoint"] = st.session_state["checkpoint"] or ""
 

@@ -399,3 +399,17 @@ def test_settings_out_of_range_are_refused():
         UpdateRule(ridge=0.0)
     with pytest.raises(NptVizError, match="name at least one"):
         UpdateRule(components=())
+
+
+def test_a_component_named_twice_is_refused():
+    with pytest.raises(NptVizError, match="component 0 is named twice and would be written twice"):
+        UpdateRule(components=(0, 1, 0))
+
+
+def test_the_sinks_of_propagated_readings_are_those_of_the_base_model(tiny_llama):
+    """The NPT stream may be inflated everywhere; which tokens count does not depend on the mode."""
+    lane = {1: specimen(tiny_llama, "N5", 1)}
+    ids = torch.tensor([encode(tiny_llama, SOURCE).ids])
+    base, npt = (layer_readings(tiny_llama, ids, [2], lane=each)[2] for each in (None, lane))
+    assert torch.equal(base.is_sink, npt.is_sink)
+    assert not torch.allclose(base.z, npt.z)

@@ -7,6 +7,7 @@ import pytest
 import npt_viz
 from npt_viz.editing.judging.preview import continuations
 from npt_viz.figures.theme import number
+from npt_viz.results.reconstruction import percent
 from npt_viz.ui.edit.permanent_update.state import last_sentence
 
 FACT = "The cat is blue. The cat is"
