@@ -7,7 +7,27 @@ from functools import cache
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
 
-from jaxtyping import install_import_hook
+from jaxtyping import _decorator, install_import_hook
+
+
+def remembered(made):
+    """`made` with its answers kept: jaxtyping asks it anew for each function in a function, at every call."""
+    kept = cache(made)
+
+    def answer(*arguments, **options):
+        try:
+            return kept(*arguments, **options)
+        except TypeError:  # A default that has no hash.
+            return made(*arguments, **options)
+
+    return answer
+
+
+# Equal names and signatures have the same checks, so none is lost. These are private parts of jaxtyping: where
+# another version has none, the tests are slower and no less right.
+for part in ("_make_fn_with_signature", "_apply_typechecker"):
+    if hasattr(_decorator, part):
+        setattr(_decorator, part, remembered(getattr(_decorator, part)))
 
 install_import_hook(
     [

@@ -1,4 +1,4 @@
-"""The slow, literal form of everything the core computes: one token at a time, every matrix written out, in float64.
+"""The slow, literal form of everything the core computes: every matrix of a token's MLP written out, in float64.
 
 Written from the formulas, not from the code: variants are told apart by their name alone, and only the adapters'
 tensors are read. Nothing here is fit for use; the tests hold the factored, batched, hooked core against it.
@@ -153,6 +153,7 @@ class LiteralLlama:
             self.weights[f"model.layers.{layer}.self_attn.{p}_proj.weight"] for p in ("q", "k", "v", "o")
         )
         n_tokens, width = len(x), self.width
+        later = torch.ones(n_tokens, n_tokens, dtype=torch.bool).triu(1)
         heads = []
         for head in range(self.heads):
             group = head // (self.heads // self.groups)
@@ -160,21 +161,15 @@ class LiteralLlama:
             key, value = (x @ w[group * width : (group + 1) * width].T for w in (k, v))
             if rope:
                 query, key = (self.rotated(y) for y in (query, key))
-            out = torch.zeros(n_tokens, width, dtype=torch.float64)
-            for t in range(n_tokens):
-                scores = torch.softmax(key[: t + 1] @ query[t] / math.sqrt(width), dim=0)
-                out[t] = scores @ value[: t + 1]
-            heads.append(out)
+            scores = (query @ key.T / math.sqrt(width)).masked_fill(later, -math.inf)
+            heads.append(torch.softmax(scores, dim=-1) @ value)
         return torch.cat(heads, dim=-1) @ o.T
 
     def rotated(self, x):
         """Every pair (i, i + width/2) of token t turned by the angle t * theta^(-2i/width)."""
         half = self.width // 2
-        turned = x.clone()
-        for t in range(len(x)):
-            for i in range(half):
-                angle = t * self.theta ** (-2 * i / self.width)
-                cos, sin = math.cos(angle), math.sin(angle)
-                turned[t, i] = x[t, i] * cos - x[t, i + half] * sin
-                turned[t, i + half] = x[t, i + half] * cos + x[t, i] * sin
-        return turned
+        turns = torch.tensor([self.theta ** (-2 * i / self.width) for i in range(half)], dtype=torch.float64)
+        angle = torch.outer(torch.arange(len(x), dtype=torch.float64), turns)
+        cos, sin = torch.cos(angle), torch.sin(angle)
+        first, second = x[:, :half], x[:, half:]
+        return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)

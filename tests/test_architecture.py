@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -40,12 +41,19 @@ def sources():
     yield from (path for path in [ROOT / "app.py"] if path.exists())
 
 
+@cache
+def import_statements(path: Path) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    """Those of a file, wherever in it; each file is parsed once for all tests."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return tuple(node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
+
+
 def imports(path: Path):
-    """Dotted names of everything a file imports, wherever in it."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """Dotted names of everything a file imports."""
+    for node in import_statements(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             assert node.level == 0, f"{path}: relative import"
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
@@ -77,10 +85,10 @@ def module_imports() -> dict[str, set[str]]:
     graph = {}
     for name, path in paths.items():
         graph[name] = set()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in import_statements(path):
             if isinstance(node, ast.Import):
                 graph[name] |= {alias.name for alias in node.names if alias.name in paths}
-            elif isinstance(node, ast.ImportFrom):
+            else:
                 # A submodule, or else a name that the module itself has.
                 parts = {f"{node.module}.{alias.name}" for alias in node.names}
                 graph[name] |= parts & paths.keys()
@@ -152,6 +160,7 @@ def test_pages_compute_nothing():
             assert not libraries & {"torch", "transformers", "safetensors"}, path
 
 
+@pytest.mark.slow
 def test_numerics_import_on_a_machine_without_pictures():
     """Blocked: pandas and jaxtyping as well, which numerics may only use where they are."""
     modules = [
