@@ -4,10 +4,12 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
 from npt_viz.errors import NptVizError
+from npt_viz.files import whole_file
 from npt_viz.results.training import Step
 
 FORMAT = "npt_viz steps, version 1"
@@ -27,18 +29,14 @@ class StepLog:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("w", encoding="utf-8")
-            self._write({"format": FORMAT, "name": name, "settings": settings})
+            self._file.write(_line(_first(name, settings)))
         except OSError as error:
             raise self._unwritable(error) from None
 
     def add(self, step: Step) -> None:
-        self.add_rows(step.rows())
-
-    def add_rows(self, rows: Iterable[Mapping]) -> None:
-        """Append rows as Step.rows gives them."""
         try:
-            for row in rows:
-                self._write(row)
+            for row in step.rows():
+                self._file.write(_line(row))
             self._file.flush()
         except OSError as error:
             raise self._unwritable(error) from None
@@ -54,9 +52,6 @@ class StepLog:
     def __exit__(self, *_) -> None:
         self.close()
 
-    def _write(self, fields: Mapping) -> None:
-        self._file.write(json.dumps({k: _plain(v) for k, v in fields.items()}, ensure_ascii=False) + "\n")
-
     def _unwritable(self, error: OSError) -> NptVizError:
         return NptVizError(
             f"{self.path}: cannot be written ({error.strerror or error}); the steps before it are in the file: check "
@@ -65,10 +60,14 @@ class StepLog:
 
 
 def save_log(path: str | Path, rows: Iterable[Mapping], *, name: str, settings: Mapping) -> Path:
-    """Write the record of a training that has already run; rows as Step.rows gives them."""
-    with StepLog(path, name=name, settings=settings) as log:
-        log.add_rows(rows)
-    return log.path
+    """Write the record of a training whole or not at all; rows as Step.rows gives them.
+
+    Raises NptVizError where it cannot be written; an earlier file of that name is then as it was.
+    """
+    with whole_file(path, parents=True) as partial, partial.open("w", encoding="utf-8") as file:
+        for fields in chain([_first(name, settings)], rows):
+            file.write(_line(fields))
+    return Path(path)
 
 
 def logged_rows(path: str | Path) -> tuple[list[dict], int]:
@@ -109,6 +108,14 @@ def steps_logged(path: str | Path) -> int:
         return int(json.loads(lines[-1]).get("step", 0))
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def _first(name: str, settings: Mapping) -> dict:
+    return {"format": FORMAT, "name": name, "settings": settings}
+
+
+def _line(fields: Mapping) -> str:
+    return json.dumps({key: _plain(value) for key, value in fields.items()}, ensure_ascii=False) + "\n"
 
 
 def _plain(value):
