@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import typer
 
@@ -21,6 +21,8 @@ DECIDED = (
     *("learning_rate", "batch_tokens", "positions"),
 )
 """Parameters of `run` that a saved training has already decided."""
+
+Stored = Literal["float32", "bfloat16", "float16"]
 
 
 def run(
@@ -85,11 +87,24 @@ def run(
         bool, typer.Option("--overwrite", help="Replace an earlier checkpoint in DIR.")
     ] = False,
     stored: Annotated[
-        Literal["float32", "bfloat16", "float16"], typer.Option("--save-dtype", help="Of the saved weights.")
-    ] = "float32",
-    licence: Annotated[str, typer.Option("--licence", help="Written into the checkpoint.")] = "not stated",
+        Stored | None,
+        typer.Option(
+            "--save-dtype", help="Of the saved weights; float32 by default, or that of the training resumed."
+        ),
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            "--licence",
+            help="Written into the checkpoint; 'not stated' by default, or that of the training resumed.",
+        ),
+    ] = None,
     fault: Annotated[
-        str | None, typer.Option("--fault", help="What is wrong with it, for a deliberately bad specimen.")
+        str | None,
+        typer.Option(
+            "--fault",
+            help="What is wrong with it, for a deliberately bad specimen; that of the training resumed by default.",
+        ),
     ] = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -116,6 +131,12 @@ def run(
 
     terms = objective(losses)
     texts = texts_from_file(text) if text else bundled_texts() if resume is None else []
+    stated = _Stated() if resume is None else _stated_beside(resume)
+    stated = _Stated(
+        stored=stored or stated.stored,
+        licence=stated.licence if licence is None else licence,
+        fault=stated.fault if fault is None else fault,
+    )
     base = npt_viz.open_model(model, dtype=dtype, device=device, progress=progress)
     with out_of_memory_explained("this training", "use fewer --layers, less text, or fewer --batch-tokens"):
         if resume is not None:
@@ -135,7 +156,7 @@ def run(
             )
             origin = {"text": text or "bundled sample", "from": start}
             training = Training(base, begin, texts, terms, recipe, progress=stages(), origin=origin)
-        folder = _Folder(Path(out), stored, licence, fault, overwrite, resume) if out else None
+        folder = _Folder(Path(out), stated, overwrite, resume) if out else None
         result, was_stopped = _trained(training, folder, save_every)
     if folder is None:
         say("nothing was saved: there is no --out")
@@ -154,14 +175,42 @@ def run(
         raise typer.Exit(130)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Stated:
+    """What a user states of a checkpoint and no training decides."""
+
+    stored: Stored = "float32"
+    """Dtype of the saved weights."""
+
+    licence: str = "not stated"
+    fault: str | None = None
+
+
+def _stated_beside(resume: str) -> _Stated:
+    """What the checkpoint beside a saved training states; the defaults where there is none."""
+    from npt_viz.checkpoint.source import NATIVE_CONFIG, open_files
+    from npt_viz.training.state import state_file
+
+    folder = state_file(resume).parent
+    if not (folder / NATIVE_CONFIG).is_file():
+        return _Stated()
+    files = open_files(folder)
+    dtypes = {info.dtype for info in files.store.infos.values()}
+    files.store.close()
+    return _Stated(
+        # Weights that save_checkpoint wrote have one dtype.
+        stored=dtypes.pop() if len(dtypes) == 1 and dtypes <= set(get_args(Stored)) else _Stated.stored,
+        licence=files.native.get("licence") or _Stated.licence,
+        fault=files.native.get("fault"),
+    )
+
+
 @dataclass
 class _Folder:
     """Where a training is saved: checkpoint, log of its steps, and the state from which it can be resumed."""
 
     path: Path
-    stored: Literal["float32", "bfloat16", "float16"]
-    licence: str
-    fault: str | None
+    stated: _Stated
     overwrite: bool
     resume: str | None
 
@@ -186,9 +235,9 @@ class _Folder:
             training.model,
             recipe=plain(training.described() | {"losses": training.objective.active}),
             figures=figures,
-            licence=self.licence,
-            dtype=self.stored,
-            fault=self.fault,
+            licence=self.stated.licence,
+            dtype=self.stated.stored,
+            fault=self.stated.fault,
             initial=training.initial,
             overwrite=self.overwrite,
         )
@@ -223,7 +272,7 @@ def _trained(training, folder: _Folder | None, save_every: int) -> tuple[dict, b
     except KeyboardInterrupt:
         was_stopped = True
         say(f"stopped at step {training.done}")
-    with _rounded(training.adapters, folder.stored if folder else "float32"):
+    with _rounded(training.adapters, folder.stated.stored if folder else "float32"):
         heldout = training.evaluation()
     result = {
         "heldout_recovered": fmean(evaluation.recovered for evaluation in heldout.values()),

@@ -1,10 +1,12 @@
 """`python -m npt_viz train --resume`: pausing, stopping and killing a training is not noticed in its result."""
 
+import json
 import os
 import signal
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import npt_viz
 from npt_viz.__main__ import main
@@ -110,3 +112,31 @@ def test_a_resumed_training_can_be_longer_and_elsewhere(train, resume, tmp_path,
     assert resume("first", "--steps", "8", "--out", str(tmp_path / "more")) == 0
     assert len(read_run(tmp_path / "more").layers[2].steps) == 8
     assert same(first, weights(tmp_path / "first")) and not same(first, weights(tmp_path / "more"))
+
+
+def said(folder):
+    """(licence, fault, dtypes of the weights) as another tool reads them."""
+    config = json.loads((folder / "npt_config.json").read_text(encoding="utf-8"))
+    dtypes = {str(tensor.dtype) for tensor in load_file(folder / "npt_weights.safetensors").values()}
+    return config["licence"], config["fault"], dtypes
+
+
+def test_a_resumed_training_keeps_licence_fault_and_dtype(train, resume, tmp_path):
+    stated = ("--licence", "CC-BY-4.0", "--fault", "no rope on purpose", "--save-dtype", "bfloat16")
+    assert train("stated", *stated) == 0
+    assert resume("stated", "--steps", "7", "--out", str(tmp_path / "elsewhere")) == 0
+    assert resume("stated", "--steps", "8") == 0
+    for folder in ("stated", "elsewhere"):
+        assert said(tmp_path / folder) == ("CC-BY-4.0", "no rope on purpose", {"torch.bfloat16"})
+    assert resume("stated", "--steps", "9", "--licence", "MIT", "--save-dtype", "float16") == 0
+    assert said(tmp_path / "stated") == ("MIT", "no rope on purpose", {"torch.float16"})
+
+
+def test_a_state_without_a_checkpoint_beside_it_is_resumed_with_the_defaults(train, resume, tmp_path):
+    assert train("first", "--licence", "MIT") == 0
+    assert said(tmp_path / "first") == ("MIT", None, {"torch.float32"})
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "first" / "training_state.pt").rename(tmp_path / "alone" / "paused.pt")
+    out = str(tmp_path / "new")
+    assert resume("alone/paused.pt", "--steps", "7", "--out", out) == 0
+    assert said(tmp_path / "new") == ("not stated", None, {"torch.float32"})
