@@ -205,17 +205,19 @@ def _json(config: Mapping, folder: Path) -> str:
         ) from None
 
 
+def refuse_foreign(folder: Path) -> None:
+    """Raise NptVizError unless the folder holds a checkpoint, which alone may be overwritten."""
+    if not any((folder / name).is_file() for name in (NATIVE_CONFIG, "npt_weights.pt")):
+        raise NptVizError(f"{folder}: is no checkpoint, so it is not overwritten; choose another name")
+
+
 @contextmanager
 def _new_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
     """Temporary folder to write a checkpoint into; only an earlier checkpoint is overwritten."""
     folder = folder.expanduser()
     is_taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    if (
-        is_taken
-        and overwrite
-        and not any((folder / name).is_file() for name in (NATIVE_CONFIG, "npt_weights.pt"))
-    ):
-        raise NptVizError(f"{folder}: is no checkpoint, so it is not overwritten; choose another name")
+    if is_taken and overwrite:
+        refuse_foreign(folder)
     with whole_folder(folder, overwrite=overwrite or not is_taken) as new:
         yield new
         if is_taken:

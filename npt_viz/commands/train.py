@@ -118,9 +118,11 @@ def run(
     chosen = numbers("--layers", layers) if layers is not None else []
     if resume is not None:
         _refuse_decided(context)
+        from npt_viz.training.state import state_file
+
+        beside = state_file(resume).parent
         if out is None:
-            path = Path(resume)
-            out, overwrite = str(path if path.is_dir() else path.parent), True
+            out, overwrite = str(beside), True
     _check_free(out, overwrite)
     import npt_viz
     from npt_viz.model.memory import out_of_memory_explained
@@ -131,7 +133,7 @@ def run(
 
     terms = objective(losses)
     texts = texts_from_file(text) if text else bundled_texts() if resume is None else []
-    stated = _Stated() if resume is None else _stated_beside(resume)
+    stated = _Stated() if resume is None else _stated_in(beside)
     stated = _Stated(
         stored=stored or stated.stored,
         licence=stated.licence if licence is None else licence,
@@ -186,12 +188,10 @@ class _Stated:
     fault: str | None = None
 
 
-def _stated_beside(resume: str) -> _Stated:
-    """What the checkpoint beside a saved training states; the defaults where there is none."""
+def _stated_in(folder: Path) -> _Stated:
+    """What the checkpoint in a folder states; the defaults where there is none."""
     from npt_viz.checkpoint.source import NATIVE_CONFIG, open_files
-    from npt_viz.training.state import state_file
 
-    folder = state_file(resume).parent
     if not (folder / NATIVE_CONFIG).is_file():
         return _Stated()
     files = open_files(folder)
@@ -341,6 +341,17 @@ def _spec(layers: list[int], targets: list[str], rank: int, components: int, var
 
 
 def _check_free(out: str | None, overwrite: bool) -> None:
-    """Refuse an --out that is not empty, before anything is trained."""
-    if out is not None and not overwrite and Path(out).exists() and any(Path(out).iterdir()):
+    """Refuse an --out in which the checkpoint could not be saved, before anything is trained."""
+    if out is None:
+        return
+    folder = Path(out).expanduser()
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise NptVizError(f"{place}: is a file; --out names a folder: choose another --out")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not overwrite:
         raise NptVizError(f"{out} is not empty; choose another --out, or add --overwrite")
+    from npt_viz.checkpoint.saving import refuse_foreign
+
+    refuse_foreign(folder)

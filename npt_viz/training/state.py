@@ -122,10 +122,15 @@ def resumed(
 
 
 def state_file(path: str | Path) -> Path:
-    """The file that a path names: itself, or STATE_FILE in a folder."""
+    """The file that a path names: itself, or STATE_FILE in a folder; raises NptVizError where there is none."""
     path = Path(path)
     restore_overwritten(path)
-    return path / STATE_FILE if path.is_dir() else path
+    path = path / STATE_FILE if path.is_dir() else path
+    if not path.is_file():
+        raise NptVizError(
+            f"{path}: there is no such file; give a {STATE_FILE} that a training saved, or its folder"
+        )
+    return path
 
 
 def steps_saved(path: str | Path) -> tuple[int, int]:
@@ -135,10 +140,6 @@ def steps_saved(path: str | Path) -> tuple[int, int]:
 
 
 def _fields(path: Path) -> dict:
-    if not path.is_file():
-        raise NptVizError(
-            f"{path}: there is no such file; give a {STATE_FILE} that a training saved, or its folder"
-        )
     fields = read_torch_file(path)
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise NptVizError(f"{path}: is no saved training ({FORMAT}); give a file that a training saved")

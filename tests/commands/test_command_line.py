@@ -404,6 +404,44 @@ def test_a_full_folder_is_refused_before_training(call, on_disk, text, tmp_path,
     assert "is not empty" in err and (tmp_path / "kept.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    ("out", "options", "words"),
+    [
+        ("file", (), "file: is a file; --out names a folder: choose another --out"),
+        ("file", ("--overwrite",), "file: is a file; --out names a folder: choose another --out"),
+        ("file/below", (), "file: is a file; --out names a folder: choose another --out"),
+        (
+            "thesis",
+            ("--overwrite",),
+            "thesis: is no checkpoint, so it is not overwritten; choose another name",
+        ),
+    ],
+)
+def test_an_out_that_cannot_be_saved_in_is_refused_before_training(
+    call, on_disk, text, tmp_path, monkeypatch, out, options, words
+):
+    def opened(*_, **__):
+        raise AssertionError("the base was opened before --out was checked")
+
+    monkeypatch.setattr("npt_viz.open_model", opened)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+    arguments = ("--layers", "2", "--text", text, "--out", tmp_path / out)
+    status, _, err = call("train", "--model", on_disk.model, *arguments, *options)
+    assert status == 1
+    assert err.splitlines()[-1].endswith(words) and str(tmp_path) in err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_resuming_beside_other_files_is_refused_before_training(call, on_disk, tmp_path, monkeypatch):
+    """A state that lies alone in a folder of other things: its folder is the default --out."""
+    monkeypatch.setattr("npt_viz.open_model", None)
+    (tmp_path / "paused.pt").write_bytes(b"a saved training")
+    status, _, err = call("train", "--model", on_disk.model, "--resume", tmp_path / "paused.pt")
+    assert status == 1 and "is no checkpoint, so it is not overwritten" in err.splitlines()[-1]
+
+
 def test_ctrl_c_in_training_keeps_what_was_learned(call, on_disk, text, tmp_path, monkeypatch):
     from npt_viz.training.trainer import Training
 
