@@ -1,9 +1,10 @@
 """Write checkpoints: the native format, and format A for tools that know only that one."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -225,9 +226,21 @@ def _new_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
 
 
 def _keep_other_files(folder: Path, new: Path) -> None:
-    """Copy logs and samples that lie beside an overwritten checkpoint."""
+    """Keep logs, samples and a training's state that lie beside an overwritten checkpoint."""
     for entry in folder.iterdir():
         if entry.name in (NATIVE_CONFIG, NATIVE_WEIGHTS, "npt_weights.pt", "config.json"):
             continue
-        copy = shutil.copytree if entry.is_dir() else shutil.copy2
-        copy(entry, new / entry.name)
+        if entry.is_dir():
+            shutil.copytree(entry, new / entry.name, copy_function=_keep)
+        else:
+            _keep(entry, new / entry.name)
+
+
+def _keep(file: str | Path, new: str | Path) -> None:
+    """Give a file a second name, which copies nothing, or copy it where that cannot be done."""
+    # Neither the target of a symbolic link nor another user's file may change with what happens here.
+    if not Path(file).is_symlink() and Path(file).stat().st_uid == os.geteuid():
+        with suppress(OSError):
+            os.link(file, new)
+            return
+    shutil.copy2(file, new)

@@ -196,6 +196,24 @@ def test_an_overwrite_replaces_the_weights_and_keeps_other_files(tmp_path, tiny_
     assert [entry.name for entry in tmp_path.iterdir()] == ["saved"]
 
 
+@pytest.mark.parametrize("has_links", [True, False])
+def test_an_overwrite_does_not_copy_what_lies_beside(tmp_path, tiny_llama, monkeypatch, has_links):
+    """A training's state has four times the adapters; it is there at every moment, were the process killed."""
+    adapters = {2: specimen(tiny_llama, "N1")}
+    folder = save_checkpoint(tmp_path / "saved", adapters, tiny_llama, **PROSE)
+    (folder / "training_state.pt").write_bytes(b"state")
+    (folder / "link").symlink_to(tmp_path / "outside")
+    (tmp_path / "outside").write_text("another's")
+    before = (folder / "training_state.pt").stat().st_ino
+    if not has_links:
+        monkeypatch.setattr(os, "link", no_space)
+    save_checkpoint(folder, adapters, tiny_llama, overwrite=True, **PROSE)
+    assert (folder / "training_state.pt").read_bytes() == b"state"
+    assert ((folder / "training_state.pt").stat().st_ino == before) is has_links
+    assert (folder / "link").read_text() == "another's"
+    assert (folder / "link").stat().st_ino != (tmp_path / "outside").stat().st_ino
+
+
 def test_an_open_checkpoint_notices_that_it_was_overwritten(tmp_path, tiny_llama):
     folder = save_checkpoint(tmp_path / "saved", {2: specimen(tiny_llama, "N1")}, tiny_llama, **PROSE)
     opened = open_checkpoint(folder, tiny_llama)
