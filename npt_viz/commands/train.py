@@ -116,6 +116,7 @@ def run(
             "give --layers to train afresh, --from or --resume to go on, one of the three"
         )
     chosen = numbers("--layers", layers) if layers is not None else []
+    beside = None
     if resume is not None:
         _refuse_decided(context)
         from npt_viz.training.state import state_file
@@ -133,7 +134,7 @@ def run(
 
     terms = objective(losses)
     texts = texts_from_file(text) if text else bundled_texts() if resume is None else []
-    stated = _Stated() if resume is None else _stated_in(beside)
+    stated = _Stated() if beside is None else _stated_in(beside)
     stated = _Stated(
         stored=stored or stated.stored,
         licence=stated.licence if licence is None else licence,
@@ -197,9 +198,10 @@ def _stated_in(folder: Path) -> _Stated:
     files = open_files(folder)
     dtypes = {info.dtype for info in files.store.infos.values()}
     files.store.close()
+    # Weights that save_checkpoint wrote have one dtype.
+    stored = next((dtype for dtype in get_args(Stored) if dtypes == {dtype}), _Stated.stored)
     return _Stated(
-        # Weights that save_checkpoint wrote have one dtype.
-        stored=dtypes.pop() if len(dtypes) == 1 and dtypes <= set(get_args(Stored)) else _Stated.stored,
+        stored=stored,
         licence=files.native.get("licence") or _Stated.licence,
         fault=files.native.get("fault"),
     )
