@@ -23,6 +23,7 @@ DECIDED = (
 """Parameters of `run` that a saved training has already decided."""
 
 Stored = Literal["float32", "bfloat16", "float16"]
+STORED: tuple[Stored, ...] = get_args(Stored)
 
 
 def run(
@@ -199,7 +200,7 @@ def _stated_in(folder: Path) -> _Stated:
     dtypes = {info.dtype for info in files.store.infos.values()}
     files.store.close()
     # Weights that save_checkpoint wrote have one dtype.
-    stored = next((dtype for dtype in get_args(Stored) if dtypes == {dtype}), _Stated.stored)
+    stored: Stored = next((dtype for dtype in STORED if dtypes == {dtype}), "float32")
     return _Stated(
         stored=stored,
         licence=files.native.get("licence") or _Stated.licence,
