@@ -200,9 +200,9 @@ def _stated_in(folder: Path) -> _Stated:
     dtypes = {info.dtype for info in files.store.infos.values()}
     files.store.close()
     # Weights that save_checkpoint wrote have one dtype.
-    stored: Stored = next((dtype for dtype in STORED if dtypes == {dtype}), "float32")
+    stored: list[Stored] = [dtype for dtype in STORED if dtypes == {dtype}]
     return _Stated(
-        stored=stored,
+        stored=stored[0] if stored else "float32",
         licence=files.native.get("licence") or _Stated.licence,
         fault=files.native.get("fault"),
     )
