@@ -4,20 +4,14 @@ python -m benchmarks.latency; needs Playwright and a Chromium. Starts a server o
 """
 
 import os
-import shutil
-import socket
 import statistics
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from urllib.parse import urlencode
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.paired import machine
+from benchmarks.serving import CHROMIUM, QUIET, served
 from npt_viz.texts import bundled_texts
 
 PAGES = ("tokens", "reconstruction", "directions", "orthogonality", "attribution")
@@ -45,7 +39,7 @@ def main() -> None:
     print(f"{CHECKPOINT}; {machine()}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print(f"seconds, median of {TIMES} (range)")
     with served() as server, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_chromium(), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         for page in PAGES:
             opened(browser, f"{server}/{page}").close()
             paints = []
@@ -94,32 +88,6 @@ def _settle(tab: Page, quiet: int = 800) -> None:
         if tab.evaluate(IDLE):
             return
         tab.wait_for_function(IDLE, polling=10)
-
-
-@contextmanager
-def served() -> Iterator[str]:
-    """A server on a free port, with as many threads as the machine has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.2)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _chromium() -> str | None:
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def _row(seconds: list[float]) -> str:

@@ -1,21 +1,16 @@
-"""Make the README's screenshots from the running app: `python docs/screenshots.py [folder]`.
+"""Make the README's screenshots from the running app: `python -m docs.screenshots [folder]`.
 
 Starts the app on a free port, opens pages in Chromium, light and dark, and writes PNG files. Needs playwright, a
 Chromium, and the demo model on this machine.
 """
 
-import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
 from playwright.sync_api import Page, sync_playwright
+
+from benchmarks.serving import CHROMIUM, QUIET, served
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_MS = 300_000
@@ -38,28 +33,6 @@ SHOTS = {
 """File name -> (page, what its address says); the demo model and checkpoint are the app's defaults."""
 
 
-@contextmanager
-def served() -> Iterator[str]:
-    """The app on a free port of this machine."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        while server.poll() is None:
-            try:
-                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.2)
-        yield address
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
 def settled(tab: Page) -> None:
     """Everything is drawn: no script runs and no figure is still to come."""
     tab.locator("button.token").first.wait_for()
@@ -77,12 +50,11 @@ def fit(tab: Page, width: int) -> None:
 
 def screenshots(folder: Path, width: int = 1440) -> None:
     """Every shot in both themes."""
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
+    if CHROMIUM is None:
         sys.exit("no Chromium found: `make browser` says how to get one")
     folder.mkdir(parents=True, exist_ok=True)
     with served() as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         for name, (page, said) in SHOTS.items():
             for scheme in ("light", "dark"):
                 tab = browser.new_page(viewport={"width": width, "height": 1000}, color_scheme=scheme)

@@ -3,7 +3,6 @@
 import ast
 import os
 import re
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import npt_viz
+from benchmarks.serving import free_port
 from npt_viz.__main__ import main
 from npt_viz.commands._extras import APP
 from npt_viz.places import ROOT, located
@@ -183,9 +183,7 @@ def test_a_wheel_is_all_that_the_app_needs(tmp_path):
     assert first.split()[1].startswith("checkpoints/smollm2-135m-gate")
     assert ast.literal_eval(pages) == sorted(path.name for path in (REPOSITORY / "pages").glob("*.py"))
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = subprocess.Popen(
         [command, "app", "--port", str(port)], stdout=subprocess.PIPE, **outside(elsewhere)
     )

@@ -1,13 +1,6 @@
 """What the browser tests share: a server, one Chromium for all of them, and tabs in which nothing may go wrong."""
 
-import os
-import shutil
-import socket
-import subprocess
-import sys
 import tempfile
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlencode, urlsplit
@@ -15,51 +8,20 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from onpage import written
 
-from npt_viz.places import ROOT
+from benchmarks import serving
 
 PATIENCE = 120_000
 """Milliseconds; a busy machine is no fault of the app."""
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
 
 @contextmanager
 def served() -> Iterator[str]:
-    """A fresh server on a free port of this machine, with a folder of runs that goes when it goes."""
-    with tempfile.TemporaryDirectory() as runs:
-        yield from _served(runs)
-
-
-def _served(runs: str) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NPT_VIZ_RUNS": runs}
-    server = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(PATIENCE // 200):
-            try:
-                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.2)
+    """A fresh server with a folder of runs that goes when it goes."""
+    with (
+        tempfile.TemporaryDirectory() as runs,
+        serving.served(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", NPT_VIZ_RUNS=runs) as address,
+    ):
         yield address
-    finally:
-        server.terminate()
-        server.wait(30)
 
 
 @pytest.fixture(scope="session")
@@ -83,10 +45,10 @@ def cold_server() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def chromium():
     sync_api = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
+    if serving.CHROMIUM is None:
         pytest.skip("no Chromium on this machine")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        browser = playwright.chromium.launch(executable_path=serving.CHROMIUM, args=serving.QUIET)
         yield browser
         browser.close()
 

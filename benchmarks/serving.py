@@ -1,0 +1,67 @@
+"""The app in a server of its own, and a Chromium to visit it: for benchmarks, screenshots and browser tests."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from npt_viz.places import ROOT
+
+PATIENCE = 120
+"""Seconds until a server has to answer; a busy machine is no fault of the app."""
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+"""Arguments of Chromium: no request of its own leaves the machine."""
+
+
+def free_port() -> int:
+    """A port of this machine that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def served(**environment: str) -> Iterator[str]:
+    """Address of a fresh server that ends with the block.
+
+    environment: variables of the server beside those of this process.
+    Raises RuntimeError where it does not answer within PATIENCE.
+    """
+    port = free_port()
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    server = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(5 * PATIENCE):
+            try:
+                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        else:
+            raise RuntimeError(f"the app does not answer at {address} after {PATIENCE} s")
+        yield address
+    finally:
+        server.terminate()
+        server.wait(30)
