@@ -23,7 +23,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import npt_viz
 from npt_viz.adapter import LayerAdapter, RankOneSum, Semantics
 from npt_viz.analysis.health import health
-from npt_viz.capture.layer_trace import LayerTrace, traces
+from npt_viz.capture.layer_trace import traces
 from npt_viz.checkpoint import Checkpoint, save_checkpoint
 from npt_viz.checkpoint.keys import named_tensors
 from npt_viz.model.base import BaseModel
@@ -43,8 +43,6 @@ TRIPLE = ("gate", "up", "down")
 HELD_OUT = 8
 CONSTANT = 12.0
 """Shared part of a model in which linear maps of a and z can say 1 at every token."""
-
-COLUMNS = tuple(LayerTrace.__dataclass_fields__)
 
 
 def built(common: float = 2.0, seed: int = SEED) -> BaseModel:
@@ -219,8 +217,8 @@ def one_direction(adapters: dict[int, LayerAdapter]) -> dict[int, LayerAdapter]:
 def constant_scalar() -> dict[int, LayerAdapter]:
     """v_a·z is 1 at every token, as far as a linear map of a and one of z can say 1; v_b is trained."""
     base = model(CONSTANT)
-    seen = [traces(base, trained(("gate",)), ids_of(line)).local[LAYER] for line in texts()[:30]]
-    joined = LayerTrace(*(torch.cat([getattr(x, name) for x in seen]) for name in COLUMNS))
+    first, *others = (traces(base, trained(("gate",)), ids_of(line)).local[LAYER] for line in texts()[:30])
+    joined = first.joined(*others)
     a, z, one = joined.attention, joined.mlp_input, torch.ones(len(joined.attention), 1)
     says_one_a, says_one_z = (torch.linalg.lstsq(x, one).solution for x in (a, z))
     # The other bottlenecks read what tells tokens apart and are blind to what all share.
