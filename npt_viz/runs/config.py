@@ -1,6 +1,6 @@
 """Settings in the config.json beside a published training log: weights, stages, layers, tokens of a batch.
 
-Its values are what was asked for, not what was found (npt-facts §3), and its keys are those of the public scripts.
+Its values are what was asked for, not what was found (published configs always say np_rank 64), and its keys are those of the public scripts.
 """
 
 import json

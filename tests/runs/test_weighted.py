@@ -16,7 +16,7 @@ LOGGED = {
 
 
 def stage_weights(step, S, w):
-    """npt-facts §6, literally."""
+    """docs/mathematics.md §10 ("Composite"), literally."""
     if step < S:
         return [0.1, 0.8, 0.1, 0.01]
     if step < 3 * S:
