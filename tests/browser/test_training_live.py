@@ -21,13 +21,22 @@ def begun(visit, server):
     """A tab with a training that would not end by itself."""
     tab = visit(server, "training")
     tab.get_by_role("tab", name="Schedule").click()
+    tab.get_by_text("held out").wait_for()
+    at_rest(tab)
     steps = tab.get_by_role("spinbutton", name="Steps", exact=True)
     steps.fill(ENDLESS)
     steps.press("Enter")
-    tab.get_by_text("held out").wait_for()
+    at_rest(tab)
+    expect(steps).to_have_value(ENDLESS)
     button(tab, "start").click()
-    tab.get_by_text("steps a second").wait_for()
+    tab.get_by_text("of 1,000,000, ").wait_for()
     return tab
+
+
+def at_rest(tab) -> None:
+    """Wait until no run of the page is under way: what is typed while the page is drawn anew may be lost."""
+    time.sleep(0.5)
+    tab.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
 
 
 def step(tab) -> int:
