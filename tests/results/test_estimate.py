@@ -1,0 +1,56 @@
+"""Intervals of medians, against a literal binomial and against draws with a known median."""
+
+import math
+
+import numpy as np
+import pytest
+
+from npt_viz.results.estimate import compared, median_of
+
+
+def literal_interval(values, confidence):
+    """The narrowest pair of order statistics, symmetric, that covers the median with this probability."""
+    ordered, n = sorted(values), len(values)
+    best = (-math.inf, math.inf)
+    for k in range(n // 2):
+        outside = 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n
+        if outside <= 1 - confidence:
+            best = ordered[k], ordered[n - 1 - k]
+    return best
+
+
+@pytest.mark.parametrize("n", [1, 5, 6, 11, 37, 211])
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.999])
+def test_the_interval_is_that_of_the_binomial(n, confidence):
+    values = np.random.default_rng(n).normal(size=n)
+    found = median_of(values, confidence)
+    assert found[1:3] == pytest.approx(literal_interval(values, confidence))
+    assert found.value == np.median(values) and found.n == n
+
+
+def test_it_covers_the_true_median_as_often_as_it_says():
+    draws = np.random.default_rng(7)
+    inside = [
+        found.low <= math.log(2) <= found.high
+        for found in (median_of(draws.exponential(size=53)) for _ in range(2000))
+    ]
+    assert 0.945 <= np.mean(inside) <= 0.98
+
+
+def test_thousands_of_values_do_not_underflow():
+    found = median_of(np.arange(5001.0))
+    assert 2500 - 75 < found.low < 2500 < found.high < 2500 + 75
+
+
+def test_values_that_are_not_finite_do_not_count():
+    assert median_of([np.nan, 1, 2, 3, np.inf]).n == 3
+    assert math.isnan(median_of([np.nan]).value)
+
+
+def test_a_comparison_says_more_no_more_or_that_it_cannot_tell():
+    values = np.random.default_rng(3).normal(size=101)
+    assert compared(values, values + 0.2, margin=0.1) == "more"
+    assert compared(values, values + 0.05, margin=0.1) == "no more"
+    assert compared(values[:9], values[:9] + 0.2, margin=0.1) == "cannot tell"
+    noisy = values + 3 * np.random.default_rng(5).normal(size=101)
+    assert compared(values, noisy, margin=0.1) == "cannot tell"
