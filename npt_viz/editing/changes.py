@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from npt_viz.adapter import TARGETS, LayerAdapter, Target
-from npt_viz.capture.running import Lane
+from npt_viz.adapter import TARGETS, Target
+from npt_viz.capture.running import Lane, LayerChange
 from npt_viz.editing.updates import Factors, Update, accumulated
 from npt_viz.model.base import BaseModel, weight_of
 from npt_viz.shapes import Float
@@ -42,7 +42,7 @@ class LayerEdit:
 class EditedNpt:
     """NPT layer on edited weights: an update made from a token's modulation counts twice at that token."""
 
-    def __init__(self, adapter: LayerAdapter, edit: LayerEdit) -> None:
+    def __init__(self, adapter: LayerChange, edit: LayerEdit) -> None:
         self._adapter, self._edit = adapter, edit
         self.attention = adapter.attention
 
@@ -69,7 +69,7 @@ class EditedNpt:
 def edited_lane(
     model: BaseModel,
     updates: Iterable[Update],
-    adapters: Mapping[int, LayerAdapter] | None = None,
+    adapters: Mapping[int, LayerChange] | None = None,
 ) -> Lane:
     """Lane of the base with these updates; with adapters, their layers run as NPT layers on top of the edited weights."""
     by_layer: dict[int, dict[Target, Factors]] = {}

@@ -59,6 +59,12 @@ class Factors:
         a, b = self.v_a.astype(np.float64), self.v_b.astype(np.float64)
         return math.sqrt(max(0.0, float(((a @ a.T) * (b @ b.T)).sum())))
 
+    def cosine(self, other: "Factors") -> float:
+        """⟨ΔW, ΔW'⟩ / (‖ΔW‖ ‖ΔW'‖): the direction of two weight changes; NaN where one of them is zero."""
+        a, b, a2, b2 = (f.astype(np.float64) for f in (self.v_a, self.v_b, other.v_a, other.v_b))
+        size = self.norm() * other.norm()
+        return float(((a @ a2.T) * (b @ b2.T)).sum()) / size if size else math.nan
+
     def singular_values(self) -> np.ndarray:
         """Singular values of ΔW, descending; the zeros beyond min(factor, inp, out) are left out."""
         core = self._core()[1]

@@ -1,44 +1,43 @@
 """Replay the injection_history.json of published NPT tools, with notes on what cannot be replayed.
 
 Such a file says which text was injected into which layer, at which position and strength, and how large ΔW was; it
-has no weights. So ΔW is made again from the checkpoint and held against the recorded size.
+has no weights. So ΔW is made again from the checkpoint and held against what was recorded. The published tool read
+v_a and v_b of a layer while the NPT layers below it ran as NPT layers, on the weights that it had edited so far.
 """
 
 import json
-import math
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from npt_viz.adapter import RankOneSum
 from npt_viz.checkpoint import Checkpoint
-from npt_viz.editing.making.from_source import checkpoint_fingerprint, update_from
+from npt_viz.editing.changes import edited_lane
+from npt_viz.editing.making.from_source import checkpoint_fingerprint
 from npt_viz.editing.making.readings import layer_readings
-from npt_viz.editing.making.rules import UpdateRule
-from npt_viz.editing.updates import Factors, Origin, Place, Update, check_alpha
+from npt_viz.editing.making.recorded import Recorded, tolerance_of
+from npt_viz.editing.making.ways import PUBLISHED, Way, other_ways, without_mask
+from npt_viz.editing.updates import Factors, Number, Origin, Place, Update, check_alpha
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
-from npt_viz.model.tokens import encode
-
-SAME_SIZE = 0.05
-"""Relative difference of recorded and replayed ‖ΔW‖ up to which they count as the same edit."""
-
-NORM_KEYS = {"gate": ("gate_delta_norm", "delta_norm"), "up": ("up_delta_norm",)}
+from npt_viz.model.tokens import Encoded, encode
+from npt_viz.shapes import Float, Tensor
 
 
 class Replayed(NamedTuple):
     """Updates replayed from a history, and notes."""
 
     updates: tuple[Update, ...]
+    """In the order in which they were injected."""
     notes: tuple[str, ...]
     """What differs from the recorded edit and what could not be replayed, in sentences."""
 
 
 def updates_from_history(path: str | Path, model: BaseModel, checkpoint: Checkpoint) -> Replayed:
-    """Replay a history file: its edits as updates of this model and checkpoint, in the order of the file.
+    """Replay a history file: its edits as updates of this model and checkpoint, in the order of their injection.
 
     Raises NptVizError where the file is no injection history.
     """
@@ -52,47 +51,158 @@ def updates_from_history(path: str | Path, model: BaseModel, checkpoint: Checkpo
     return updates_from_history_text(text, str(path), model, checkpoint)
 
 
+@torch.no_grad()
 def updates_from_history_text(text: str, where: str, model: BaseModel, checkpoint: Checkpoint) -> Replayed:
     """Replay the content of a history file. where: its name, for messages."""
-    updates, notes, per_layer = [], [], dict[int, int]()
-    for number, (layer, entry) in enumerate(_entries(text, where), 1):
+    content = _content(text, where)
+    entries = sorted(_entries(content, where), key=lambda entry: entry.time)
+    session = _Session(model, checkpoint, _npt_layers(content, checkpoint))
+    for entry in entries:
+        session.replay(entry)
+    return Replayed(tuple(session.updates), (*session.notes, *session.closing_notes(content)))
+
+
+class _Entry(NamedTuple):
+    number: int
+    """In the file, 1 for the first."""
+    layer: int
+    """-1 where it is not said."""
+    values: Mapping[str, Any]
+
+    @property
+    def time(self) -> str:
+        """ISO times sort as text; entries without one keep their order in the file, before the others."""
+        time = self.values.get("timestamp")
+        return time if isinstance(time, str) else ""
+
+
+@dataclass
+class _Session:
+    """The tool's model while a history is replayed: the base, its NPT layers and the edits so far."""
+
+    model: BaseModel
+    checkpoint: Checkpoint
+    npt_layers: Sequence[int]
+    """Layers that ran as NPT layers."""
+    updates: list[Update] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    undecided: bool = False
+    """Whether an edit was added to an earlier one of its layer without a record that says so."""
+    timeless: bool = False
+    """Whether an edit was read on top of edits of other layers without a record of their order."""
+
+    def replay(self, entry: _Entry) -> None:
+        """Make the update of one entry, and note what differs from what was recorded."""
         try:
-            update = _replayed(model, checkpoint, layer, entry)
+            request = _request(entry, self.checkpoint)
         except NptVizError as error:
-            notes.append(f"entry {number} cannot be replayed: {error}")
-            continue
-        updates.append(update)
-        per_layer[layer] = per_layer.get(layer, 0) + 1
-        notes += [f"entry {number}: {note}" for note in _differences(update, entry)]
-    if any(count > 1 for count in per_layer.values()):
-        notes.append(
-            "the file does not say whether an injection was added to the earlier ones of its layer or replaced them; "
-            "all are replayed: undo those that were replaced"
+            self.notes.append(f"entry {entry.number} cannot be replayed: {error}")
+            return
+        published = self._made(request, PUBLISHED)
+        recorded = Recorded.of(entry.values, published)
+        chosen, told = self._fitting(request, published, recorded)
+        earlier = [update for update in self.updates if request.layer in update.layers]
+        added = recorded.says_added(self.model, earlier, chosen) if earlier else True
+        self.undecided |= added is None
+        self.timeless |= not entry.time and any(update.layers[0] < request.layer for update in self.updates)
+        if added is False:
+            told.append(
+                "its recorded weight change fits the weights without the earlier edits of this layer, which it "
+                "replaced; undo those"
+            )
+        told += recorded.direction_notes(self.model, earlier if added is not False else [], chosen)
+        self.notes += [f"entry {entry.number}: {note}" for note in told]
+        self.updates.append(chosen)
+
+    def closing_notes(self, content: object) -> Iterator[str]:
+        """What holds for the whole file."""
+        if self.undecided:
+            yield (
+                "the file does not say whether an injection was added to the earlier ones of its layer or replaced "
+                "them; all are replayed: undo those that were replaced"
+            )
+        if self.timeless:
+            yield (
+                "the entries have no time, so they are replayed in the order of the file; in another order the later "
+                "layers read other states"
+            )
+        named = _layers_of(content)
+        edited = max((update.layers[0] for update in self.updates), default=-1)
+        if missing := [layer for layer in named if layer < edited and layer not in self.checkpoint.layers]:
+            yield (
+                f"the tool ran layers {', '.join(map(str, named))} as NPT layers and {self.checkpoint.name} has no "
+                f"{', '.join(map(str, missing))}; open the checkpoint with all of them"
+            )
+
+    def _fitting(
+        self, request: "_Request", published: Update, recorded: Recorded
+    ) -> tuple[Update, list[str]]:
+        """The update whose sizes were recorded, and notes: the published way first, others where it does not fit."""
+        tolerance = tolerance_of(recorded.figures.values(), self.model.dtype)
+        differing = recorded.differences(published, tolerance)
+        told = list(recorded.place_notes(published))
+        if not differing:
+            return published, told
+        has_below = any(each < request.layer for each in self.npt_layers)
+        told_way = PUBLISHED.said(has_below)
+        tried = []
+        for way in other_ways(has_below):
+            update = self._made(request, way)
+            if not recorded.differences(update, tolerance):
+                cosine = min(published.factors[p].cosine(update.factors[p]) for p in update.places)
+                told.append(
+                    f"what was recorded fits a source that ran {way.said(has_below)}, not {told_way} (cosine of both "
+                    f"ΔW {cosine:.3f}); it is replayed so"
+                )
+                return update, told
+            tried.append(way.said(has_below))
+        told += [f"{difference} when replayed {told_way}" for difference in differing]
+        told.append(f"it is not reached either {'; '.join(tried)}")
+        told += recorded.causes(self.model, published, tolerance)
+        return published, told
+
+    def _made(self, request: "_Request", way: Way) -> Update:
+        """ΔW of one entry with the source run in one way."""
+        layer, encoded = request.layer, request.encoded(self.model)
+        below = [each for each in self.npt_layers if each < layer]
+        lane = edited_lane(
+            self.model,
+            [update for update in self.updates if update.layers[0] < layer],
+            way.lane({each: self.checkpoint.adapter(each) for each in below}),
         )
-    return Replayed(tuple(updates), tuple(notes))
-
-
-def _entries(text: str, where: str) -> Iterator[tuple[int, Mapping]]:
-    """(layer, entry): either a flat list, or under injected_facts a list for each layer."""
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise NptVizError(f"{where}: is no JSON ({error}); save it again") from None
-    by_layer = content.get("injected_facts") if isinstance(content, dict) else {"": content}
-    if not isinstance(by_layer, dict) or not all(isinstance(entries, list) for entries in by_layer.values()):
-        raise NptVizError(
-            f"{where}: is no injection history: it has neither a list nor injected_facts by layer"
+        with self.model.lock, without_mask(self.model, len(encoded.ids), not way.causal):
+            reading = layer_readings(
+                self.model, torch.tensor([encoded.ids]), [layer], lane=lane, positions=way.positions
+            )[layer]
+        return Update(
+            factors=_factors(self.checkpoint, layer, reading.attention, request.where),
+            alpha=request.alpha,
+            base=self.model.fingerprint([layer]),
+            origins=(_origin(self.checkpoint, request, encoded, below, way),),
         )
-    for key, entries in by_layer.items():
-        for entry in entries:
-            if not isinstance(entry, dict):
-                raise NptVizError(f"{where}: an entry is {entry!r:.40}, not an object; save it again")
-            layer = entry.get("layer_idx", key)
-            yield (int(layer) if str(layer).isdecimal() else -1), entry
 
 
-def _replayed(model: BaseModel, checkpoint: Checkpoint, layer: int, entry: Mapping) -> Update:
-    fact, alpha, where = entry.get("fact"), entry.get("alpha", 1.0), entry.get("position", "last")
+class _Request(NamedTuple):
+    """What an entry asks for."""
+
+    layer: int
+    fact: str
+    alpha: Number
+    where: str
+    """last, first or all"""
+
+    def encoded(self, model: BaseModel) -> Encoded:
+        return encode(model, self.fact)
+
+    def tokens(self, n: int) -> tuple[int, ...]:
+        """Positions whose vectors are read."""
+        return {"last": (n - 1,), "first": (0,)}.get(self.where, tuple(range(n)))
+
+
+def _request(entry: _Entry, checkpoint: Checkpoint) -> _Request:
+    """The entry as the tool would take it; NptVizError where it cannot be replayed."""
+    values, layer = entry.values, entry.layer
+    fact, alpha, where = values.get("fact"), values.get("alpha", 1.0), values.get("position", "last")
     if not isinstance(fact, str) or not fact:
         raise NptVizError("it has no fact, the text that was injected")
     check_alpha(alpha)
@@ -106,58 +216,84 @@ def _replayed(model: BaseModel, checkpoint: Checkpoint, layer: int, entry: Mappi
         raise NptVizError(f"layer {layer} of {checkpoint.name} is no sum of rank-1 updates")
     if where not in ("last", "first", "all"):
         raise NptVizError(f"position {where!r} is none of last, first, all")
-    if where == "all":
-        return _mean_of_vectors(model, checkpoint, layer, fact, alpha)
-    rule = UpdateRule(positions="trained")
-    token = -1 if where == "last" else 0
-    return update_from(model, checkpoint, fact, layer=layer, token=token, alpha=alpha, rule=rule)
+    return _Request(layer, fact, alpha, where)
 
 
-@torch.no_grad()
-def _mean_of_vectors(model: BaseModel, checkpoint: Checkpoint, layer: int, fact: str, alpha: float) -> Update:
-    """As the published tool does it for all positions: mean v_a times mean v_b, which is not the mean of ΔW."""
-    encoded, adapter = encode(model, fact), checkpoint.adapter(layer)
-    reading = layer_readings(model, torch.tensor([encoded.ids]), [layer], positions="trained")[layer]
+def _factors(
+    checkpoint: Checkpoint, layer: int, attention: Float[Tensor, "token model"], where: str
+) -> dict[Place, Factors]:
+    """v_a and v_b at the last or first token; for all, the mean of each, which is not the mean of ΔW."""
     factors = {}
-    for target, part in adapter.learned.items():
-        assert isinstance(part, RankOneSum), "_replayed refuses the other rules"
-        attention = reading.attention.to(next(part.parameters()))
-        v_a, v_b = part.v_a(attention).mean(0), part.v_b(attention).mean(0)
+    for target, part in checkpoint.adapter(layer).learned.items():
+        assert isinstance(part, RankOneSum), "_request refuses the other rules"
+        seen = attention.to(next(part.parameters()))
+        seen = {"last": seen[-1:], "first": seen[:1]}.get(where, seen)
+        v_a, v_b = part.v_a(seen).mean(0), part.v_b(seen).mean(0)
         factors[Place(layer, target)] = Factors(v_a.cpu().numpy(), v_b.cpu().numpy())
-    origin = Origin(
-        rule="npt",
-        prompt=fact,
-        layers=(layer,),
-        tokens=tuple(range(len(encoded.ids))),
-        glyphs=tuple(piece.glyph for piece in encoded.pieces),
-        checkpoint=checkpoint.name,
-        checkpoint_fingerprint=checkpoint_fingerprint(checkpoint, [layer]),
-        combine="mean",
-        positions="trained",
-        details=(
-            "mean of v_a times mean of v_b, as the published tool did; the mean of ΔW is another matrix",
-        ),
-    )
-    return Update(factors=factors, alpha=alpha, base=model.fingerprint([layer]), origins=(origin,))
+    return factors
 
 
-def _differences(update: Update, entry: Mapping) -> Iterator[str]:
-    norms = {place.target: norm for place, norm in update.norms().items()}
-    recorded_places = entry.get("projections_modified") or ["gate"]
-    modified = (
-        list(map(str, recorded_places)) if isinstance(recorded_places, list) else [str(recorded_places)]
-    )
-    if set(modified) != set(norms):
-        yield (
-            f"it recorded an edit of {' and '.join(modified)}, the checkpoint edits {' and '.join(norms)}; "
-            "it may come from another checkpoint"
+def _origin(
+    checkpoint: Checkpoint, request: _Request, encoded: Encoded, below: Sequence[int], way: Way
+) -> Origin:
+    tokens = request.tokens(len(encoded.ids))
+    details = []
+    if request.where == "all":
+        details.append(
+            "mean of v_a times mean of v_b, as the published tool did; the mean of ΔW is another matrix"
         )
-    for target, norm in norms.items():
-        recorded = next((entry[key] for key in NORM_KEYS.get(target, ()) if key in entry), None)
-        if not isinstance(recorded, int | float) or not abs(recorded) <= sys.float_info.max:
-            continue
-        if not math.isclose(norm, recorded, rel_tol=SAME_SIZE):
-            yield (
-                f"‖ΔW‖ of {target} was {recorded:.4g} and is {norm:.4g} when replayed; the published code ran attention "
-                "without RoPE, in some versions without a causal mask, and perhaps in another precision"
-            )
+    if below:
+        details.append(f"the source ran {way.said(True)}: {', '.join(map(str, below))}")
+    return Origin(
+        rule="npt",
+        prompt=request.fact,
+        layers=(request.layer,),
+        tokens=tokens,
+        glyphs=tuple(encoded.pieces[t].glyph for t in tokens),
+        checkpoint=checkpoint.name,
+        checkpoint_fingerprint=checkpoint_fingerprint(checkpoint, [request.layer]),
+        combine="mean",
+        positions=way.positions,
+        mode="propagated" if below and way.below != "base" else "local",
+        details=tuple(details),
+    )
+
+
+def _content(text: str, where: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise NptVizError(f"{where}: is no JSON ({error}); save it again") from None
+
+
+def _entries(content: object, where: str) -> Iterator[_Entry]:
+    """Either a flat list, or under injected_facts a list for each layer."""
+    by_layer: Any = content.get("injected_facts") if isinstance(content, dict) else {"": content}
+    if not isinstance(by_layer, dict) or not all(isinstance(entries, list) for entries in by_layer.values()):
+        raise NptVizError(
+            f"{where}: is no injection history: it has neither a list nor injected_facts by layer"
+        )
+    number = 0
+    for key, entries in by_layer.items():
+        for values in entries:
+            if not isinstance(values, dict):
+                raise NptVizError(f"{where}: an entry is {values!r:.40}, not an object; save it again")
+            number += 1
+            layer = values.get("layer_idx", key)
+            yield _Entry(number, int(layer) if str(layer).isdecimal() else -1, values)
+
+
+def _layers_of(content: object) -> list[int]:
+    """The NPT layers that the tool's model had, as far as the file says."""
+    info = content.get("model_info") if isinstance(content, dict) else None
+    for holder, key in ((content, "available_layers"), (info, "npt_layers")):
+        layers = holder.get(key) if isinstance(holder, dict) else None
+        if isinstance(layers, list) and all(type(layer) is int for layer in layers):
+            return sorted(layers)
+    return []
+
+
+def _npt_layers(content: object, checkpoint: Checkpoint) -> list[int]:
+    """Layers that ran as NPT layers: those that the file names and the checkpoint has, else all of the checkpoint."""
+    named = _layers_of(content)
+    return [layer for layer in checkpoint.layers if not named or layer in named]
