@@ -61,7 +61,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One column of one layer of one run, for drawing; NaN and what was not measured are left out."""
+    """One column of one layer of one run, for drawing; a NaN in y interrupts the line where no number was logged."""
 
     series: str
     """The run, and its layer where it has several."""

@@ -159,6 +159,8 @@ class Curves:
     steps: np.ndarray
     columns: Mapping[str, np.ndarray]
     """Column of Step.rows -> its values at `steps`; NaN where it was not measured."""
+    gaps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Column -> the steps at which something was logged that is no finite number."""
 
     def measured(self, column: str) -> tuple[np.ndarray, np.ndarray]:
         """(steps, values) where this column was measured; empty where it never was."""

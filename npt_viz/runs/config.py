@@ -1,13 +1,12 @@
-"""Settings in the config.json beside a published training log: weights, stages, layers, tokens of a batch.
+"""Settings in the files beside a published training log: weights, stages, layers, tokens of a batch.
 
 Its values are what was asked for, not what was found (published configs always say np_rank 64), and its keys are those of the public scripts.
 """
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
 TERM_NAMES = {
@@ -43,7 +42,6 @@ _LAYER_KEYS = (
     "convert_layers",
     "layers",
 )
-MOST_BYTES = 2**22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,15 +63,21 @@ class Published:
     """(step, label) where a stage of the layers' curriculum begins, the first left out."""
 
 
-def published(config: Mapping) -> Published:
-    """The settings in a config, wherever in it they lie."""
+def published(config: Mapping, state: Mapping | None = None) -> Published:
+    """The settings in a config, wherever in it they lie, and in the state of a training of several layers.
+
+    state: content of a multi_layer_state.pt; what it says of layers, their weights and the curriculum holds.
+    """
     flat = dict(_flat(config))
+    state = state or {}
     weights = {}
     for words, term in TERM_NAMES.items():
         for key in (f"{words}_weight", f"{words}_loss_weight", f"lambda_{words}", f"{words}_lambda"):
             if (weight := _positive(flat.get(key), zero=True)) is not None:
                 weights[term] = weight
-    layers = next(filter(None, (_layers(flat.get(key)) for key in _LAYER_KEYS)), ())
+    layers = _layers(state.get("layers_to_train")) or next(
+        filter(None, (_layers(flat.get(key)) for key in _LAYER_KEYS)), ()
+    )
     batch = _whole(flat.get("batch_size"))
     length = next(
         filter(None, map(_whole, map(flat.get, ("max_length", "max_seq_length", "sequence_length")))), None
@@ -83,30 +87,12 @@ def published(config: Mapping) -> Published:
         weights=weights,
         stage_steps=_whole(flat.get("stage1_steps")),
         layers=layers,
-        layer_weights=_layer_weights(flat.get("layer_weights"), layers),
+        layer_weights=_weights_by_layer(state.get("layer_weights"))
+        or _layer_weights(flat.get("layer_weights"), layers),
         batch_tokens=tokens,
         step_tokens=tokens and tokens * (_whole(flat.get("gradient_accumulation_steps")) or 1),
-        curriculum=_curriculum(flat.get("curriculum_stages")),
+        curriculum=_scheduled(state.get("curriculum_schedule")) or _curriculum(flat.get("curriculum_stages")),
     )
-
-
-def config_beside(log: Path) -> tuple[dict, str]:
-    """(the config.json in a log's folder, what is wrong with it); empty where there is none."""
-    path = log.parent / "config.json"
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            return {}, f"config.json is larger than {MOST_BYTES // 2**20} MB and was not read."
-        config = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}, ""
-    except (OSError, ValueError, RecursionError) as error:
-        return (
-            {},
-            f"config.json could not be read ({type(error).__name__}), so its weights and stages are not known.",
-        )
-    if not isinstance(config, dict):
-        return {}, "config.json holds no object, so its weights and stages are not known."
-    return config, ""
 
 
 def _flat(config: Mapping) -> Iterator[tuple[str, object]]:
@@ -151,6 +137,27 @@ def _layer_weights(value: object, layers: tuple[int, ...]) -> dict[int, float]:
         return {}
     # As there: as many as layers, or all alike.
     return dict(zip(layers, weights, strict=True)) if len(weights) == len(layers) else {}
+
+
+def _weights_by_layer(value: object) -> dict[int, float]:
+    """{14: 1.0}, as a state holds it; empty where it is anything else."""
+    if not isinstance(value, Mapping):
+        return {}
+    weights = {layer: _positive(weight, zero=True) for layer, weight in value.items() if type(layer) is int}
+    known = {layer: weight for layer, weight in weights.items() if weight is not None}
+    return known if len(known) == len(value) else {}
+
+
+def _scheduled(value: object) -> tuple[tuple[int, str], ...]:
+    """[{name, until_step, mixing_ratio}], as a state holds it: where each stage but the first begins."""
+    stages = value if isinstance(value, list) and all(isinstance(stage, Mapping) for stage in value) else []
+    marks = []
+    for before, stage in pairwise(stages):
+        start, ratio = _whole(before.get("until_step")), _positive(stage.get("mixing_ratio"))
+        if start is None:
+            return ()
+        marks.append((start, f"{stage.get('name')!s:.40}" + (f" {ratio:g}" if ratio else "")))
+    return tuple(marks)
 
 
 def _curriculum(value: object) -> tuple[tuple[int, str], ...]:

@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 
 from npt_viz.results.runs import Axis, Line, Run, Shares, Summary
+from npt_viz.results.training import Curves
 
 POINTS = 3000
 """Of a line that are drawn at most; of a longer one the smallest and the largest of every bucket."""
@@ -30,17 +31,26 @@ def line(
     there = np.isfinite(values) & np.isfinite(along)
     if not there.any():
         return None
-    along, values = along[there], values[there]
-    smooth = moving_average(values, smoothing) if smoothing else None
-    kept = extremes(values, POINTS)
+    smooth = np.full(len(values), np.nan)
+    smooth[there] = moving_average(values[there], smoothing) if smoothing else np.nan
+    drawn = np.flatnonzero(there)[extremes(values[there], POINTS)]
+    drawn = np.sort(np.concatenate([drawn, _gaps(curves, column, there)]))
     return Line(
         series=series_name(run, layer),
         column=column,
-        x=along[kept],
-        y=values[kept],
-        smooth=None if smooth is None else smooth[kept],
-        n_values=len(values),
+        x=along[drawn],
+        y=np.where(there, values, np.nan)[drawn],
+        smooth=smooth[drawn] if smoothing else None,
+        n_values=int(there.sum()),
     )
+
+
+def _gaps(curves: Curves, column: str, there: np.ndarray) -> np.ndarray:
+    """Rows at which a line is interrupted: the first of each stretch that was logged without a finite number."""
+    is_gap = np.isin(curves.steps, curves.gaps.get(column, ())) & ~there
+    rows = np.flatnonzero(is_gap)
+    _, first = np.unique(np.cumsum(there)[rows], return_index=True)
+    return rows[first]
 
 
 def shares(run: Run, layer: int | None) -> Shares | None:

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from npt_viz.runs.config import TERM_NAMES
-from npt_viz.runs.table import number
+from npt_viz.runs.table import measurement, number
 
 _LAYER = re.compile(r"layer_(\d{1,4})_(.+)")
 SIMILARITY = "attention_similarity"
@@ -27,6 +27,9 @@ STAGES = ("stage", "curriculum_stage")
 
 _EVALUATION = ("val_", "eval_", "val/", "eval/")
 
+FIXED_SET = "fixed set/"
+"""What names of the evaluations in a run's folder `evaluation` begin with here: their text is not that of val_loss."""
+
 EXP_TOLERANCE = 0.01
 """How far, relatively, a number may be from exp(loss) to count as it."""
 
@@ -35,7 +38,7 @@ def is_evaluation(row: Mapping) -> bool:
     """Whether a line holds nothing of a training step itself."""
     evaluated = False
     for name, value in row.items():
-        if name == "step" or number(value) is None:
+        if name == "step" or measurement(value) is None:
             continue
         if not name.startswith(_EVALUATION):
             return False
@@ -61,12 +64,13 @@ class Columns:
         self._note_stage(row, step)
         for name, raw in _entries(row):
             # A million lines come through here: the common case first.
-            value = raw if type(raw) is float else number(raw)
+            value = raw if type(raw) is float else measurement(raw)
             meaning = _meaning(name)
             if value is None or meaning is None:
                 continue
             if not math.isfinite(value):
                 self.not_finite += 1
+                yield meaning.layer, meaning.column, math.nan
             elif not meaning.noted or self._counts(meaning, value, row):
                 yield meaning.layer, meaning.column, value
 
@@ -95,7 +99,7 @@ class Columns:
                 "the square root of batch × length, so runs of different batches cannot be compared by them."
             )
         if self.not_finite:
-            yield f"{self.not_finite:,} values are NaN or infinite and leave gaps in the lines."
+            yield f"{self.not_finite:,} values are NaN, infinite or null and leave gaps in the lines."
 
     def _counts(self, meaning: "_Meaning", value: float, row: Mapping) -> bool:
         """Take note of a column that needs one; False for a 0 that stands for "not computed"."""
@@ -160,6 +164,9 @@ def _meaning(name: str) -> _Meaning | None:
 
 def _named(name: str) -> str:
     """direct_mlp_loss -> loss/direct, val_loss -> heldout/total; others as they are."""
+    if name.startswith(FIXED_SET):
+        words = _named(name.removeprefix(FIXED_SET))
+        return f"heldout/{FIXED_SET}{words.removeprefix('loss/')}{' loss' * words.startswith('loss/')}"
     for prefix in _EVALUATION:
         if name.startswith(prefix):
             return f"heldout/{_named(name.removeprefix(prefix)).removeprefix('loss/')}"

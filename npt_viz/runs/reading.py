@@ -2,25 +2,36 @@
 
 import io
 import math
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import numpy as np
 
 from npt_viz.errors import NptVizError
 from npt_viz.results.runs import Run
 from npt_viz.results.training import Curves
-from npt_viz.runs.config import Published, config_beside, published
+from npt_viz.runs.beside import NOTHING, Beside, beside
+from npt_viz.runs.config import Published, published
 from npt_viz.runs.finding import LOGS, found_runs
 from npt_viz.runs.lines import Lines
-from npt_viz.runs.published import Columns, is_evaluation
-from npt_viz.runs.table import Table, number, step_of
+from npt_viz.runs.published import FIXED_SET, Columns, is_evaluation
+from npt_viz.runs.table import Table, measurement, step_of
 from npt_viz.runs.weighted import weighted
 from npt_viz.training.log import FORMAT
 
 Source = str | Path | tuple[str, bytes]
+
+RANKS = ("rank", "global_rank", "process_index", "local_rank")
+"""Columns that say which of several processes wrote a line."""
+
+_EVALUATED = ("loss", "perplexity", "direct_mlp_loss", "fidelity_loss", "regularization_loss")
+"""What evaluation/eval_metrics_layer_i.json measures; num_samples and timestamp are no measurements."""
+
+_FEW_STEPS, _NEARLY_ALL, _AGAIN_AND_AGAIN = 4, 0.8, 3
+"""Steps below which nothing is concluded; the part of the steps that is logged twice; how often steps go back."""
 
 
 def read_run(source: Source) -> Run:
@@ -31,14 +42,14 @@ def read_run(source: Source) -> Run:
     """
     if isinstance(source, tuple):
         name, content = source
-        return _read(io.BytesIO(content), origin=name, name=Path(name).stem, config={}, problem="")
+        return _read(io.BytesIO(content), origin=name, name=Path(name).stem, around=NOTHING)
     path, *others = logs_of(Path(source).expanduser())
     if others:
         raise NptVizError(f"{source} holds {len(others) + 1} runs; name one of them, for example {path}")
-    config, problem = config_beside(path)
+    around = beside(path)
     try:
         with path.open("rb") as file:
-            return _read(file, origin=str(path), name=_name_of(path), config=config, problem=problem)
+            return _read(file, origin=str(path), name=_name_of(path), around=around)
     except OSError as error:
         raise NptVizError(
             f"{path} cannot be read ({error.strerror}); check that it is a file you may read"
@@ -65,29 +76,46 @@ def _name_of(path: Path) -> str:
     return path.parent.name or path.stem if path.name in LOGS else path.stem
 
 
-def _read(file: IO[bytes], *, origin: str, name: str, config: Mapping, problem: str) -> Run:
-    lines = Lines(file)
-    log = _Log()
-    for row in lines:
-        if "format" in row:
-            log.begin(row, origin)
-        elif not log.take(row):
-            lines.skip("no step in it" if step_of(row.get("step")) is None else "no numbers in it")
+def _read(file: IO[bytes], *, origin: str, name: str, around: Beside) -> Run:
+    log, lines = _filled(file, origin, going_back="resumes")
+    if log.is_interleaved:
+        file.seek(0)
+        log, lines = _filled(file, origin, going_back="other processes")
     if not log.tables:
         first = f"; line {lines.named[0][0]} is {lines.named[0][1]}" if lines.named else ""
         raise NptVizError(
             f"{origin}: none of its {lines.number:,} lines is a step of a training{first}; give a {' or '.join(LOGS)}"
         )
-    run = log.own(name, origin) if log.is_own else log.of_others(name, origin, published(config), config)
-    notes = [*filter(None, [lines.sentence, log.resumed, problem]), *run.notes]
+    run = log.own(name, origin) if log.is_own else log.of_others(name, origin, around)
+    notes = [*filter(None, [lines.sentence, *log.order_notes]), *around.notes, *run.notes]
     return replace(run, notes=tuple(notes), skipped=lines.skipped)
+
+
+GoingBack = Literal["resumes", "other processes"]
+"""What it means that steps go backwards: the training was resumed, or several processes wrote into one log."""
+
+
+def _filled(file: IO[bytes], origin: str, *, going_back: GoingBack) -> tuple["_Log", Lines]:
+    lines, log = Lines(file), _Log(going_back)
+    for row in lines:
+        if "format" in row:
+            log.begin(row, origin)
+        elif not log.take(row):
+            lines.skip("no step in it" if step_of(row.get("step")) is None else "no numbers in it")
+    return log, lines
 
 
 class _Log:
     """The rows of a log as they come."""
 
-    def __init__(self) -> None:
+    def __init__(self, going_back: GoingBack) -> None:
         self.tables: dict[int | None, Table] = {}
+        self._going_back = going_back
+        self._trained = array("q")
+        """The step of every training line, in the order of the log."""
+        self._rank: object = None
+        self._other_ranks: dict[str, int] = {}
+        """Rank -> its lines, which are left out."""
         self.is_own = False
         self.header: Mapping = {}
         self.columns = Columns()
@@ -102,7 +130,9 @@ class _Log:
         self.is_own, self.header = True, header
 
     def take(self, row: Mapping) -> bool:
-        """Keep what a row says; False where it says nothing."""
+        """Keep what a row says; False where it says nothing. Of several ranks the first is kept."""
+        if self._is_other_rank(row):
+            return True
         if not self.tables and "layer" in row and "total" in row:
             self.is_own = True
         step = step_of(row.get("step"))
@@ -112,17 +142,57 @@ class _Log:
         if step is None:
             return False
         if not evaluation:
+            self._trained.append(step)
             self._went_on_to(step)
         return self._keep_own(row, step) if self.is_own else self._keep_published(row, step)
 
     @property
-    def resumed(self) -> str:
-        """Where steps go backwards, in a sentence."""
-        if not self._resumes:
-            return ""
-        where = ", ".join(f"from {before:,} back to {after:,}" for before, after in self._resumes[:3])
-        more = f" and {len(self._resumes) - 3} times more" if len(self._resumes) > 3 else ""
-        return f"Steps go {where}{more}: the training was resumed there, and what was logged last is shown."
+    def is_interleaved(self) -> bool:
+        """Whether the lines look like those of several processes: nearly every step is there more than once.
+
+        A resumed training repeats the steps since its checkpoint, in one stretch for each time; processes that share
+        a log go back again and again, by a few steps, or not at all.
+        """
+        steps, counts = np.unique(np.array(self._trained), return_counts=True)
+        n_repeated = int((counts > 1).sum())
+        if self.is_own or len(steps) < _FEW_STEPS or n_repeated < _NEARLY_ALL * len(steps):
+            return False
+        repeats = [
+            int(np.searchsorted(steps, before) - np.searchsorted(steps, after)) + 1
+            for before, after in self._resumes
+        ]
+        often_and_short = len(repeats) >= _AGAIN_AND_AGAIN and max(repeats) <= max(2, len(steps) // 4)
+        return n_repeated > sum(repeats) or often_and_short
+
+    @property
+    def order_notes(self) -> Iterator[str]:
+        """What the order of the lines means, a sentence each."""
+        if self._other_ranks:
+            others = ", ".join(sorted(self._other_ranks))
+            yield (
+                f"Several processes wrote into this log: the lines of rank {self._rank} are shown, "
+                f"{sum(self._other_ranks.values()):,} of rank {others} are left out."
+            )
+        if self._going_back == "other processes":
+            yield (
+                "Nearly every step is logged more than once, so several processes seem to have written into this log; "
+                "of each step the line that was logged last is shown."
+            )
+        elif self._resumes:
+            where = ", ".join(f"from {before:,} back to {after:,}" for before, after in self._resumes[:3])
+            more = f" and {len(self._resumes) - 3} times more" if len(self._resumes) > 3 else ""
+            yield f"Steps go {where}{more}: the training was resumed there, and what was logged last is shown."
+
+    def _is_other_rank(self, row: Mapping) -> bool:
+        rank = next((row[key] for key in RANKS if isinstance(row.get(key), int | str)), None)
+        if rank is None:
+            return False
+        if self._rank is None:
+            self._rank = rank
+        if rank == self._rank:
+            return False
+        self._other_ranks[str(rank)] = self._other_ranks.get(str(rank), 0) + 1
+        return True
 
     def own(self, name: str, origin: str) -> Run:
         settings = self.header.get("settings")
@@ -142,7 +212,11 @@ class _Log:
             settings=settings,
         )
 
-    def of_others(self, name: str, origin: str, settings: Published, config: Mapping) -> Run:
+    def of_others(self, name: str, origin: str, around: Beside) -> Run:
+        settings = published(around.config, around.state)
+        evaluated = list(self._evaluated(around))
+        if not settings.layers and set(self.tables) == {None} and len(around.evaluations) == 1:
+            settings = replace(settings, layers=(around.evaluations[0][0],))
         layers = {layer: table.curves(layer) for layer, table in self.tables.items() if len(table)}
         if set(layers) == {None} and len(settings.layers) == 1:
             layers = {settings.layers[0]: replace(layers[None], layer=settings.layers[0])}
@@ -151,35 +225,50 @@ class _Log:
             for layer, curves in sorted(layers.items(), key=_none_first)
         }
         stages = self.columns.stages
-        weighting = weighted(
-            layers, settings, logs_stages=any(label in ("stage 1", "stage 2") for _, label in stages)
-        )
-        notes = [*self.columns.notes(), *([weighting.note] if weighting else [])]
-        marks = settings.curriculum or tuple(stages[1:])
-        if weighting and weighting.staged:
-            from npt_viz.training.losses.weighting import STAGE_STEPS
-
-            marks = stage_marks(settings.stage_steps or STAGE_STEPS)
+        weighting = weighted(layers, settings, stages)
+        marks = tuple(stages[1:]) if stages else settings.curriculum
+        if not stages and weighting and weighting.stage_steps:
+            marks = ((weighting.stage_steps, "stage 2"), (3 * weighting.stage_steps, "stage 3"))
         return Run(
             name=name,
             origin=origin,
             format="published",
             layers=weighting.layers if weighting else layers,
             marks=_within(marks, layers),
-            notes=tuple(notes),
-            settings=config,
+            notes=(*self.columns.notes(), *evaluated, *([weighting.note] if weighting else [])),
+            settings=around.config,
         )
+
+    def _evaluated(self, around: Beside) -> Iterator[str]:
+        """Take in the evaluations beside the log, and say where they are from."""
+        for layer, path, rows in around.evaluations:
+            # A log of one layer does not say which; its numbers are under None.
+            place = None if set(self.tables) == {None} and len(around.evaluations) == 1 else layer
+            kept = 0
+            for row in rows:
+                step = step_of(row.get("step")) if isinstance(row, Mapping) else None
+                if step is None:
+                    continue
+                named = {FIXED_SET + key: value for key, value in row.items() if key in _EVALUATED}
+                values = {column: value for _, column, value in self.columns.read(named, step)}
+                self.tables.setdefault(place, Table()).put(step, values)
+                kept += 1
+            lost = f"; {len(rows) - kept} rows without a step are left out" if kept < len(rows) else ""
+            yield (
+                f"heldout/{FIXED_SET}… is from evaluation/{path.name}: {kept} evaluations of layer {layer} on a text of its "
+                f"own, beside the val_… of the log{lost}."
+            )
 
     def _went_on_to(self, step: int) -> None:
         if self._last is not None and step < self._last:
             self._resumes.append((self._last, step))
-            for table in self.tables.values():
+            for table in self.tables.values() if self._going_back == "resumes" else ():
                 table.forget_from(step)
         self._last = step
 
     def _keep_own(self, row: Mapping, step: int) -> bool:
         layer = step_of(row.get("layer"))
-        values = {name: number(value) for name, value in row.items() if name not in ("step", "layer")}
+        values = {name: measurement(value) for name, value in row.items() if name not in ("step", "layer")}
         values = {name: value for name, value in values.items() if value is not None}
         if layer is None or not values:
             return False

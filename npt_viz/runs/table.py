@@ -20,14 +20,18 @@ class Table:
     def __init__(self) -> None:
         self._steps = array("q")
         self._columns: dict[str, array] = {}
+        self._gaps: dict[str, array] = {}
 
     def __len__(self) -> int:
         return len(self._steps)
 
     def put(self, step: int, values: Mapping[str, float]) -> None:
-        """Add what was measured at a step; a value that is there already is replaced."""
+        """Add what was measured at a step; a value that is there already is replaced. Not finite: a gap."""
         row = self._row(step)
         for name, value in values.items():
+            if not math.isfinite(value):
+                self._gaps.setdefault(name, array("q")).append(step)
+                value = math.nan
             column = self._columns.get(name)
             if column is None:
                 column = self._columns[name] = array("d")
@@ -43,6 +47,8 @@ class Table:
         del self._steps[row:]
         for column in self._columns.values():
             del column[row:]
+        for name, steps in self._gaps.items():
+            self._gaps[name] = array("q", [each for each in steps if each < step])
 
     def curves(self, layer: int | None) -> Curves:
         """All of it; NaN where a column has no value."""
@@ -53,6 +59,7 @@ class Table:
             layer=layer,
             steps=np.array(self._steps),
             columns={name: values for name, values in columns.items() if np.isfinite(values).any()},
+            gaps={name: np.unique(np.array(steps)) for name, steps in self._gaps.items() if len(steps)},
         )
 
     def _row(self, step: int) -> int:
@@ -86,6 +93,18 @@ def number(value: object) -> float | None:
         return float(value)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
+
+
+def measurement(value: object) -> float | None:
+    """What was logged in place of a number: NaN for null, and what the words nan and inf stand for; None for other text."""
+    if value is None:
+        return math.nan
+    if isinstance(value, str):
+        return float(value) if value.strip().lower().lstrip("+-") in _NOT_FINITE else None
+    return number(value)
+
+
+_NOT_FINITE = ("nan", "inf", "infinity")
 
 
 def _pad(column: array, length: int) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from npt_viz.errors import NptVizError
 from npt_viz.results.training import HeldOut, LayerStep, Step, TargetStep
-from npt_viz.runs import lines, read_run
+from npt_viz.runs import files_of, line, lines, read_run
 
 
 def row(step, **more):
@@ -32,7 +32,7 @@ def row(step, **more):
 
 def written(folder, rows, name="training_log.jsonl", config=None):
     """A log file, with the config beside it; rows that are bytes go in as they are."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     parts = [line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in rows]
     (folder / name).write_bytes(b"".join(parts))
     if config is not None:
@@ -175,7 +175,118 @@ def test_nan_and_infinity_are_gaps_and_are_counted(tmp_path):
     run = read_run(written(tmp_path, [*rows, big]))
     assert run.layers[None].measured("total")[0].tolist() == [1, 4, 5]
     assert run.layers[None].measured("grad_norm")[0].tolist() == [1, 2, 4]
-    assert "4 values are NaN or infinite" in notes(run)
+    assert "4 values are NaN, infinite or null" in notes(run)
+
+
+@pytest.mark.parametrize("nothing", [None, "nan", "NaN", "-inf", math.nan])
+def test_null_and_written_nan_interrupt_the_line_and_nothing_else(tmp_path, nothing):
+    rows = [
+        row(1),
+        row(2),
+        row(3, total_loss=nothing),
+        row(4, total_loss=nothing),
+        row(5),
+        {"step": 5, "val_loss": 2},
+    ]
+    run = read_run(written(tmp_path, rows))
+    assert math.isnan(run.layers[None].columns["total"][2])
+    drawn = line(run, None, "total")
+    np.testing.assert_array_equal(drawn.x, [1, 2, 3, 5])
+    np.testing.assert_array_equal(drawn.y, [3.0, 1.5, np.nan, 0.6])
+    assert drawn.n_values == 3 and "2 values are NaN, infinite or null" in notes(run)
+    assert np.isfinite(line(run, None, "loss/direct").y).all(), "a column that was measured is whole"
+    assert line(run, None, "heldout/total").x.tolist() == [5]
+
+
+def ranks(order, steps, **more):
+    """Lines of two processes; order: which of them writes next."""
+    waiting = {rank: iter(steps) for rank in set(order)}
+    return [row(next(waiting[rank]), total_loss=10.0 * rank + 1, **more) for rank in order]
+
+
+@pytest.mark.parametrize(
+    "order", [[0, 1] * 9, [1, 0, 0, 1] * 4 + [0, 1], [0, 0, 1, 1] * 4 + [0, 1], [0, 0, 1] + [0, 1] * 7 + [1]]
+)
+def test_lines_of_several_processes_are_no_resume(tmp_path, order):
+    run = read_run(written(tmp_path, ranks(order, range(10, 100, 10))))
+    assert run.layers[None].steps.tolist() == list(range(10, 100, 10))
+    assert "resumed" not in notes(run) and "several processes seem to have written" in notes(run)
+
+
+def test_of_several_named_ranks_the_first_is_shown(tmp_path):
+    rows = [
+        row(step, total_loss=float(10 * step + rank), rank=rank) for step in (1, 2, 3) for rank in (0, 1, 2)
+    ]
+    run = read_run(written(tmp_path, rows))
+    assert run.layers[None].columns["total"].tolist() == [10, 20, 30]
+    assert "the lines of rank 0 are shown, 6 of rank 1, 2 are left out" in notes(run) and run.skipped == 0
+
+
+@pytest.mark.parametrize("back_to", [1, 4, 8])
+def test_one_resume_is_a_resume_however_far_back(tmp_path, back_to):
+    rows = [row(step) for step in range(1, 11)] + [row(step) for step in range(back_to, 13)]
+    assert "the training was resumed there" in notes(read_run(written(tmp_path, rows)))
+
+
+def test_the_config_of_the_runs_root_is_read_and_not_that_of_a_model(tmp_path):
+    model = {"architectures": ["LlamaForCausalLM"], "layer_idx": 2}
+    path = written(tmp_path / "run" / "logs", [row(1)], config=model)
+    (tmp_path / "run" / "config.json").write_text(json.dumps({"layer_idx": 13}))
+    assert list(read_run(path).layers) == [13]
+    (tmp_path / "run" / "config.json").unlink()
+    newest = tmp_path / "run" / "checkpoints" / "final"
+    newest.mkdir(parents=True)
+    (newest / "config.json").write_text(json.dumps({"layer_idx": 11}))
+    assert list(read_run(path).layers) == [11]
+    assert files_of(path) == [path, newest / "config.json"]
+
+
+def test_a_config_above_an_unrelated_folder_is_not_the_runs(tmp_path):
+    path = written(tmp_path / "run", [row(1)])
+    (tmp_path / "config.json").write_text(json.dumps({"layer_idx": 13}))
+    assert list(read_run(path).layers) == [None]
+
+
+def test_evaluations_beside_the_log_are_read(tmp_path):
+    path = written(tmp_path, [row(100), row(200), {"step": 200, "val_loss": 0.5}])
+    (tmp_path / "evaluation").mkdir()
+    evaluations = [
+        {"step": 100, "loss": 0.7, "perplexity": math.exp(0.7), "num_samples": 20, "direct_mlp_loss": 0.3},
+        {"step": 200, "loss": 0.6, "perplexity": math.exp(0.6), "num_samples": 20, "direct_mlp_loss": 0.2},
+        {"loss": 0.1},
+    ]
+    beside = tmp_path / "evaluation" / "eval_metrics_layer_15.json"
+    beside.write_text(json.dumps(evaluations))
+    run = read_run(path)
+    curves = run.layers[15]
+    assert curves.measured("heldout/fixed set/total")[1].tolist() == [0.7, 0.6]
+    assert curves.measured("heldout/fixed set/direct loss")[1].tolist() == [0.3, 0.2]
+    assert curves.measured("heldout/total")[1].tolist() == [0.5], "val_loss is of another text"
+    assert "2 evaluations of layer 15 on a text of its own" in notes(run)
+    assert "1 rows without a step are left out" in notes(run) and "num_samples" not in " ".join(run.columns)
+    assert files_of(path) == [path, beside]
+    beside.write_text("{")
+    assert "eval_metrics_layer_15.json could not be read" in notes(read_run(path))
+
+
+def test_evaluations_of_several_layers_go_to_their_layers(tmp_path):
+    nested = {"layer_3_direct_mlp": 0.2, "layer_8_direct_mlp": 0.4}
+    path = written(tmp_path, [{"step": 10, "total_loss": 1.0, "layer_losses": nested}])
+    (tmp_path / "evaluation").mkdir()
+    for layer in (3, 8):
+        content = [{"step": 10, "loss": layer / 10}]
+        (tmp_path / "evaluation" / f"eval_metrics_layer_{layer}.json").write_text(json.dumps(content))
+    run = read_run(path)
+    assert {layer: run.layers[layer].columns["heldout/fixed set/total"].tolist() for layer in (3, 8)} == {
+        3: [0.3],
+        8: [0.8],
+    }
+
+
+@pytest.mark.parametrize("switch", [100, 200, 2400])
+def test_stage_lines_are_where_the_logs_stage_changes_and_nowhere_else(tmp_path, switch):
+    rows = [row(step, stage=1 if step < switch else 2, total_loss=1.0 + step) for step in range(50, 9000, 50)]
+    assert read_run(written(tmp_path, rows)).marks == ((switch, "stage 2"),)
 
 
 def test_a_similarity_of_zero_is_not_computed(tmp_path):

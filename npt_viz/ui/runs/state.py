@@ -50,7 +50,7 @@ class RunsView:
 
 def runs_at(path: str) -> list[Run]:
     """Runs of a path; says what is wrong where there are none."""
-    from npt_viz.runs import logs_of
+    from npt_viz.runs import files_of, logs_of
 
     runs = []
     try:
@@ -64,18 +64,13 @@ def runs_at(path: str) -> list[Run]:
         if len(logs) > MOST_OF_A_FOLDER:
             st.caption(f"{code(path)} holds {len(logs)} runs; the first {MOST_OF_A_FOLDER} are shown.")
         for log in logs[:MOST_OF_A_FOLDER]:
-            marks = [(file.stat().st_mtime_ns, file.stat().st_size) for file in _files(log)]
+            marks = [(file.stat().st_mtime_ns, file.stat().st_size) for file in files_of(log)]
             runs.append(_run(str(log), tuple(marks)))
     except NptVizError as error:
         problem(str(error))
     except OSError as error:
         problem(f"{path} cannot be read ({error.strerror}); check the path and its permissions")
     return runs
-
-
-def _files(log: Path) -> list[Path]:
-    """What a run is read from."""
-    return [path for path in (log, log.parent / "config.json") if path.exists()]
 
 
 @st.cache_resource(max_entries=32, show_spinner="Reading the log")
