@@ -9,3 +9,7 @@ class NptVizError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(str(message).split()))
+
+
+class NotFiniteError(NptVizError):
+    """A value is NaN or infinite; the message names where it is first so, and the remedy."""

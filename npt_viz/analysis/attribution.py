@@ -15,6 +15,7 @@ from captum.attr import FeatureAblation, LayerGradientXActivation, LayerIntegrat
 from torch import Tensor, nn
 
 from npt_viz.adapter import Additive, LayerAdapter
+from npt_viz.capture.finite import refuse_overflow
 from npt_viz.capture.inspection import adapters_of, scalars_of
 from npt_viz.capture.layer_trace import mlp_input_of
 from npt_viz.capture.running import forward_pass
@@ -224,8 +225,14 @@ def function_of(
         assert not isinstance(modulation, Additive), "it has no scalar and no ‖ΔW‖"
         home = next(modulation.parameters())
         if quantity.kind == "update_norm":
-            return modulation.update_norm(attention.to(home))
-        return scalars_of(modulation, attention.to(home), x.to(home))[:, quantity.component]
+            values = modulation.update_norm(attention.to(home))
+        else:
+            values = scalars_of(modulation, attention.to(home), x.to(home))[:, quantity.component]
+        name = "‖ΔW‖" if quantity.kind == "update_norm" else "the scalar"
+        refuse_overflow(
+            model, layer, values[:, None], f"{name} of the {quantity.target}", adapter, token=token
+        )
+        return values
 
     return logit if quantity.kind == "logit" else of_update
 

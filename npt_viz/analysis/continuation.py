@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 
 from npt_viz.capture.inspection import adapters_of
-from npt_viz.capture.running import Lane, NoAttention, changed
+from npt_viz.capture.running import Lane, NoAttention, changed, forward_pass
 from npt_viz.checkpoint import Checkpoint
-from npt_viz.errors import NptVizError
+from npt_viz.errors import NotFiniteError, NptVizError
 from npt_viz.model.base import BaseModel, greedy
 from npt_viz.model.tokens import display_token, encode
 from npt_viz.question import Positions, Prompt, Question, as_question
@@ -52,8 +52,15 @@ def greedy_continuation(
     model: BaseModel, lane: Lane, ids: Sequence[int], n_tokens: int, positions: Positions = "deployed"
 ) -> list[int]:
     """The new ids; ends early after an end-of-text token."""
-    with changed(model, [lane], positions=positions):
-        return model.decode(torch.tensor([list(ids)]), n_tokens, greedy, stop_at_end=True)[0].tolist()
+    token_ids = torch.tensor([list(ids)])
+    try:
+        with changed(model, [lane], positions=positions):
+            return model.decode(token_ids, n_tokens, greedy, stop_at_end=True)[0].tolist()
+    except NotFiniteError:
+        forward_pass(
+            model, token_ids, [lane], positions=positions
+        )  # It names the layer, where it is the prompt's.
+        raise
 
 
 def _glyphs(model: BaseModel, ids: Sequence[int]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from npt_viz.adapter import Additive, LayerAdapter, LowRankTanh, RankOneSum
+from npt_viz.capture.finite import refuse_overflow
 from npt_viz.capture.layer_trace import (
     BASE,
     NPT,
@@ -55,8 +56,8 @@ def inspect(
         asks more about the same prompt takes it as `kept_pass` and need not run the prompt again.
     progress: called with (steps done, steps in all); what it raises ends the pass and leaves no hook behind.
 
-    Raises NptVizError for an empty or too long prompt, a layer the checkpoint does not have, NaN weights, a mode or
-    positions that do not exist.
+    Raises NptVizError for an empty or too long prompt, a layer the checkpoint does not have, a mode or positions that
+    do not exist, and NotFiniteError where a value of the base or of the adapter is NaN or infinite.
     """
     question = as_question(
         prompt,
@@ -83,7 +84,9 @@ def inspect(
             each_layer=step,
         )
         inspected = {
-            layer: _layer(adapter, layer_run(model, adapter, recorded.layers[layer], lane_of(question.mode)))
+            layer: _layer(
+                model, adapter, layer_run(model, adapter, recorded.layers[layer], lane_of(question.mode))
+            )
             for layer, adapter in adapters.items()
         }
         predicted = (
@@ -136,13 +139,13 @@ def adapters_of(checkpoint: Checkpoint, layers: Sequence[int] | None) -> dict[in
     return {layer: checkpoint.adapter(layer) for layer in layers_of(checkpoint, layers)}
 
 
-def _layer(adapter: LayerAdapter, run: LayerRun) -> LayerInspection:
+def _layer(model: BaseModel, adapter: LayerAdapter, run: LayerRun) -> LayerInspection:
     trace = run.trace
     fit = fit_of(adapter, trace)
     return LayerInspection(
         layer=adapter.layer,
         variant=adapter.variant,
-        **_modulation_columns(adapter, run),
+        **_modulation_columns(model, adapter, run),
         relative_error=fit["relative_error"],
         cosine=fit["cosine"],
         magnitude_ratio=fit["magnitude_ratio"],
@@ -152,7 +155,7 @@ def _layer(adapter: LayerAdapter, run: LayerRun) -> LayerInspection:
     )
 
 
-def _modulation_columns(adapter: LayerAdapter, run: LayerRun) -> dict:
+def _modulation_columns(model: BaseModel, adapter: LayerAdapter, run: LayerRun) -> dict:
     columns = {name: {} for name in ("scalars", "update_norms", "component_norms", "changes")}
     trace, plain, modulated = run
     n_tokens = len(trace.attention)
@@ -168,6 +171,8 @@ def _modulation_columns(adapter: LayerAdapter, run: LayerRun) -> dict:
             norm_a, norm_b = modulation.norms(a)
             norms = norm_a * norm_b
             update_norm = modulation.update_norm(a)
+            for what, values in (("the scalar", scalars), ("‖ΔW‖", norms), ("‖ΔW‖", update_norm[:, None])):
+                refuse_overflow(model, adapter.layer, values, f"{what} of the {target}", adapter)
         if target == "down":
             # The intermediate differs too, so the change is held against W_d of the modulated intermediate.
             after = modulated.output.to(home)

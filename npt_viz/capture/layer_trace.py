@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from npt_viz.adapter import LayerAdapter, MlpTrace, mlp_trace
+from npt_viz.capture.finite import refuse_overflow
 from npt_viz.capture.running import LayerRecord, Pass, forward_pass
 from npt_viz.model.base import BaseModel, LayerParts
 from npt_viz.question import Mode, Positions, check_mode
@@ -163,12 +164,16 @@ def layer_run(
     """Run one layer's MLP, with and without its modulation, on what a pass recorded; the caller holds the lock.
 
     record: of lanes BASE and, for another `lane`, that one.
+    Raises NotFiniteError where the layer's MLP overflows.
     """
     parts = model.parts(adapter.layer)
     hidden, attention = record.hidden[lane, tokens], record.attention[lane, tokens]
     mlp_input = mlp_input_of(parts, hidden, attention, adapter.attention)
     plain = mlp_trace(parts.mlp, mlp_input)
     modulated = adapter.mlp(parts.mlp, attention, mlp_input, plain)
+    # Of the base's stream, too: there a layer may overflow that the running NPT model keeps below it.
+    refuse_overflow(model, adapter.layer, plain.output, "the MLP's output without modulation")
+    refuse_overflow(model, adapter.layer, modulated.output, "the modulated MLP's output", adapter)
     # bf16 sums of 600 squares are worth little; a float64 model stays float64.
     wide = torch.promote_types(hidden.dtype, torch.float32)
     base_attention = record.attention[BASE, tokens].to(wide)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from npt_viz.adapter import LayerAdapter, LowRankTanh, RankOneSum, mlp_trace
+from npt_viz.capture.finite import refuse_overflow
 from npt_viz.capture.inspection import adapters_of
 from npt_viz.capture.layer_trace import LayerTrace, lane_of, lane_traces, mlp_input_of, traces
 from npt_viz.capture.running import Pass
@@ -87,7 +88,7 @@ def layer_views(
     """The layers of an inspection (all by default) at every token, in its mode.
 
     kept_pass: what `inspect` kept; without it the prompt runs again, once.
-    Raises NptVizError for a layer that was not inspected and for activations that are not finite.
+    Raises NptVizError for a layer that was not inspected, NotFiniteError for values that are not finite.
     """
     layers = sorted(run.layers if layers is None else layers)
     if missing := [layer for layer in layers if layer not in run.layers]:
@@ -146,15 +147,5 @@ def view_of(model: BaseModel, adapter: LayerAdapter, trace: LayerTrace) -> Layer
             "down": attention.to(home),
         },
     )
-    _refuse_non_finite(view)
+    refuse_overflow(model, adapter.layer, view.intermediate, "the intermediate m", adapter)
     return view
-
-
-def _refuse_non_finite(view: LayerView) -> None:
-    for name in ("hidden", "attention", "mlp_input", "intermediate"):
-        bad = ~getattr(view, name).isfinite().all(-1)
-        if bad.any():
-            raise NptVizError(
-                f"layer {view.layer}: {name} is NaN or infinite at {int(bad.sum())} of {len(view)} tokens, the first "
-                f"is token {int(bad.nonzero()[0])}; check the checkpoint's weights (Home), or open the model in float32"
-            )

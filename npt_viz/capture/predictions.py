@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 import npt_viz.next_token as next_token
+from npt_viz.capture.finite import refuse_logits
 from npt_viz.model.base import BaseModel
 from npt_viz.shapes import Float, Int, Tensor
 
@@ -38,6 +39,7 @@ def predictions(
     top_k: int = 10,
     with_kl: bool = True,
     each_chunk: Callable[[], None] = lambda: None,
+    may_overflow: bool = False,
 ) -> Predictions:
     """KL, NLL and top-k of every lane and token, unembedded in chunks, in float32.
 
@@ -59,6 +61,7 @@ def predictions(
         chunks.append([t.cpu().numpy() for t in (kl, nll, *next_token.top_k(log_p, top_k))])
         each_chunk()
     kl, nll, ids, probabilities = (np.concatenate(parts, axis=1) for parts in zip(*chunks, strict=True))
+    refuse_logits(model, torch.from_numpy(probabilities[: 1 if may_overflow else None]))
     nll[:, -1] = np.nan
     return Predictions(
         kl=kl,

@@ -12,6 +12,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from npt_viz.capture.finite import first_overflow, source
+from npt_viz.errors import NotFiniteError
 from npt_viz.model.base import BaseModel
 from npt_viz.question import Positions, check_positions
 from npt_viz.shapes import Hidden, TokenIds
@@ -108,6 +110,7 @@ def forward_pass(
     stop_after: int | None = None,
     gradients: bool = False,
     each_layer: Callable[[], None] | None = None,
+    may_overflow: bool = False,
 ) -> Pass:
     """Run one prompt in every lane; keep what the layers in `record` saw.
 
@@ -115,8 +118,39 @@ def forward_pass(
     stop_after: run no layer above this one; `final` is then empty.
     gradients: keep the graph where autograd is on, for attribution.
     each_layer: called after every layer; what it raises ends the pass.
+    may_overflow: lanes that change a layer may overflow, as the largest of many strengths may; their `final` is NaN.
     Returns float tensors in the model's dtype, on the model's devices.
+    Raises NotFiniteError with the first layer and token where a value is not finite, or too large
+    for the norm that follows.
     """
+    recorded = _pass(
+        model,
+        token_ids,
+        lanes,
+        record=record,
+        positions=positions,
+        stop_after=stop_after,
+        gradients=gradients,
+        each_layer=each_layer,
+    )
+    _refuse_non_finite(model, token_ids, lanes, positions, recorded, may_overflow)
+    if may_overflow and recorded.final.numel():
+        lost = [i for i, stream in enumerate(recorded.stream) if first_overflow(stream) is not None]
+        recorded.final[lost] = torch.nan
+    return recorded
+
+
+def _pass(
+    model: BaseModel,
+    token_ids: TokenIds,
+    lanes: Sequence[Lane],
+    *,
+    record: Sequence[int],
+    positions: Positions,
+    stop_after: int | None = None,
+    gradients: bool = False,
+    each_layer: Callable[[], None] | None = None,
+) -> Pass:
     records = {layer: LayerRecord() for layer in record}
     final = torch.empty(0, 0, model.d_model)
     streams = [final]
@@ -145,6 +179,26 @@ def forward_pass(
     for record_ in records.values():
         _fill_lanes(record_, max(len(lanes), token_ids.shape[0]))
     return Pass(final=final, stream=streams[-1], layers=records)
+
+
+def _refuse_non_finite(
+    model: BaseModel,
+    token_ids: TokenIds,
+    lanes: Sequence[Lane],
+    positions: Positions,
+    recorded: Pass,
+    may_overflow: bool,
+) -> None:
+    end = recorded.layers[max(recorded.layers)] if recorded.layers else None
+    ends = [recorded.stream] if recorded.stream.numel() else [*vars(end).values()] if end else []
+    for state in ends:
+        # A state that every lane shares is that of the first.
+        checked = [i for i in range(len(state)) if not (may_overflow and lanes[min(i, len(lanes) - 1)])]
+        if checked and (bad := first_overflow(state[checked])) is not None:
+            row = checked[bad[0]]
+            lane, ids = lanes[min(row, len(lanes) - 1)], token_ids[min(row, len(token_ids) - 1)][None]
+            seen = _pass(model, ids, [lane], record=range(model.n_layers), positions=positions)
+            raise NotFiniteError(source(model, lane, seen.layers, ids[0]))
 
 
 class _Stopped(Exception):

@@ -20,9 +20,10 @@ from npt_viz.checkpoint.meaning import Choice
 from npt_viz.checkpoint.report import load_report
 from npt_viz.checkpoint.source import NATIVE_CONFIG, WEIGHTS, CheckpointFiles, is_stage, open_files
 from npt_viz.checkpoint.store import MappingStore
-from npt_viz.errors import NptVizError
+from npt_viz.errors import NotFiniteError, NptVizError
 from npt_viz.files import gigabytes, restore_overwritten
 from npt_viz.model.base import BaseModel
+from npt_viz.model.finite import non_finite
 from npt_viz.model.memory import out_of_memory_explained
 from npt_viz.results.load_report import LoadReport
 
@@ -185,11 +186,9 @@ class Checkpoint:
 
     def _finite(self, layer: int, key: str) -> Tensor:
         tensor = self.files.store.read(key).float()
-        if not tensor.isfinite().all():
-            n_nan, n_inf = int(tensor.isnan().sum()), int(tensor.isinf().sum())
-            raise NptVizError(
-                f"{self._where}: cannot run layer {layer}: {key} holds {n_nan} NaN and {n_inf} infinite of its "
-                f"{tensor.numel()} values; open an earlier checkpoint of the run"
+        if (bad := non_finite(tensor)) is not None:
+            raise NotFiniteError(
+                f"{self._where}: cannot run layer {layer}: {key} holds {bad}; open an earlier checkpoint of the run"
             )
         return tensor
 

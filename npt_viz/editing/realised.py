@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from npt_viz.editing.updates import Factors, Place, Update, accumulated
-from npt_viz.errors import NptVizError
+from npt_viz.errors import NotFiniteError
 from npt_viz.model.base import BaseModel, weight_of
+from npt_viz.model.finite import non_finite
 from npt_viz.results.editing import EditReport, RealisedEdit
 from npt_viz.shapes import Float
 
@@ -47,12 +48,12 @@ def edit_report(
 
 
 def check_finite(model: BaseModel, factors: Mapping[Place, Factors], dtype: torch.dtype) -> None:
-    """Raise NptVizError where an edited weight would not be finite in this dtype."""
+    """Raise NotFiniteError where an edited weight would not be finite in this dtype."""
     for place, parts in factors.items():
         for _, before, change in _chunks(projection_weight(model, place), parts):
-            if not (before + change).to(dtype).isfinite().all():
+            if non_finite((before + change).to(dtype)) is not None:
                 name = str(dtype).removeprefix("torch.")
-                raise NptVizError(
+                raise NotFiniteError(
                     f"{place.parameter} would not be finite in {name} with this update; choose a smaller alpha"
                 )
 

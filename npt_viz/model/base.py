@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from npt_viz.errors import NptVizError
+from npt_viz.errors import NotFiniteError, NptVizError
 from npt_viz.model.fair_lock import FairLock
+from npt_viz.model.finite import REMEDY, non_finite
 from npt_viz.shapes import Int, TokenIds
 
 if TYPE_CHECKING:
@@ -171,6 +172,7 @@ class BaseModel:
             `greedy` is one such function.
         stop_at_end: stop after the step in which every row has reached one of `end_tokens`; a row that reached one
             earlier goes on until then.
+        Raises NotFiniteError for logits that are NaN or infinite.
         """
         ends = torch.tensor(sorted(self.end_tokens), dtype=torch.long)
         fresh, cache, chosen = token_ids.to(self.device), None, []
@@ -180,13 +182,23 @@ class BaseModel:
             for _ in range(n_tokens):
                 output = self.hf(input_ids=fresh, use_cache=True, logits_to_keep=1, **{name: cache})
                 cache = getattr(output, name)
-                ids = choose(output.logits[:, -1].float()).cpu()
+                logits = output.logits[:, -1].float()
+                self._refuse_non_finite(logits, len(chosen))
+                ids = choose(logits).cpu()
                 chosen.append(ids)
                 ended |= torch.isin(ids, ends)
                 if stop_at_end and bool(ended.all()):
                     break
                 fresh = ids[:, None].to(self.device)
         return torch.stack(chosen, dim=1) if chosen else torch.zeros(len(token_ids), 0, dtype=torch.long)
+
+    def _refuse_non_finite(self, logits: Tensor, n_written: int) -> None:
+        if non_finite(logits) is not None:
+            remedy = REMEDY.get(self.dtype, "choose a smaller change of its layers")
+            raise NotFiniteError(
+                f"{self.name}: the logits are not finite after {n_written} tokens that it wrote; inspect the prompt to see "
+                f"which layer overflows, or {remedy}"
+            )
 
     def fingerprint(self, layers: Sequence[int]) -> dict:
         """Hashes that identify the base model: one of the config, one of each layer's weights.

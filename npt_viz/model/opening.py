@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from npt_viz.errors import NptVizError
 from npt_viz.files import gigabytes
 from npt_viz.model.base import BaseModel
+from npt_viz.model.finite import check_weights
 from npt_viz.model.gguf import dense_model, gguf_tokenizer
 from npt_viz.model.hub import Located
 from npt_viz.model.llama_type import KNOWN, check_arithmetic, check_structure
@@ -39,7 +40,8 @@ def open_model(
     device: cpu, cuda, cuda:1, mps; auto is the best there is; map spreads a model over all devices with
         accelerate, and auto does the same where the model is too big for the best device. A mapping is
         accelerate's device_map.
-    Raises NptVizError where the model is not there, cannot carry NPT layers, or does not fit.
+    Raises NptVizError where the model is not there, cannot carry NPT layers, or does not fit, and NotFiniteError
+    where one of its weights is NaN or infinite.
     """
     name = str(name)
     files = located(name, progress)
@@ -58,6 +60,7 @@ def open_model(
     with out_of_memory_explained(f"{name} ({gigabytes(needed)} in {_word(dtype)})", advice):
         hf = _weights(name, files, dtype, placement)
         hf.eval().requires_grad_(False)
+        check_weights(hf, name, files.path)
         if config.model_type not in KNOWN:
             check_arithmetic(hf, name)
     progress("ready", 1.0)

@@ -18,7 +18,7 @@ class RuleInfo(NamedTuple):
 
 
 RULES: dict[str, RuleInfo] = {
-    "not_finite": RuleInfo("weights are NaN or infinite", "home"),
+    "not_finite": RuleInfo("a value is NaN or infinite", "home"),
     "wrong_base": RuleInfo("made for another base model", "home"),
     "left_over": RuleInfo("tensors that nothing uses", "home"),
     "nothing_loaded": RuleInfo("the modulation adds nothing", "home"),

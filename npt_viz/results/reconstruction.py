@@ -36,12 +36,6 @@ class LayerFit:
     @property
     def problem(self) -> str | None:
         """Why this layer cannot be judged, in a sentence; None where it can."""
-        bad = ~np.isfinite(self.relative_error)
-        if bad.any():
-            return (
-                f"Layer {self.layer}: the output is not finite at {bad.sum()} of {len(bad)} tokens, the first is "
-                f"#{int(np.argmax(bad))}. Look at the load report for NaN and Inf, and at the layers below."
-            )
         if not np.isfinite(self.recovered).any():
             return (
                 f"Layer {self.layer} ({self.variant}): without modulation this layer already writes its target, so "

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from npt_viz.adapter import MlpTrace, mlp_trace
+from npt_viz.capture.finite import refuse_overflow
 from npt_viz.capture.layer_trace import attention_sinks, mlp_input_of
 from npt_viz.capture.running import Lane, LayerRecord, forward_pass
 from npt_viz.errors import NptVizError
@@ -120,7 +121,7 @@ def captured(
     budget: bytes of memory for the activations; half of what is free by default.
     progress: called with the share of the tokens done; may raise to stop.
 
-    Raises NptVizError where neither memory nor disk has room.
+    Raises NptVizError where neither memory nor disk has room, NotFiniteError for activations that are not finite.
     """
     lengths = [len(ids) for ids in sequences]
     starts = [0]
@@ -196,7 +197,9 @@ def _keep(tokens: LayerTokens, span: slice, record, row: int, base: LayerTokens 
 @torch.no_grad()
 def _unmodulated(model: BaseModel, layer: int, record: LayerRecord) -> MlpTrace:
     parts = model.parts(layer)
-    return mlp_trace(parts.mlp, mlp_input_of(parts, record.hidden, record.attention, "withheld"))
+    trace = mlp_trace(parts.mlp, mlp_input_of(parts, record.hidden, record.attention, "withheld"))
+    refuse_overflow(model, layer, trace.output, "the MLP's output without attention")
+    return trace
 
 
 def corrected(

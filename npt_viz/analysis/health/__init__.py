@@ -2,15 +2,17 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from npt_viz.analysis.class_floor import class_floor
 from npt_viz.analysis.downstream import cost as cost_downstream
 from npt_viz.analysis.health.evidence import Evidence
 from npt_viz.analysis.health.gathering import EACH_ALONE, layer_evidence, predicted, samples
+from npt_viz.analysis.health.load_rules import overflow
 from npt_viz.analysis.health.rules import findings
 from npt_viz.capture.inspection import layers_of
 from npt_viz.checkpoint import Checkpoint
-from npt_viz.errors import NptVizError
+from npt_viz.errors import NotFiniteError, NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.progress import Progress, no_progress
 from npt_viz.results.health import HealthReport, ordered
@@ -42,9 +44,28 @@ def health(
     texts: the last bundled ones, which no demo checkpoint has seen, by default; a few windows of them are read.
     floor: also train a fresh adapter of each layer's shape for a moment, to tell what the shape allows; takes minutes.
 
+    A value that is not finite is a finding, and then nothing else is judged but the load.
+
     Raises NptVizError for a layer that the checkpoint does not have, and text too short to judge by.
     """
     started = time.monotonic()
+    try:
+        return _examined(model, checkpoint, texts, layers, floor, progress, started)
+    except NotFiniteError as error:
+        load = Evidence(load=checkpoint.report, layers=())
+        report = _report(model, checkpoint, load, [], 0, started, ["nothing but the load was judged"])
+        return replace(report, findings=ordered((*report.findings, overflow(error))))
+
+
+def _examined(
+    model: BaseModel,
+    checkpoint: Checkpoint,
+    texts: Sequence[str] | None,
+    layers: Sequence[int] | None,
+    floor: bool,
+    progress: Progress,
+    started: float,
+) -> HealthReport:
     progress("reading the weights", 0.0)
     load = checkpoint.report
     broken = {report.layer for report in load.layers if not report.finite}

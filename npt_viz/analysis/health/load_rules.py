@@ -1,7 +1,8 @@
-"""The rules that read the load report alone: they hold before anything is run."""
+"""The rules that read the load report alone, which hold before anything is run; and the one on what cannot run."""
 
 from collections.abc import Iterator
 
+from npt_viz.errors import NotFiniteError
 from npt_viz.results.health import Finding
 from npt_viz.results.load_report import LayerReport, LoadReport
 
@@ -52,6 +53,18 @@ def of_weights(report: LayerReport) -> Iterator[Finding]:
             action="Check that the optimiser got these parameters, and that the trained file was saved and not the "
             "initial one.",
         )
+
+
+def overflow(error: NotFiniteError) -> Finding:
+    """A value that is not finite in a forward pass; the error names its place."""
+    return Finding(
+        rule="not_finite",
+        severity="error",
+        layer=None,
+        evidence={"finite": 0.0},
+        meaning=f"{error}.",
+        action="Follow the sentence above; until then no number about this checkpoint can be computed.",
+    )
 
 
 def _n_tensors(report: LayerReport) -> int:

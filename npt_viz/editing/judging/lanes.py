@@ -24,13 +24,18 @@ def lane_batches(model: BaseModel, lanes: Sequence[Lane], n_tokens: int) -> Iter
 
 
 @torch.no_grad()
-def last_log_p(model: BaseModel, lanes: Sequence[Lane], ids: Sequence[int]) -> Float[Tensor, "lane vocab"]:
-    """Log-probabilities of the next token after a prompt in every lane, float32 on the CPU."""
+def last_log_p(
+    model: BaseModel, lanes: Sequence[Lane], ids: Sequence[int], *, may_overflow: bool = False
+) -> Float[Tensor, "lane vocab"]:
+    """Log-probabilities of the next token after a prompt in every lane, float32 on the CPU.
+
+    may_overflow: NaN where a changed lane overflows, instead of NotFiniteError.
+    """
     token_ids = torch.tensor([list(ids)])
     log_p = []
     with model.lock:
         for batch in lane_batches(model, lanes, len(ids)):
-            final = forward_pass(model, token_ids, batch).final[:, -1]
+            final = forward_pass(model, token_ids, batch, may_overflow=may_overflow).final[:, -1]
             log_p.append(model.unembedding(final).float().log_softmax(-1).cpu())
     return torch.cat(log_p)
 
@@ -53,17 +58,28 @@ class TextDrift(NamedTuple):
 
 @torch.no_grad()
 def text_drift(
-    model: BaseModel, lanes: Sequence[Lane], texts: Sequence[Sequence[int]], *, with_kl: bool = True
+    model: BaseModel,
+    lanes: Sequence[Lane],
+    texts: Sequence[Sequence[int]],
+    *,
+    with_kl: bool = True,
+    may_overflow: bool = False,
 ) -> TextDrift:
-    """NLL and KL of every lane over texts of token ids; lane 0 is the reference. with_kl: False saves time."""
+    """NLL and KL of every lane over texts of token ids; lane 0 is the reference.
+
+    with_kl: False saves time. may_overflow: NaN where a changed lane overflows, instead of NotFiniteError.
+    """
     nll, kl, n_followed, n_all = np.zeros(len(lanes)), np.zeros(len(lanes)), 0, 0
     for ids in texts:
         token_ids = torch.tensor([list(ids)])
         with model.lock:
             finals = [
-                forward_pass(model, token_ids, batch).final for batch in lane_batches(model, lanes, len(ids))
+                forward_pass(model, token_ids, batch, may_overflow=may_overflow).final
+                for batch in lane_batches(model, lanes, len(ids))
             ]
-            predicted = predictions(model, torch.cat(finals), token_ids[0], top_k=1, with_kl=with_kl)
+            predicted = predictions(
+                model, torch.cat(finals), token_ids[0], top_k=1, with_kl=with_kl, may_overflow=may_overflow
+            )
         # In float64; the last token has no next one.
         nll += predicted.nll[:, :-1].sum(1, dtype=float)
         kl += predicted.kl.sum(1, dtype=float)

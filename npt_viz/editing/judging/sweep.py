@@ -41,6 +41,7 @@ def alpha_sweep(
 
     new, old: continuations of the prompt, of which the first token counts; old is by default what the model says
     without the update. progress: called with what was done and the share of all work.
+    A strength at which the edited model overflows has NaN.
     """
     check_base(model, update)
     values = default_alphas() if alphas is None else np.asarray(alphas, float)
@@ -54,18 +55,18 @@ def alpha_sweep(
     asked, others = encode(model, prompt).ids, [encode(model, text).ids for text in unrelated]
     texts = list(windows(model, neutral))
     report = _Progress(progress, sum(map(len, [asked, *others, *texts])))
-    log_p = last_log_p(model, lanes, asked).double()
+    log_p = last_log_p(model, lanes, asked, may_overflow=True).double()
     new_id = first_token(model, new)
     old_id = int(log_p[0].argmax()) if old is None else first_token(model, old)
     report("the prompt", asked)
     unrelated_kl = np.full((max(1, len(others)), len(lanes)), np.nan)
     for i, ids in enumerate(others):
-        others_log_p = last_log_p(model, lanes, ids)
+        others_log_p = last_log_p(model, lanes, ids, may_overflow=True)
         unrelated_kl[i] = kl(others_log_p[:1], others_log_p).numpy()
         report("unrelated prompts", ids)
     nll, n_neutral = np.zeros(len(lanes)), 0
     for ids in texts:
-        drift = text_drift(model, lanes, [ids], with_kl=False)
+        drift = text_drift(model, lanes, [ids], with_kl=False, may_overflow=True)
         nll += drift.nll * drift.n_tokens
         n_neutral += drift.n_tokens
         report("neutral text", ids)
