@@ -115,7 +115,7 @@ def test_activations_that_are_not_numbers_are_a_sentence(tiny_llama):
         lambda module, args, output: (output[0].index_fill(1, torch.tensor([4]), torch.nan), *output[1:])
     )
     try:
-        with pytest.raises(NotFiniteError, match="attention output of layer 2 is NaN at token 4"):
+        with pytest.raises(NotFiniteError, match="output of layer 2 is NaN at token 4"):
             reconstruction(tiny_llama, checkpoint, PROMPT)
     finally:
         hook.remove()
