@@ -14,7 +14,7 @@ import typer
 from npt_viz.commands._options import AsJson, Device, Dtype, Model, Positions, numbers, words
 from npt_viz.commands._output import plain, print_json, progress, say, stages
 from npt_viz.errors import NptVizError
-from npt_viz.training.recipe import FRESH_COMPONENTS, FRESH_RANK, FRESH_TARGETS, Recipe
+from npt_viz.training.recipe import FRESH_COMPONENTS, FRESH_RANK, FRESH_VARIANT, Recipe
 
 DECIDED = (
     *("layers", "targets", "rank", "components", "variant", "start", "losses", "text", "seed"),
@@ -32,14 +32,17 @@ def run(
     layers: Annotated[
         str | None, typer.Option("--layers", metavar="3,15", help="Layers to train afresh.")
     ] = None,
-    targets: Annotated[str, typer.Option("--targets", metavar="gate,up,down")] = ",".join(FRESH_TARGETS),
+    targets: Annotated[
+        str | None,
+        typer.Option("--targets", metavar="gate,up,down", help="In place of the variant's own projections."),
+    ] = None,
     rank: Annotated[int, typer.Option("--rank", help="Width of the bottleneck.")] = FRESH_RANK,
     components: Annotated[
         int, typer.Option("--components", help="Rank-1 updates a token (num_ranks).")
     ] = FRESH_COMPONENTS,
     variant: Annotated[
         str | None,
-        typer.Option("--variant", help="Forward pass of a named variant (N1 … T1); N1's by default."),
+        typer.Option("--variant", help=f"N1 … T1: forward pass and projections; {FRESH_VARIANT} by default."),
     ] = None,
     start: Annotated[
         str | None,
@@ -130,6 +133,7 @@ def run(
     from npt_viz.model.memory import out_of_memory_explained
     from npt_viz.texts import bundled_texts, texts_from_file
     from npt_viz.training.losses import objective
+    from npt_viz.training.spec import AdapterSpec
     from npt_viz.training.state import resumed
     from npt_viz.training.trainer import Training
 
@@ -156,7 +160,13 @@ def run(
             begin = (
                 npt_viz.open_checkpoint(start, base)
                 if start is not None
-                else _spec(chosen, words(targets), rank, components, variant)
+                else AdapterSpec.of_variant(
+                    variant,
+                    chosen,
+                    targets=None if targets is None else words(targets),
+                    rank=rank,
+                    components=components,
+                )
             )
             origin = {"text": text or "bundled sample", "from": start}
             training = Training(base, begin, texts, terms, recipe, progress=stages(), origin=origin)
@@ -329,18 +339,6 @@ def _refuse_decided(context: typer.Context) -> None:
             raise typer.BadParameter(
                 f"the saved training has decided {option}; leave it out", param_hint="--resume"
             )
-
-
-def _spec(layers: list[int], targets: list[str], rank: int, components: int, variant: str | None):
-    from npt_viz import AdapterSpec
-    from npt_viz.adapter import VARIANTS, Semantics
-
-    if variant is not None and variant not in VARIANTS:
-        raise NptVizError(f"variant {variant!r} does not exist; choose one of {', '.join(VARIANTS)}")
-    semantics = VARIANTS[variant].semantics if variant else Semantics()
-    return AdapterSpec(
-        layers=tuple(layers), targets=tuple(targets), rank=rank, components=components, semantics=semantics
-    )
 
 
 def _check_free(out: str | None, overwrite: bool) -> None:

@@ -157,7 +157,7 @@ class Experiment:
             begins = f"{which}checkpoint {start}"
         else:
             begins = (
-                f"fresh adapters on layers {', '.join(map(str, start.layers))}, {' + '.join(start.targets)}, "
+                f"fresh {start.variant} adapters on layers {', '.join(map(str, start.layers))}, {' + '.join(start.targets)}, "
                 f"r = {start.rank}, k = {start.components}"
             )
         text = self.text or "the bundled sample"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tomli_w
 
-from npt_viz.adapter import VARIANTS, Semantics
+from npt_viz.adapter import Semantics
 from npt_viz.errors import NptVizError
 from npt_viz.experiments.plan import RECIPE_FIELDS, Arm, Experiment, arms_of
 from npt_viz.experiments.typed import refuse_wrong_types
@@ -16,7 +16,7 @@ from npt_viz.training.recipe import Recipe
 from npt_viz.training.spec import AdapterSpec
 
 _TOP = {field.name for field in fields(Experiment)} - {"arms", "start", "recipe"}
-_START = {field.name for field in fields(AdapterSpec)} | {"variant"}
+_START = {field.name for field in fields(AdapterSpec)} | {"variant", "attention", "scale"}
 _OBJECTIVE = {field.name for field in fields(Objective)} - {"weights", "as_written"}
 
 
@@ -31,6 +31,15 @@ class _Top:
     start: AdapterSpec
     recipe: Recipe
     arms: tuple[Arm, ...]
+
+
+@dataclass
+class _OfVariant:
+    """Keys of [start] that are no fields of AdapterSpec, with their types."""
+
+    variant: str
+    attention: str
+    scale: float
 
 
 def read_experiment_spec(path: str | Path) -> Experiment:
@@ -182,15 +191,18 @@ def _spec(table: Mapping) -> AdapterSpec:
     table = dict(table)
     _only(table, _START, "[start]")
     refuse_wrong_types(table, AdapterSpec, "[start]")
-    variant = table.pop("variant", None)
-    if variant is not None and variant not in VARIANTS:
-        raise NptVizError(f"variant {variant!r} does not exist; choose one of {', '.join(VARIANTS)}")
-    if "semantics" in table:
-        _only(table["semantics"], {field.name for field in fields(Semantics)}, "[start] semantics")
-        refuse_wrong_types(table["semantics"], Semantics, "[start] semantics")
-        table["semantics"] = Semantics(**table["semantics"])
-    elif variant is not None:
-        table["semantics"] = VARIANTS[variant].semantics
+    refuse_wrong_types(table, _OfVariant, "[start]")
+    if "layers" not in table:
+        raise NptVizError("[start] has no layers; name at least one, for example layers = [15]")
+    if "semantics" not in table:
+        return AdapterSpec.of_variant(table.pop("variant", None), table.pop("layers"), **table)
+    if beside := [key for key in ("variant", "attention", "scale") if key in table]:
+        raise NptVizError(
+            f"[start] has semantics and {beside[0]}, which semantics decides; leave one of them out"
+        )
+    _only(table["semantics"], {field.name for field in fields(Semantics)}, "[start] semantics")
+    refuse_wrong_types(table["semantics"], Semantics, "[start] semantics")
+    table["semantics"] = Semantics(**table["semantics"])
     for key in ("layers", "targets"):
         if key in table:
             table[key] = tuple(table[key])

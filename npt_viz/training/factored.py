@@ -77,6 +77,5 @@ def vectors_of(modulation: Modulation, attention: Float[Tensor, "token model"]) 
             )
         case Additive():
             raise NptVizError(
-                "an additive adapter has no v_a and v_b, which this loss looks at; "
-                "switch the loss off or train a rank_one_sum adapter"
+                "an additive adapter has no v_a and v_b; look at the change of the gate instead"
             )

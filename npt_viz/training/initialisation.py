@@ -8,6 +8,20 @@ from npt_viz.shapes import Float, Tensor
 SCALAR_STD = 0.3
 """Spread of the scalars at the start: small, but with a gradient for W_b_up."""
 
+OFF_LOGIT = {"one_plus_sigmoid": -4.0, "half_sigmoid": 4.0, "one_plus_tanh": 0.0}
+"""Factor of S1 -> the x = B_mult(A a) at which it is nearly 1 (1.018, 0.991, exactly 1) and still has a gradient."""
+
+
+def constant_direction(attention: Float[Tensor, "token model"]) -> Float[Tensor, "model"]:
+    """w with a·w ≈ 1 at every token: the least-squares fit of a constant, C⁻¹ mean(a) with C = mean aaᵀ + ridge.
+
+    S1 has no bias, and two of its factors are far from 1 where x = 0 (1.5 and 0.75).
+    """
+    a = attention.double()
+    moment = a.T @ a / len(a)
+    ridge = 1e-3 * moment.diagonal().mean().clamp_min(1e-12)
+    return torch.linalg.solve(moment + ridge * torch.eye(len(moment)).to(moment), a.mean(0)).to(attention)
+
 
 @torch.no_grad()
 def initialise_from_attention(
@@ -44,9 +58,13 @@ def initialise_from_attention(
                 modulation.W_a_up.copy_(noise * SCALAR_STD / size)
             case Additive():
                 modulation.W_down.copy_(basis[:, : modulation.rank])
-                modulation.W_add.zero_()
-                if modulation.W_mult is not None:
-                    modulation.W_mult.zero_()
+                for up in (modulation.W_add, modulation.W_mult):
+                    if up is not None:
+                        up.zero_()
+                logit = OFF_LOGIT.get(modulation.factor or "")
+                if modulation.W_mult is not None and logit:
+                    modulation.W_down[:, 0] = constant_direction(attention)
+                    modulation.W_mult[0] = logit
             case LowRankTanh():
                 modulation.A.copy_(basis[:, : modulation.rank])
                 modulation.B.zero_()

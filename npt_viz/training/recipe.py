@@ -11,6 +11,7 @@ STREAMS = ("base", "in_order", "end_to_end")
 INITIALISATIONS = ("attention", "improved", "conservative", "uniform")
 """Names that AdapterSpec takes; the first is its default."""
 
+FRESH_VARIANT = "N4"
 FRESH_TARGETS = ("gate", "up")
 FRESH_RANK = 64
 FRESH_COMPONENTS = 1

@@ -11,7 +11,7 @@ from npt_viz.model.base import BaseModel
 from npt_viz.shapes import Float, Tensor
 from npt_viz.training.capturing import LayerTokens
 from npt_viz.training.losses import TERMS, Objective
-from npt_viz.training.spec import AdapterSpec
+from npt_viz.training.spec import AdapterSpec, why_untrainable
 from npt_viz.training.student import student
 
 N_TOKENS = 8
@@ -34,6 +34,8 @@ def rehearse(model: BaseModel, start: Checkpoint | AdapterSpec, objective: Objec
         adapters = [start.adapter(layer) for layer in start.layers]
     for adapter in adapters:
         if not isinstance(start, AdapterSpec):
+            if reason := why_untrainable(adapter.semantics):
+                raise NptVizError(f"{start.name}, layer {adapter.layer} ({adapter.variant}): {reason}")
             _check_base(model, adapter, start.name)
         _check_losses(model, adapter, objective)
 
@@ -61,6 +63,8 @@ def _check_losses(model: BaseModel, adapter: LayerAdapter, objective: Objective)
         for name in objective.active:
             if TERMS[name].needs == "logits":
                 continue
+            if reason := TERMS[name].unfit(adapter.semantics, adapter.targets):
+                raise NptVizError(f"layer {adapter.layer}, loss {name}: {reason}")
             try:
                 TERMS[name](rehearsed, objective.form(name))
             except NptVizError as error:

@@ -9,7 +9,6 @@ from torch import nn
 
 from npt_viz.adapter import Additive, LayerAdapter, MlpTrace, Projected, Target, mlp_trace, projection
 from npt_viz.capture.layer_trace import LayerTrace, mlp_input_of, target_of
-from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.shapes import Float, Tensor
 from npt_viz.training.capturing import LayerTokens
@@ -67,14 +66,8 @@ class Student(LayerTrace):
 
     @cached_property
     def v_a_of_stream(self) -> list[Vectors]:
-        """v_a of gate and up, which lives in the space of h and a; that of down lives in d_ffn."""
-        vectors = [v_a for target, (v_a, _) in self.vectors.items() if target != "down"]
-        if not vectors:
-            raise NptVizError(
-                "this loss compares v_a with the residual stream, and v_a of the down target lives in d_ffn; "
-                "switch the loss off or add the gate or up target"
-            )
-        return vectors
+        """v_a of gate and up, which lives in the space of h and a; that of down lives in d_ffn (see Term.unfit)."""
+        return [v_a for target, (v_a, _) in self.vectors.items() if target != "down"]
 
     def change(self, target: Target) -> Float[Tensor, "token out"]:
         """Σ_j s_j v_b,j: what the modulation adds to the projection's output."""

@@ -344,6 +344,17 @@ def test_bad_settings_are_refused_before_anything_is_captured(call, on_disk, tex
     assert says in err and "capturing" not in err and err.count("\n") == 1
 
 
+@pytest.mark.parametrize("variant", ["S1-early", "T1", "S2", "N2"])
+def test_a_variant_is_trained_by_its_name_and_opens_as_it_was_trained(call, on_disk, text, tmp_path, variant):
+    status, _, err = call(
+        *("train", "--model", on_disk.model, "--layers", "2", "--variant", variant.lower(), "--rank", "5"),
+        *("--steps", "3", "--batch-tokens", "16", "--text", text, "--out", tmp_path / "trained"),
+    )
+    assert status == 0, err
+    (layer,) = npt_viz.open_checkpoint(tmp_path / "trained").report.layers
+    assert (layer.variant, layer.provenance) == (variant, "from the file")
+
+
 def test_training_twice_gives_the_same_weights(call, on_disk, text, tmp_path):
     arguments = (
         "train",
@@ -384,6 +395,12 @@ def test_training_goes_on_from_a_checkpoint(call, on_disk, text, tmp_path):
         (("--resume", "nowhere.pt"), "nowhere.pt: there is no such file"),
         (("--layers", "2", "--rank", "25"), "rank 25 is more than d_model 24"),
         (("--layers", "2", "--variant", "N9"), "'N9' does not exist"),
+        (("--layers", "2", "--variant", "T1", "--components", "4"), "has no components, got 4"),
+        (("--layers", "2", "--variant", "S1-early+residual"), "there is nothing to learn; choose"),
+        (
+            ("--layers", "2", "--variant", "S1-early", "--losses", "direct=1,guidance=1"),
+            "loss guidance: an additive adapter has no v_a and v_b",
+        ),
         (("--layers", "2", "--text", "nowhere.txt"), "nowhere.txt does not exist"),
     ],
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from npt_viz.adapter import VARIANTS
+from npt_viz.adapter import VARIANTS, Semantics
 from npt_viz.errors import NptVizError
 from npt_viz.experiments.plan import ARM_PRESETS, Arm, Experiment, arms_of
 from npt_viz.experiments.spec_file import experiment_from, experiment_toml, read_experiment_spec
@@ -75,6 +75,21 @@ def test_presets_have_the_arms_that_their_names_promise():
     assert [arm.name for arm in arms_of("each loss alone", only=["kl", "direct"])] == ["direct", "kl"]
 
 
+def test_a_variant_in_the_file_decides_what_is_not_named_beside_it():
+    start = '[start]\nlayers = [1]\nvariant = "{}"\n'
+
+    def read(variant, more=""):
+        return experiment_from(tomllib.loads("steps = 1\n" + TWO + start.format(variant) + more)).start
+
+    assert read("S1-early") == AdapterSpec.of_variant("S1-early", [1])
+    assert read("N5", 'scale = 2\nattention = "beside"\nrank = 5\n') == AdapterSpec(
+        layers=(1,),
+        targets=("gate", "up", "down"),
+        rank=5,
+        semantics=Semantics(attention="beside", scale=2.0),
+    )
+
+
 START = "[start]\nlayers = [1]\n"
 TWO = 'preset = "each loss alone"\n'
 BAD = {
@@ -112,6 +127,13 @@ BAD = {
     "no path": ("steps = 1\ncheckpoint = 5\n" + TWO, "checkpoint must be text"),
     "only of nothing": ('steps = 1\nonly = ["kl"]\n' + START, "only goes with a preset"),
     "semantics twice": ('steps = 1\nsemantics = "N4"\n' + TWO + START, "semantics goes with a checkpoint"),
+    "no variant": ("steps = 1\n" + TWO + START + 'variant = "N9"\n', "variant 'N9' does not exist"),
+    "variant and semantics": (
+        "steps = 1\n" + TWO + START + 'variant = "N4"\nsemantics = {rule = "rank_one_sum"}\n',
+        "semantics and variant, which semantics decides",
+    ),
+    "scale as text": ("steps = 1\n" + TWO + START + 'scale = "1"\n', "scale must be a number"),
+    "no layers": ("steps = 1\n" + TWO + "[start]\nrank = 3\n", "[start] has no layers"),
     "half a rank": ("steps = 1\n" + TWO + START + "rank = 2.5\n", "rank must be a whole number, got 2.5"),
     "layer as text": ("steps = 1\n" + TWO + '[start]\nlayers = ["1"]\n', "layers must be a list"),
     "no rule": (

@@ -3,12 +3,13 @@
 A new loss is one function of tensors and one line in TERMS (docs/how-to/add-a-loss.md).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 
+from npt_viz.adapter import Additive, Semantics
 from npt_viz.shapes import Float, Tensor
 from npt_viz.training.losses import logits, output, vectors
 from npt_viz.training.student import Student
@@ -33,6 +34,27 @@ class Term:
     """A sensible weight beside direct=1: a tenth of the published composite's where that has one."""
     needs: Literal["local", "logits"] = "local"
     """local: the layer alone. logits: the layers above it run too, on whole sequences."""
+    reads: Literal["output", "vectors", "v_a of the stream"] = "output"
+    """What an adapter must have for it. output: nothing. vectors: v_a and v_b. v_a of the stream: a v_a where h and a
+    live, which the down target has not."""
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    """Rule -> what the loss is there, where that differs from `formula`."""
+
+    def unfit(self, semantics: Semantics, targets: Sequence[str]) -> str | None:
+        """Reason why an adapter cannot have this loss, with the way out; None where it can."""
+        if self.reads == "output":
+            return None
+        if not has_vectors(semantics):
+            return (
+                "an additive adapter has no v_a and v_b, which this loss looks at: it changes the gate's bias and "
+                "factor; switch the loss off, or train a variant with vectors (N1–N5, S2, T1)"
+            )
+        if self.reads == "v_a of the stream" and tuple(targets) == ("down",):
+            return (
+                "this loss compares v_a with the residual stream, and v_a of the down target lives in d_ffn; "
+                "switch the loss off or add the gate or up target"
+            )
+        return None
 
     @property
     def forms(self) -> tuple[Form, ...]:
@@ -43,6 +65,15 @@ class Term:
             return self.as_written(student)
         return self.corrected(student)
 
+
+def has_vectors(semantics: Semantics) -> bool:
+    """Whether the modulation is made of vectors v_a and v_b; those of S0 and S1 are not."""
+    return semantics.rule in ("rank_one_sum", "low_rank_tanh", "low_rank_pooled")
+
+
+_TANH = "v_a,i = c_i A_i and v_b,i = B_i, the mean over the r components"
+_TANH_V_A = "v_a,i = c_i A_i, the mean over the r components"
+_CHANGE = "mean Σ δ², δ the change of the gate's pre-activation: there is no ΔW"
 
 TERMS: dict[str, Term] = {
     "direct": Term(
@@ -59,6 +90,8 @@ TERMS: dict[str, Term] = {
         corrected=lambda s: output.direct_robust(s.output, s.target, s.baseline),
     ),
     "attention_encoding": Term(
+        reads="v_a of the stream",
+        meanings={"low_rank_tanh": _TANH_V_A},
         formula="MSE(v_a, a) / RMS(a) + 0.5 (1 − cos(v_a, a))",
         sentence="Pulls v_a towards the attention output. It fixes a gauge, not a function: other v_a do the same.",
         corrected=lambda s: _mean(vectors.attention_encoding(v_a, s.attention) for v_a in s.v_a_of_stream),
@@ -82,18 +115,22 @@ TERMS: dict[str, Term] = {
         needs="logits",
     ),
     "regularisation": Term(
+        reads="vectors",
+        meanings={"low_rank_tanh": _TANH},
         formula="mean v_a² + mean v_b²",
         sentence="Keeps v_a and v_b small. It depends on the gauge: see update_norm for ΔW itself.",
         corrected=lambda s: _mean(vectors.regularisation(*both) for both in s.vectors.values()),
         weight=0.001,
     ),
     "update_norm": Term(
+        meanings={rule: _CHANGE for rule in ("additive", "multiplicative", "additive_multiplicative")},
         formula="mean ‖ΔW‖_F²",
         sentence="Keeps the weight change of a token small, whatever the gauge: ‖v_a‖²‖v_b‖² for one component.",
-        corrected=lambda s: _mean(vectors.update_norm(*both) for both in s.vectors.values()),
+        corrected=lambda s: _mean(_update_size(s, t) for t in s.adapter.targets),
         weight=0.0001,
     ),
     "strength": Term(
+        meanings={rule: "MSE(δ, W a)" for rule in ("additive", "multiplicative", "additive_multiplicative")},
         formula="MSE(s·v_b, W a)",
         sentence="Asks the change of a projection to be the projection of the attention output. "
         "It ignores the norm layer between them: the exact change is W (z_C − z).",
@@ -103,6 +140,8 @@ TERMS: dict[str, Term] = {
         weight=0.1,
     ),
     "guidance": Term(
+        reads="v_a of the stream",
+        meanings={"low_rank_tanh": "s_i = c_i (z·A_i), the mean over the r components"},
         formula="MSE(sigmoid(s), sigmoid(‖a‖/‖z‖)) + 0.1 max(0, 0.1 − Var(s))",
         sentence="Ties the scalar to the size of the attention output. As written it looks at v_a·h, which the layer "
         "does not use, and subtracts 0.1 Var(v_a·h), unbounded below; corrected, s = v_a·z and a hinge.",
@@ -113,6 +152,8 @@ TERMS: dict[str, Term] = {
         weight=0.2,
     ),
     "bottleneck": Term(
+        reads="v_a of the stream",
+        meanings={"low_rank_tanh": _TANH_V_A},
         formula="0.01 |cos(v_a, h)| − |cos(v_a, a)|",
         sentence="Asks v_a to say much of the attention output and little of the stream; its best value is −1.",
         corrected=lambda s: _mean(vectors.bottleneck(v_a, s.hidden, s.attention) for v_a in s.v_a_of_stream),
@@ -126,6 +167,8 @@ TERMS: dict[str, Term] = {
         as_written=lambda s: output.decomposed_as_written(s.output, s.attention, s.mlp_with_attention),
     ),
     "consistency": Term(
+        reads="vectors",
+        meanings={"low_rank_tanh": "v_b,i = B_i is the same at every token, so 1 − cos(B_i, W a) is left"},
         formula="MSE(v_b, mean v_b) + 1 − cos(v_b, W a)",
         sentence="Asks for the same v_b at every token, and for one along the projected attention output.",
         corrected=lambda s: _mean(
@@ -134,6 +177,8 @@ TERMS: dict[str, Term] = {
         weight=0.1,
     ),
     "orthogonality": Term(
+        reads="v_a of the stream",
+        meanings={"low_rank_tanh": _TANH_V_A},
         formula="mean (v_a @ V)², V the 10 leading directions of h, not centred",
         sentence="Keeps v_a out of the directions that all hidden states share. As written it multiplies with V.T, "
         "a shape error, so it cannot run; corrected, v_a @ V with V from the whole training text.",
@@ -145,6 +190,12 @@ TERMS: dict[str, Term] = {
     ),
 }
 """Name on the command line and the page -> term. Losses on vectors are averaged over the targets they apply to."""
+
+
+def _update_size(s: Student, target) -> Float[Tensor, ""]:
+    if isinstance(s.adapter.modulation(target), Additive):
+        return vectors.change_norm(s.change(target))
+    return vectors.update_norm(*s.vectors[target])
 
 
 def _mean(values) -> Float[Tensor, ""]:

@@ -35,6 +35,14 @@ def update_norm(v_a: Vectors, v_b: Vectors) -> Float[Tensor, ""]:
     return (v_a.overlaps() * v_b.overlaps()).sum((-2, -1)).mean()
 
 
+def change_norm(change: Float[Tensor, "token out"]) -> Float[Tensor, ""]:
+    """Mean over tokens of Σ δ² over the units, δ the change of a projection's output before its nonlinearity.
+
+    The Frobenius regulariser of adapters that change no weight: a bias has no ‖ΔW‖.
+    """
+    return change.square().sum(-1).mean()
+
+
 def strength(
     change: Float[Tensor, "token out"], attention_through: Float[Tensor, "token out"]
 ) -> Float[Tensor, ""]:

@@ -15,14 +15,8 @@ from npt_viz.ui.cache.opened import Selection
 from npt_viz.ui.experiments.controls_arms import arm_controls, chosen_arms
 from npt_viz.ui.experiments.job import ExperimentSlot
 from npt_viz.ui.shell.guarded import problem
-from npt_viz.ui.train.controls import (
-    RESULT,
-    adapter_controls,
-    chosen_recipe,
-    fill_defaults,
-    schedule_controls,
-    spec_or_layers,
-)
+from npt_viz.ui.train.controls import chosen_recipe, fill_defaults, schedule_controls
+from npt_viz.ui.train.controls_adapter import RESULT, adapter_controls, spec_or_layers
 from npt_viz.ui.train.controls_texts import chosen_text, text_controls
 from npt_viz.ui.train.job import training_slot
 

@@ -8,18 +8,12 @@ import streamlit as st
 
 from npt_viz.errors import NptVizError
 from npt_viz.progress import Progress
-from npt_viz.training.recipe import (
-    FRESH_COMPONENTS,
-    FRESH_RANK,
-    FRESH_TARGETS,
-    INITIALISATIONS,
-    SCHEDULES,
-    STREAMS,
-    Recipe,
-)
+from npt_viz.training.recipe import SCHEDULES, STREAMS, Recipe
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.opened import Selection
 from npt_viz.ui.shell.guarded import problem
+from npt_viz.ui.train.controls_adapter import RESULT, adapter_controls, forms, spec_or_layers
+from npt_viz.ui.train.controls_adapter import fill_defaults as fill_adapter_defaults
 from npt_viz.ui.train.controls_losses import chosen_objective, loss_controls
 from npt_viz.ui.train.controls_texts import DEFAULTS as TEXT_DEFAULTS
 from npt_viz.ui.train.controls_texts import SAMPLE_TOKENS, chosen_text, text_controls, token_counts
@@ -27,32 +21,14 @@ from npt_viz.ui.train.job import TrainingSlot
 
 if TYPE_CHECKING:
     from npt_viz.training.losses import Objective
-    from npt_viz.training.spec import AdapterSpec
     from npt_viz.training.trainer import Training
-
-FRESH, OPEN, RESULT = BEGINNINGS = ("a fresh adapter", "the open checkpoint", "the result so far")
 
 STREAM_HELP = (
     "**base**: every layer on the base model's activations; layers do not influence each other.\n\n**in order**: one "
     "layer after the other, each on the stream that the trained ones below make, captured anew (self-correcting)."
     "\n\n**end to end**: all at once, on the stream as the running NPT model makes it."
 )
-INITIALISATION_HELP = (
-    "**attention**: directions of the attention output itself; changes nothing yet. The others are published schemes: "
-    "improved and conservative for one layer, uniform for several."
-)
-ATTENTION_HELP = (
-    "**withheld**: the modulated MLP has to write a + MLP(z_C). **beside**: a stays in the stream, and the MLP has to "
-    "write MLP(z_C)."
-)
-
 DEFAULTS = TEXT_DEFAULTS | {
-    "training_from": FRESH,
-    "training_layers": [],
-    "training_targets": list(FRESH_TARGETS),
-    "training_components": FRESH_COMPONENTS,
-    "training_initialisation": INITIALISATIONS[0],
-    "training_attention": "withheld",
     "training_steps": Recipe.steps,
     "training_rate": Recipe.learning_rate,
     "training_warmup": Recipe.warmup,
@@ -89,7 +65,7 @@ def settings(source: Selection, slot: TrainingSlot) -> Plan | None:
     with text:
         text_controls()
     with losses:
-        loss_controls()
+        loss_controls(forms(source, slot))
     with schedule:
         schedule_controls()
     if slot.is_active:
@@ -105,62 +81,7 @@ def fill_defaults(source: Selection) -> None:
     """Set the controls that have no value yet to their defaults."""
     for key, value in DEFAULTS.items():
         st.session_state.setdefault(key, value)
-    st.session_state.setdefault("training_rank", min(FRESH_RANK, opened.opened_model(*source.base).d_model))
-
-
-def adapter_controls(source: Selection, slot: TrainingSlot) -> None:
-    """Draw the Adapter tab."""
-    session = st.session_state
-    trained = [layer.layer for layer in opened.load_report(source).layers] if source.checkpoint else []
-    ready = slot.job is not None and slot.job.training is not None
-    choices = [name for name, there in zip(BEGINNINGS, (True, trained, ready), strict=True) if there]
-    if session["training_from"] not in choices:
-        session["training_from"] = FRESH
-    st.segmented_control("Start from", choices, key="training_from", required=True, persist_state="session")
-    if session["training_from"] == RESULT:
-        st.caption("Goes on from the adapters of the last training, on clones, with fresh optimisers.")
-        return
-    n_layers = opened.opened_model(*source.base).n_layers
-    layers = trained if session["training_from"] == OPEN else list(range(n_layers))
-    kept = [layer for layer in session["training_layers"] if layer in layers]
-    session["training_layers"] = kept or [trained[-1] if session["training_from"] == OPEN else n_layers // 2]
-    st.multiselect("Layers", layers, key="training_layers", persist_state="session")
-    if session["training_from"] == OPEN:
-        st.caption("Clones of the checkpoint's adapters are trained; the checkpoint stays as it is.")
-        return
-    place = st.columns([1.5, 1, 1, 1.3, 1.3], vertical_alignment="bottom")
-    place[0].pills(
-        "Targets",
-        ["gate", "up", "down"],
-        selection_mode="multi",
-        key="training_targets",
-        persist_state="session",
-    )
-    place[1].number_input(
-        "Rank r", 1, None, key="training_rank", help="Width of the bottleneck.", persist_state="session"
-    )
-    place[2].number_input(
-        "Components k",
-        1,
-        None,
-        key="training_components",
-        help="Rank-1 updates a token.",
-        persist_state="session",
-    )
-    place[3].selectbox(
-        "Initialisation",
-        INITIALISATIONS,
-        key="training_initialisation",
-        help=INITIALISATION_HELP,
-        persist_state="session",
-    )
-    place[4].selectbox(
-        "Attention output",
-        ["withheld", "beside"],
-        key="training_attention",
-        help=ATTENTION_HELP,
-        persist_state="session",
-    )
+    fill_adapter_defaults(source)
 
 
 def schedule_controls(*, steps: str = "training_steps", every: str = "training_every") -> None:
@@ -202,7 +123,7 @@ def _plan(source: Selection, slot: TrainingSlot) -> Plan:
     from npt_viz.training.streams import Captures
 
     model = opened.opened_model(*source.base)
-    objective, text, start = chosen_objective(), chosen_text(), _start(source, slot)
+    objective, text, start = chosen_objective(forms(source, slot)), chosen_text(), _start(source, slot)
     session = st.session_state
     recipe = chosen_recipe(steps=session["training_steps"], every=session["training_every"])
     rehearse(model, start, objective)
@@ -253,24 +174,6 @@ def _start(source: Selection, slot: TrainingSlot):
         model, checkpoint = opened.opened(source)
         return Checkpoint.from_adapters({n: checkpoint.adapter(n) for n in start}, model, checkpoint.name)
     return start
-
-
-def spec_or_layers(source: Selection) -> "AdapterSpec | list[int]":
-    """Spec that the Adapter tab sets, or the layers of the open checkpoint that go on."""
-    from npt_viz.adapter import Semantics
-    from npt_viz.training.spec import AdapterSpec
-
-    session = st.session_state
-    if session["training_from"] == OPEN:
-        return list(session["training_layers"])
-    return AdapterSpec(
-        layers=tuple(session["training_layers"]),
-        targets=tuple(target for target in ("gate", "up", "down") if target in session["training_targets"]),
-        rank=session["training_rank"],
-        components=session["training_components"],
-        semantics=Semantics(attention=session["training_attention"]),
-        initialisation=session["training_initialisation"],
-    )
 
 
 def _sentence(source: Selection, start, objective: "Objective", text) -> str:

@@ -1,13 +1,15 @@
 """Controls of the losses: a toggle, weight and form each, and how they are weighted."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from npt_viz.ui.shell.text import plain
+from npt_viz.ui.train.controls_adapter import Form
 
 if TYPE_CHECKING:
-    from npt_viz.training.losses import Objective
+    from npt_viz.training.losses import Objective, Term
 
 ADAPTIVE = {
     "off": "off",
@@ -33,8 +35,8 @@ SCALE_HELP = (
 )
 
 
-def loss_controls() -> None:
-    """Draw the Losses tab."""
+def loss_controls(forms: Sequence[Form] = ()) -> None:
+    """Draw the Losses tab; a loss that one of the adapters cannot have is grey and says why."""
     from npt_viz.training.losses import TERMS
     from npt_viz.training.losses.presets import PRESETS
 
@@ -50,7 +52,7 @@ def loss_controls() -> None:
         help="Sets every toggle below.",
     )
     for name, term in TERMS.items():
-        _row(name, term)
+        _row(name, term, unfit(name, forms), forms)
     left, middle, right, last = st.columns(4, vertical_alignment="bottom")
     left.selectbox(
         "Adaptive weights",
@@ -92,12 +94,20 @@ def loss_controls() -> None:
     )
 
 
-def chosen_objective() -> "Objective":
-    """Objective that the controls set; raises NptVizError where no loss is on."""
+def unfit(name: str, forms: Sequence[Form]) -> str | None:
+    """Reason why one of the adapters cannot have a loss; None where all can."""
+    from npt_viz.training.losses import TERMS
+
+    reasons = (TERMS[name].unfit(*form) for form in forms)
+    return next((reason for reason in reasons if reason), None)
+
+
+def chosen_objective(forms: Sequence[Form] = ()) -> "Objective":
+    """Objective that the controls set, without what the adapters cannot have; raises NptVizError where no loss is on."""
     from npt_viz.training.losses import TERMS, Curriculum, Objective
 
     session = st.session_state
-    on = [name for name in TERMS if session[f"training_on_{name}"]]
+    on = [name for name in TERMS if session[f"training_on_{name}"] and not unfit(name, forms)]
     return Objective(
         weights={name: float(session[f"training_weight_{name}"]) for name in on},
         as_written=frozenset(name for name in on if session[f"training_form_{name}"] == "as_written"),
@@ -136,12 +146,16 @@ def _use_preset() -> None:
         st.session_state["training_preset"] = None
 
 
-def _row(name: str, term) -> None:
+def _row(name: str, term: "Term", reason: str | None, forms: Sequence[Form]) -> None:
     toggle, weight, form, about = st.columns([1.5, 0.8, 1.3, 4], vertical_alignment="center")
     toggle.toggle(
-        name.replace("_", " "), key=f"training_on_{name}", persist_state="session", help=plain(term.formula)
+        name.replace("_", " "),
+        key=f"training_on_{name}",
+        disabled=reason is not None,
+        persist_state="session",
+        help=plain(term.formula),
     )
-    on = st.session_state[f"training_on_{name}"]
+    on = st.session_state[f"training_on_{name}"] and reason is None
     weight.number_input(
         f"Weight of {name}",
         0.0,
@@ -164,5 +178,9 @@ def _row(name: str, term) -> None:
             required=True,
             persist_state="session",
         )
+    if reason is not None:
+        about.caption(f"**Off:** {plain(reason)}.")
+        return
     where = " Runs the layers above." if term.needs == "logits" else ""
-    about.caption(plain(term.sentence) + where)
+    here = [term.meanings[each.semantics.rule] for each in forms if each.semantics.rule in term.meanings]
+    about.caption(plain(term.sentence) + where + (f" Here: {plain(here[0])}." if here else ""))

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import specimen
+from literal import edited
 
-from npt_viz.errors import NptVizError
+from npt_viz.adapter import VARIANTS
 from npt_viz.training.capturing import captured
 from npt_viz.training.losses import TERMS
+from npt_viz.training.spec import trainable, why_untrainable
 from npt_viz.training.student import student
 
 LAYER, VARIANT = 2, "N5"
@@ -142,22 +144,57 @@ def test_losses_on_the_stream_refuse_an_adapter_of_the_down_projection_alone(tin
     tokens = captured(tiny_llama, [torch.randint(2, 258, (29,))], [LAYER]).layers[LAYER]
     seen = student(tiny_llama, adapter, tokens, tokens)
     for name in ("attention_encoding", "guidance", "bottleneck", "orthogonality"):
-        with pytest.raises(NptVizError, match="v_a of the down target lives in d_ffn"):
-            TERMS[name](seen)
+        assert "v_a of the down target lives in d_ffn" in TERMS[name].unfit(adapter.semantics, ("down",))
+        assert TERMS[name].unfit(adapter.semantics, ("gate", "down")) is None
+    for name in ("consistency", "regularisation", "update_norm"):
+        assert TERMS[name].unfit(adapter.semantics, ("down",)) is None
     assert TERMS["consistency"](seen).isfinite() and TERMS["update_norm"](seen).isfinite()
 
 
+ON_VECTORS = {
+    "attention_encoding",
+    "regularisation",
+    "guidance",
+    "bottleneck",
+    "consistency",
+    "orthogonality",
+}
+
+
 @pytest.mark.parametrize("name", [name for name, term in TERMS.items() if term.needs == "local"])
-@pytest.mark.parametrize("variant", ["S0", "S1-later", "S2", "T1"])
-def test_a_term_runs_on_every_rule_or_says_why_not(name, variant, tiny_llama):
-    tokens = captured(tiny_llama, [torch.randint(2, 258, (29,))], [LAYER]).layers[LAYER]
-    seen = student(tiny_llama, specimen(tiny_llama, variant, LAYER), tokens, tokens)
-    if (
-        variant.startswith("S")
-        and variant != "S2"
-        and name not in ("direct", "direct_robust", "decomposed", "strength")
-    ):
-        with pytest.raises(NptVizError, match="additive adapter has no v_a and v_b"):
-            TERMS[name](seen)
-    else:
-        assert TERMS[name](seen).isfinite()
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_term_runs_on_every_variant_or_says_why_not(name, variant, tiny_llama):
+    adapter = specimen(tiny_llama, variant, LAYER)
+    if not hasattr(adapter.modulation("gate"), "v_a"):
+        assert (TERMS[name].unfit(adapter.semantics, adapter.targets) is not None) == (name in ON_VECTORS)
+    if reason := TERMS[name].unfit(adapter.semantics, adapter.targets):
+        assert "an additive adapter has no v_a and v_b" in reason
+    elif why_untrainable(adapter.semantics) is None:
+        tokens = captured(tiny_llama, [torch.randint(2, 258, (29,))], [LAYER]).layers[LAYER]
+        value = TERMS[name](student(tiny_llama, adapter.requires_grad_(True), tokens, tokens))
+        assert value.isfinite()
+        assert any(g is not None and g.abs().max() > 0 for g in _gradients(value, adapter))
+
+
+def _gradients(value, adapter):
+    return torch.autograd.grad(value, list(adapter.parameters()), allow_unused=True)
+
+
+@pytest.mark.parametrize("variant", [name for name in trainable() if name[:2] in ("S0", "S1")])
+def test_the_frobenius_regulariser_of_an_additive_adapter_is_the_squared_change_of_the_gate(
+    variant, tiny_llama
+):
+    """mean over tokens of Σ δ², with δ from the literal form: (W' − W) x + bias."""
+    adapter = specimen(tiny_llama, variant, LAYER)
+    tokens = captured(tiny_llama, [torch.randint(2, 258, (13,))], [LAYER]).layers[LAYER]
+    parts = tiny_llama.parts(LAYER)
+    W = parts.gate.weight.double()
+    reads = tokens.hidden + (tokens.attention if adapter.attention == "mlp_only" else 0)
+    squares = []
+    for x, a in zip(parts.mlp_norm(reads).double(), tokens.attention, strict=True):
+        changed, bias = edited(variant, W, adapter.modulations["gate"], a)
+        squares.append(((changed - W) @ x + bias).square().sum())
+    seen = student(tiny_llama, adapter, tokens)
+    torch.testing.assert_close(
+        TERMS["update_norm"](seen).double(), torch.stack(squares).mean(), rtol=1e-5, atol=0
+    )

@@ -125,6 +125,42 @@ def test_stop_and_reset(page):
     assert not found.get("progress") and any("press Start" in each.value for each in found.info)
 
 
+def choose(page, variant):
+    return page.selectbox(key="training_variant").select(variant).run()
+
+
+def test_a_variant_sets_what_it_decides_and_greys_the_losses_it_cannot_have(page):
+    found = choose(page(training_on_guidance=True, training_on_update_norm=True), "S1-early")
+    assert not found.exception and not found.error, "what is grey is left out"
+    assert found.session_state["training_targets"] == ["gate"]
+    grey = {each.key for each in found.toggle if each.disabled}
+    assert {"training_on_guidance", "training_on_consistency"} <= grey
+    assert "training_on_update_norm" not in grey and "training_on_direct" not in grey
+    assert found.number_input(key="training_components").disabled
+    said = " ".join(each.value for each in found.caption)
+    assert "Off:** an additive adapter has no v" in said and "Here: mean Σ δ²" in said
+    assert "Layer 2 · direct robust, update norm · " in said.replace("\\", "")
+    found = choose(found, "N5")
+    assert found.session_state["training_targets"] == ["gate", "up", "down"]
+    assert not {each.key for each in found.toggle if each.disabled} & grey
+    assert "guidance" in next(each.value for each in found.caption if "direct robust, " in each.value)
+
+
+@pytest.mark.parametrize("variant", ["S1-early", "T1", "S2"])
+def test_a_variant_is_trained_from_the_page(page, variant):
+    found = choose(page(), variant)
+    found.button(key="training_start").click().run()
+    until(found, "finished after 30 of 30 steps")
+    (adapter,) = job.training_slot().job.training.adapters.values()
+    assert adapter.variant == variant
+
+
+def test_a_target_that_is_already_met_is_said_before_start(page):
+    found = choose(page(), "S1-early+residual")
+    assert "there is nothing to learn; choose a variant" in errors(found)
+    assert found.button(key="training_start").disabled
+
+
 @pytest.mark.slow
 def test_leaving_the_page_and_coming_back_keeps_the_training(page):
     found = page(training_steps=100_000)
