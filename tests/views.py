@@ -18,6 +18,7 @@ def layer(number: int, recovered) -> LayerInspection:
         layer=number,
         variant="N1",
         scalars={"gate": column[:, None]},
+        dots_with_h={"gate": 3 * column[:, None]},
         component_norms={"gate": column[:, None]},
         update_norms=named,
         changes=named,

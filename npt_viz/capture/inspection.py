@@ -156,7 +156,7 @@ def _layer(model: BaseModel, adapter: LayerAdapter, run: LayerRun) -> LayerInspe
 
 
 def _modulation_columns(model: BaseModel, adapter: LayerAdapter, run: LayerRun) -> dict:
-    columns = {name: {} for name in ("scalars", "update_norms", "component_norms", "changes")}
+    columns = {name: {} for name in ("scalars", "dots_with_h", "update_norms", "component_norms", "changes")}
     trace, plain, modulated = run
     n_tokens = len(trace.attention)
     for target, modulation in adapter.learned.items():
@@ -164,15 +164,23 @@ def _modulation_columns(model: BaseModel, adapter: LayerAdapter, run: LayerRun) 
         a = trace.attention.to(home)
         x = (modulated.intermediate if target == "down" else trace.mlp_input).to(home)
         if isinstance(modulation, Additive):
-            scalars = norms = a.new_zeros(n_tokens, 0)
+            scalars = dots = norms = a.new_zeros(n_tokens, 0)
             update_norm = a.new_full((n_tokens,), torch.nan)
         else:
             scalars = scalars_of(modulation, a, x)
+            # v_a of the down target has the width of m, and there is no h of that width.
+            dots = None if target == "down" else scalars_of(modulation, a, trace.hidden.to(home))
             norm_a, norm_b = modulation.norms(a)
             norms = norm_a * norm_b
             update_norm = modulation.update_norm(a)
-            for what, values in (("the scalar", scalars), ("‖ΔW‖", norms), ("‖ΔW‖", update_norm[:, None])):
-                refuse_overflow(model, adapter.layer, values, f"{what} of the {target}", adapter)
+            for what, values in {
+                "v_a·x": scalars,
+                "v_a·h": dots,
+                "‖ΔW_j‖": norms,
+                "‖ΔW‖": update_norm[:, None],
+            }.items():
+                if values is not None:
+                    refuse_overflow(model, adapter.layer, values, f"{what} of the {target}", adapter)
         if target == "down":
             # The intermediate differs too, so the change is held against W_d of the modulated intermediate.
             after = modulated.output.to(home)
@@ -183,6 +191,8 @@ def _modulation_columns(model: BaseModel, adapter: LayerAdapter, run: LayerRun) 
             before = getattr(plain, target).to(home)
             change = getattr(modulated, target).to(home) - before
         columns["scalars"][target] = as_numpy(scalars)
+        if dots is not None:
+            columns["dots_with_h"][target] = as_numpy(dots)
         columns["update_norms"][target] = as_numpy(update_norm)
         columns["component_norms"][target] = as_numpy(norms)
         columns["changes"][target] = as_numpy(change.norm(dim=-1) / before.norm(dim=-1))
@@ -194,7 +204,7 @@ def scalars_of(
     attention: Float[Tensor, "token model"],
     x: Float[Tensor, "token inp"],
 ) -> Float[Tensor, "token component"]:
-    """The modulation scalars of a rule that is a weight change (all but the additive ones)."""
+    """The modulation scalars v_a·x of a rule that is a weight change (all but the additive ones), without v_a."""
     if isinstance(modulation, RankOneSum):
         return modulation.scalars(modulation.bottleneck(attention), x)
     return modulation.strength(attention) * (x @ modulation.A)

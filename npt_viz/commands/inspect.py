@@ -18,7 +18,8 @@ from npt_viz.commands._options import (
 from npt_viz.commands._output import print_json, progress, say, table
 
 COLUMNS = {
-    "scalar": "scalar",
+    "scalar": "v_a·x",
+    "v_a_dot_h": "v_a·h",
     "update_norm": "‖ΔW‖",
     "gate_change": "change",
     "relative_error": "error",
@@ -82,12 +83,13 @@ def run(
 def inspection_json(inspection) -> dict:
     """Inspection as a dict of columns, in the order of the tokens."""
     columns = ("relative_error", "cosine", "magnitude_ratio", "recovered", "hidden_norm", "attention_norm")
-    by_target = ("scalars", "update_norms", "component_norms", "changes")
+    by_target = ("scalars", "dots_with_h", "update_norms", "component_norms", "changes")
     layers = {
         layer: {
             "variant": inspected.variant,
             "targets": inspected.targets,
             "scalar": inspected.scalar,
+            "v_a_dot_h": inspected.v_a_dot_h,
             "update_norm": inspected.update_norm,
             "gate_change": inspected.gate_change,
             **{name: getattr(inspected, name) for name in (*columns, *by_target)},

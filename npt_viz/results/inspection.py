@@ -34,7 +34,19 @@ class Metric(NamedTuple):
 
 METRICS: dict[str, Metric] = {
     "scalar": Metric(
-        "scalar v_a·z", "", "how strongly the token turns its own modulation on (component 0)", 0.0, True
+        "scalar v_a·z",
+        "",
+        "the number by which the layer multiplies v_b: how strongly the token turns its own modulation on (component 0)",
+        0.0,
+        True,
+    ),
+    "v_a_dot_h": Metric(
+        "v_a·h, before the norm",
+        "",
+        "what the published documents write for the scalar (component 0): the layer multiplies by v_a·z instead, with "
+        "z = h/rms(h) ⊙ the norm's weight, and the two are equal where rms(h) and every weight are 1",
+        0.0,
+        True,
     ),
     "update_norm": Metric(
         "‖ΔW‖ of the gate", "Frobenius", "size of the weight change that the token receives", 0.0, False
@@ -107,6 +119,9 @@ class LayerInspection:
     """N1 … T1, or a description."""
     scalars: Mapping[str, np.ndarray]
     """Target -> (token, component), the modulation scalars v_a·x; no columns where the rule has none."""
+    dots_with_h: Mapping[str, np.ndarray]
+    """Target -> (token, component) v_a·h with h the stream that enters the layer, before its norm. It multiplies nothing;
+    gate and up only, because v_a of the down target has the width of m."""
     update_norms: Mapping[str, np.ndarray]
     """Target -> (token,) ‖ΔW‖_F; NaN where the rule is no weight change."""
     component_norms: Mapping[str, np.ndarray]
@@ -136,6 +151,11 @@ class LayerInspection:
         return self.scalars[_main(self.targets)]
 
     @property
+    def v_a_dot_h(self) -> np.ndarray:
+        """(token, component) of the same target as `scalar`; no columns where it reads m and not h."""
+        return self.dots_with_h.get(_main(self.targets), np.empty((len(self.cosine), 0), np.float32))
+
+    @property
     def update_norm(self) -> np.ndarray:
         """(token,) ‖ΔW‖_F of the gate, or of the first target."""
         return self.update_norms[_main(self.targets)]
@@ -147,10 +167,10 @@ class LayerInspection:
 
     def values(self, metric: str) -> np.ndarray:
         """(token,) one column of METRICS; NaN everywhere where this variant has no such number."""
-        if metric == "scalar":
-            scalar = self.scalar
-            return scalar[:, 0] if scalar.shape[1] else np.full(len(scalar), np.nan, np.float32)
-        return getattr(self, metric)
+        values = getattr(self, metric)
+        if values.ndim == 1:
+            return values
+        return values[:, 0] if values.shape[1] else np.full(len(values), np.nan, np.float32)
 
 
 def _main(targets: tuple[str, ...]) -> str:
@@ -210,7 +230,7 @@ class Inspection:
         return self.nll_npt - self.nll_base
 
     def to_frame(self):
-        """pandas: one row a layer and token; scalars as scalar_{target}_{component}."""
+        """pandas: one row a layer and token; scalars as scalar_{target}_{component}, v_a·h likewise."""
         import pandas as pd
 
         return pd.DataFrame(list(self._rows()))
@@ -228,6 +248,9 @@ class Inspection:
                 row |= {name: float(found.values(name)[i]) for name in METRICS}
                 for target, scalars in found.scalars.items():
                     row |= {f"scalar_{target}_{j}": float(s) for j, s in enumerate(scalars[i])}
+                    if target in found.dots_with_h:
+                        dots = found.dots_with_h[target][i]
+                        row |= {f"v_a_dot_h_{target}_{j}": float(dot) for j, dot in enumerate(dots)}
                     row[f"update_norm_{target}"] = float(found.update_norms[target][i])
                     row[f"change_{target}"] = float(found.changes[target][i])
                 if self.kl is not None:

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import specimen, tiny_model
+from literal import LiteralLlama, vectors
 from streams import PROMPT, attention_of, ids_of, live, streams
 
-from npt_viz.adapter import VARIANTS
+from npt_viz.adapter import VARIANTS, LayerAdapter
 from npt_viz.capture.inspection import inspect
 from npt_viz.capture.running import changed
 from npt_viz.errors import NptVizError
@@ -68,6 +69,66 @@ def test_scalars_and_norms_are_those_of_the_explicit_vectors(tiny_llama):
         )
         sizes = v_a.norm(dim=-1) * v_b.norm(dim=-1)
         np.testing.assert_allclose(found.component_norms[target], sizes.detach().numpy(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["N1", "N2", "N5", "S2", "T1"])
+@pytest.mark.parametrize("mode", ["local", "propagated"])
+def test_v_a_dot_h_is_that_of_the_explicit_vectors_and_the_stream_before_the_norm(tiny_llama, variant, mode):
+    below, adapter = specimen(tiny_llama, "N4", layer=0), specimen(tiny_llama, variant, layer=2, seed=5)
+    found = inspect(tiny_llama, live(below, adapter), PROMPT, mode=mode).layers[2]
+    literal = LiteralLlama(tiny_llama)
+    lane = {0: ("N4", below)} if mode == "propagated" else None
+    seen = literal.run(ids_of(tiny_llama)[0], lane)[0][2]
+    w = tiny_llama.parts(2).mlp_norm.weight.double()
+    rms = (seen.hidden**2).mean(-1).add(tiny_llama.config.rms_norm_eps).sqrt()
+    assert set(found.dots_with_h) == set(adapter.targets) - {"down"}
+    for target, dots in found.dots_with_h.items():
+        learned = adapter.modulations[target]
+        for token, (h, a) in enumerate(zip(seen.hidden, seen.attention, strict=True)):
+            if variant == "T1":
+                strengths = torch.tanh(a @ learned.A.double())
+                v_a = [c * column for c, column in zip(strengths, learned.A.double().T, strict=True)]
+            else:
+                v_a = [vectors(learned, a, j)[0] for j in range(learned.components)]
+            np.testing.assert_allclose(dots[token], [float(v @ h) for v in v_a], rtol=1e-4, atol=1e-5)
+            # What the documents' number and the layer's own have to do with each other.
+            from_h = [float((v * w) @ h / rms[token]) for v in v_a]
+            np.testing.assert_allclose(found.scalars[target][token], from_h, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(found.values("v_a_dot_h"), found.dots_with_h["gate"][:, 0])
+
+
+def test_v_a_dot_h_is_v_a_dot_z_where_the_norm_changes_nothing():
+    model = tiny_model()
+    hook = model.parts(2).layer.register_forward_pre_hook(
+        lambda module, args: (torch.nn.functional.rms_norm(args[0], (24,)), *args[1:])
+    )
+    model.parts(2).mlp_norm.weight.fill_(1)
+    model.parts(2).mlp_norm.variance_epsilon = 0
+    try:
+        found = inspect(model, live(specimen(model, "N4", layer=2)), PROMPT, logits=False).layers[2]
+    finally:
+        hook.remove()
+    for target in ("gate", "up"):
+        np.testing.assert_allclose(found.dots_with_h[target], found.scalars[target], rtol=1e-4, atol=1e-5)
+
+
+def test_where_v_a_reads_m_or_is_none_there_is_no_v_a_dot_h(tiny_llama):
+    for variant in ("S0", "S1-early"):
+        found = inspect(tiny_llama, live(specimen(tiny_llama, variant, layer=2)), PROMPT).layers[2]
+        assert np.isnan(found.values("v_a_dot_h")).all() and found.dots_with_h["gate"].shape[1] == 0
+    adapter = specimen(tiny_llama, "N5", layer=2)
+    down = LayerAdapter(2, adapter.semantics, {"down": adapter.modulations["down"]})
+    run = inspect(tiny_llama, live(down), PROMPT)
+    assert run.layers[2].dots_with_h == {} and np.isnan(run.layers[2].values("v_a_dot_h")).all()
+    assert np.isnan(run.to_frame()["v_a_dot_h"]).all()
+
+
+def test_the_table_has_v_a_dot_h_of_every_component(tiny_llama):
+    run = inspect(tiny_llama, live(specimen(tiny_llama, "N5", layer=2, components=3)), PROMPT)
+    frame = run.to_frame()
+    names = {f"v_a_dot_h_{target}_{j}" for target in ("gate", "up") for j in range(3)}
+    assert {name for name in frame if name.startswith("v_a_dot_h_")} == names
+    np.testing.assert_array_equal(frame["v_a_dot_h_up_2"], run.layers[2].dots_with_h["up"][:, 2])
 
 
 def test_predictions_are_those_of_two_separate_models(tiny_llama):

@@ -41,7 +41,7 @@ def pinned_token(view: View) -> None:
 def _headline(view: View, card: TokenCard) -> None:
     """The token's numbers beside the prompt's typical ones."""
     inspected = view.run.layers[view.layer]
-    names = ["scalar", "update_norm", "gate_change", "recovered", "relative_error", "cosine"]
+    names = ["scalar", "v_a_dot_h", "update_norm", "gate_change", "recovered", "relative_error", "cosine"]
     columns = st.columns(len(names) + (view.run.kl is not None))
     for column, name in zip(columns, names, strict=False):
         _number(column, METRICS[name], inspected.values(name), view)
@@ -70,7 +70,10 @@ def _components(inspected: LayerInspection, token: int) -> None:
         {
             "target": target,
             "component": j,
-            "scalar": float(scalars[token, j]),
+            "v_a·x": float(scalars[token, j]),
+            "v_a·h": float(inspected.dots_with_h[target][token, j])
+            if target in inspected.dots_with_h
+            else None,
             "‖v_a‖‖v_b‖": float(inspected.component_norms[target][token, j]),
             "‖ΔW‖_F": float(inspected.update_norms[target][token]),
             "change": float(inspected.changes[target][token]),
@@ -83,7 +86,9 @@ def _components(inspected: LayerInspection, token: int) -> None:
         return
     st.markdown(
         "**Modulation by component**",
-        help="scalar: v_a·x, with x the projection's own input. ‖v_a‖‖v_b‖: Frobenius norm of the component's rank-1 "
+        help="v_a·x: the scalar that multiplies v_b, with x the projection's own input, which is z for gate and up and m for down. "
+        "v_a·h: the same v_a on the stream before the norm, as the published documents write it; none for down, whose v_a "
+        "has the width of m. ‖v_a‖‖v_b‖: Frobenius norm of the component's rank-1 "
         "change. ‖ΔW‖_F: of the target's whole change. change: ‖what is added‖ / ‖the projection's own output‖.",
     )
     st.dataframe(
@@ -92,7 +97,7 @@ def _components(inspected: LayerInspection, token: int) -> None:
         height="content" if len(rows) <= 6 else 250,
         column_config={
             name: st.column_config.NumberColumn(format="%.3g")
-            for name in ("scalar", "‖v_a‖‖v_b‖", "‖ΔW‖_F", "change")
+            for name in ("v_a·x", "v_a·h", "‖v_a‖‖v_b‖", "‖ΔW‖_F", "change")
         },
     )
 
