@@ -36,15 +36,15 @@ METRICS: dict[str, Metric] = {
     "scalar": Metric(
         "scalar v_a·z",
         "",
-        "the number by which the layer multiplies v_b: how strongly the token turns its own modulation on (component 0)",
+        "what the layer multiplies v_b by: how strongly the token turns its own modulation on (component 0)",
         0.0,
         True,
     ),
     "v_a_dot_h": Metric(
-        "v_a·h, before the norm",
+        "v_a·h",
         "",
-        "what the published documents write for the scalar (component 0): the layer multiplies by v_a·z instead, with "
-        "z = h/rms(h) ⊙ the norm's weight, and the two are equal where rms(h) and every weight are 1",
+        "the scalar as the documents write it, before the norm; the layer's own is v_a·z with z = h/rms(h) ⊙ weight, equal "
+        "where rms(h) and the weights are 1 (component 0)",
         0.0,
         True,
     ),
