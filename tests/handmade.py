@@ -75,6 +75,7 @@ def format_b(layer: int, roles: tuple[str, ...], *, rank=7) -> dict[str, Tensor]
 
 
 S2, S0, S1 = ("A_proj", "B_model", "B_ffn"), ("A_proj", "B_proj"), ("A_proj", "B_add", "B_mult")
+S1_ADD, S1_MULT = ("A_proj", "B_add"), ("A_proj", "B_mult")
 
 
 def linears(tensors, layer, attention) -> dict[str, Tensor]:

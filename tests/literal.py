@@ -15,7 +15,7 @@ from npt_viz.model.base import BaseModel
 
 DUAL_OR_MORE = ("N3", "N4", "N5")
 ADDS_ATTENTION_BESIDE = ("N2", "N3")
-SCALE = {"S2": 0.1, "S1-later": 0.1, "S1-later+residual": 0.1}
+SCALE = {"S2": 0.1, "S1-later": 0.1, "S1-later+residual": 0.1, "S1-add": 0.1, "S1-add+residual": 0.1}
 
 
 def rank_one_update(weights, attention, scale=1.0):
@@ -41,23 +41,38 @@ def tanh_update(weights, attention, scale=1.0):
     return (A @ torch.diag(strength) @ B).T
 
 
+def pooled_update(weights, attention):
+    """ΔW (out, inp) of a whole text: B diag(A ā) A with ā the mean of a over its tokens. attention: (token, model)."""
+    A, B = weights.A.double().T, weights.B.double().T
+    tokens = torch.atleast_2d(attention.double())
+    mean = sum(tokens) / len(tokens)
+    return B @ torch.diag(A @ mean) @ A
+
+
 def edited(variant, weight, modulation, attention):
-    """(W', bias) of one token: what one projection of the MLP becomes. weight: (out, inp), attention: (model,)."""
+    """(W', bias) of one token: what one projection of the MLP becomes. weight: (out, inp), attention: (model,).
+
+    S0-pooled is given the attention of all tokens, (token, model).
+    """
     scale = SCALE.get(variant, 1.0)
+    if variant == "S0-pooled":
+        return weight + pooled_update(modulation, attention), 0.0
     if variant == "T1":
         return weight + tanh_update(modulation, attention, scale), 0.0
     if variant[0] == "N" or variant == "S2":
         return weight + rank_one_update(modulation, attention, scale), 0.0
     bottleneck = attention.double() @ modulation.W_down.double()
-    bias = scale * (bottleneck @ modulation.W_add.double())
-    if variant == "S0":
+    bias = 0.0
+    if not variant.startswith("S1-mult"):
+        bias = scale * (bottleneck @ modulation.W_add.double())
+    if variant.startswith("S0") or variant.startswith("S1-add"):
         return weight, bias
     x = bottleneck @ modulation.W_mult.double()
     factor = {
         "design": 1 + 1 / (1 + torch.exp(-x)),
         "early": 1 + torch.tanh(x),
         "later": 0.5 / (1 + torch.exp(-x)) + 0.5,
-    }[variant.removeprefix("S1-").removesuffix("+residual")]
+    }[variant.removeprefix("S1-").removeprefix("mult-").removesuffix("+residual")]
     return torch.diag(factor) @ weight, bias
 
 
@@ -134,7 +149,13 @@ class LiteralLlama:
             elif variant == "dropped":
                 y = mlp_output(mlp, z)
                 out = h + y
-            elif variant == "S0" or variant.endswith("+residual"):
+            elif variant == "S0":
+                y = mlp_output(mlp, z_C, variant, adapter, a)
+                out = h + y
+            elif variant == "S0-pooled":
+                y = mlp_output(mlp, z, variant, adapter, attention)
+                out = h + y
+            elif variant == "S0-residual" or variant.endswith("+residual"):
                 y = mlp_output(mlp, z_C, variant, adapter, a)
                 out = h + a + y
             else:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from npt_viz.adapter.modulation import Additive, LowRankTanh, Modulation, RankOneSum
+from npt_viz.adapter.modulation import Additive, LowRankPooled, LowRankTanh, Modulation, RankOneSum
 from npt_viz.adapter.semantics import TARGETS, AttentionPath, Semantics, Target, variant_name
 from npt_viz.shapes import Float
 
@@ -63,13 +63,26 @@ class LayerAdapter(nn.Module):
 
     @property
     def attention(self) -> AttentionPath:
-        """Path of the attention output: withheld, beside, standard (see Semantics)."""
+        """Path of the attention output: withheld, beside, standard, mlp_only (see Semantics)."""
         return self.semantics.attention
 
     @property
     def variant(self) -> str:
         """Short name of the variant, such as N5."""
         return variant_name(self.semantics, self.targets)
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether a modulation mixes all tokens of a text: then it is not causal, and no token stands for itself."""
+        return self.semantics.rule == "low_rank_pooled"
+
+    def of_text(self, attention: Float[Tensor, "*batch token model"]) -> "LayerAdapter":
+        """The adapter as it runs on these texts, given all their tokens; itself unless it pools over them."""
+        if not self.is_pooled:
+            return self
+        home: Tensor = self.home
+        bound = {name: pooled_over(each, attention.to(home)) for name, each in self.modulations.items()}
+        return LayerAdapter(self.layer, self.semantics, bound)
 
     def change(
         self,
@@ -94,7 +107,7 @@ class LayerAdapter(nn.Module):
         """Activations of the modulated MLP.
 
         mlp: the base layer's SwiGLU module, only called.
-        mlp_input: z, or z_C where the attention path is standard.
+        mlp_input: z, or z_C where the MLP reads attention.
         plain: gate and up of the same input without modulation, where they are known: saves two products.
         """
         gate = projection(mlp, "gate")(mlp_input) if plain is None else plain.gate
@@ -109,6 +122,12 @@ class LayerAdapter(nn.Module):
         if target not in self.modulations:
             return output
         return output + self.change(target, attention, x, output)
+
+
+def pooled_over(change: Any, attention: Float[Tensor, "*batch token model"]) -> Any:
+    """A modulation, or a layer's change, as it is on texts of which these are all tokens (`of_text`, where it has one)."""
+    of_text = getattr(change, "of_text", None)
+    return change if of_text is None else of_text(attention)
 
 
 def projection(mlp: nn.Module, target: Target) -> nn.Module:
@@ -152,16 +171,15 @@ def random_adapter(
                     normal(components, rank, out),
                     scale=semantics.scale,
                 )
-            case "additive" | "additive_multiplicative":
+            case "additive" | "multiplicative" | "additive_multiplicative":
                 modulations[target] = Additive(
                     normal(d_model, rank),
-                    normal(rank, out),
+                    normal(rank, out) if semantics.rule != "multiplicative" else None,
                     normal(rank, out) if semantics.factor else None,
                     factor=semantics.factor,
                     scale=semantics.scale,
                 )
-            case "low_rank_tanh":
-                modulations[target] = LowRankTanh(
-                    normal(d_model, rank), normal(rank, out), scale=semantics.scale
-                )
+            case "low_rank_tanh" | "low_rank_pooled":
+                kind = LowRankTanh if semantics.rule == "low_rank_tanh" else LowRankPooled
+                modulations[target] = kind(normal(d_model, rank), normal(rank, out), scale=semantics.scale)
     return LayerAdapter(layer, semantics, modulations)

@@ -1,14 +1,17 @@
-"""The three rules by which an adapter changes one projection of the MLP, each in factored form.
+"""The rules by which an adapter changes one projection of the MLP, each in factored form.
 
 A modulation maps the attention output `a` and the projection's own input `x` (z for gate and up, the
 intermediate m for down) to a change of the projection's output. Nothing here ever forms the weight change
 of a token, nor a (token, component, d_ffn) tensor.
 """
 
+from copy import copy
+
 import torch
 from torch import Tensor, nn
 
 from npt_viz.adapter.semantics import Factor
+from npt_viz.errors import NptVizError
 from npt_viz.shapes import Float
 
 
@@ -123,7 +126,7 @@ class RankOneSum(nn.Module):
 
 
 class Additive(nn.Module):
-    """gate * factor(B_mult(A a)) + scale * B_add(A a); without W_mult the factor is 1.
+    """gate * factor(B_mult(A a)) + scale * B_add(A a); without W_mult the factor is 1, without W_add nothing is added.
 
     The added part is a change of bias, not of weight: it has no scalar and no ‖ΔW‖.
     """
@@ -131,14 +134,16 @@ class Additive(nn.Module):
     def __init__(
         self,
         W_down: Float[Tensor, "model rank"],
-        W_add: Float[Tensor, "rank out"],
+        W_add: Float[Tensor, "rank out"] | None = None,
         W_mult: Float[Tensor, "rank out"] | None = None,
         *,
         factor: Factor | None = None,
         scale: float = 1.0,
     ) -> None:
         super().__init__()
-        self.W_down, self.W_add = nn.Parameter(W_down), nn.Parameter(W_add)
+        assert W_add is not None or W_mult is not None, "nothing to modulate with"
+        self.W_down = nn.Parameter(W_down)
+        self.W_add = None if W_add is None else nn.Parameter(W_add)
         self.W_mult = None if W_mult is None else nn.Parameter(W_mult)
         self.factor = factor
         self.scale = scale
@@ -157,10 +162,12 @@ class Additive(nn.Module):
     ) -> Float[Tensor, "*batch out"]:
         """Change of the projection's output."""
         bottleneck = attention @ self.W_down
-        added = self.scale * (bottleneck @ self.W_add)
-        if self.W_mult is None:
-            return added
-        return (self._factor(bottleneck @ self.W_mult) - 1) * unmodulated + added
+        changes = []
+        if self.W_mult is not None:
+            changes.append((self._factor(bottleneck @ self.W_mult) - 1) * unmodulated)
+        if self.W_add is not None:
+            changes.append(self.scale * (bottleneck @ self.W_add))
+        return changes[0] if len(changes) == 1 else changes[0] + changes[1]
 
     def _factor(self, x: Tensor) -> Tensor:
         match self.factor:
@@ -173,11 +180,10 @@ class Additive(nn.Module):
         raise ValueError(f"factor {self.factor!r} is none of the three recipes")
 
 
-class LowRankTanh(nn.Module):
-    """gate + ((z A) * c) B with c = scale * tanh(a A): ΔW = (A diag(c) B)^T has rank r for every token.
+class LowRank(nn.Module):
+    """gate + ((z A) * c) B: ΔW = (A diag(c) B)^T has rank r for every token. Base of the rules that make c.
 
-    Column i of A and row i of B are one rank-1 component whose strength c_i the token sets, so the
-    scalars are s_i = c_i (z . A_i).
+    Column i of A and row i of B are one rank-1 component whose strength is c_i, so the scalars are s_i = c_i (z . A_i).
     """
 
     def __init__(
@@ -199,8 +205,8 @@ class LowRankTanh(nn.Module):
     rank = components
 
     def strength(self, attention: Float[Tensor, "*batch model"]) -> Float[Tensor, "*batch rank"]:
-        """c = scale * tanh(a A)."""
-        return self.scale * torch.tanh(attention @ self.A)
+        """c."""
+        raise NotImplementedError
 
     def change(
         self,
@@ -238,7 +244,47 @@ class LowRankTanh(nn.Module):
         return strength @ ((self.A.T @ self.A) * (self.B @ self.B.T)) @ strength.T
 
 
-Modulation = RankOneSum | Additive | LowRankTanh
+class LowRankTanh(LowRank):
+    """c = scale * tanh(a A): the token sets its own strengths."""
+
+    def strength(self, attention: Float[Tensor, "*batch model"]) -> Float[Tensor, "*batch rank"]:
+        """c = scale * tanh(a A)."""
+        return self.scale * torch.tanh(attention @ self.A)
+
+
+NOT_CAUSAL = (
+    "S0-pooled has one weight change for the whole text, made from its mean attention: it is the same at every token, and "
+    "every number of a token depends on the tokens after it; a text that is cut or continued is another text"
+)
+
+
+class LowRankPooled(LowRank):
+    """c = scale * (ā A), ā the mean of a over all tokens of a text: one weight change for the text, not causal.
+
+    It runs only where all tokens are known (`of_text`). What it is given then may be some of them: c stays the text's.
+    """
+
+    pooled: Float[Tensor, "*batch 1 rank"] | None = None
+
+    def of_text(self, attention: Float[Tensor, "*batch token model"]) -> "LowRankPooled":
+        """The same weights with the strengths of these texts, each pooled by itself."""
+        bound = copy(self)
+        bound.pooled = self.scale * (attention.mean(-2, keepdim=True) @ self.A)
+        return bound
+
+    def strength(self, attention: Float[Tensor, "*batch model"]) -> Float[Tensor, "*batch rank"]:
+        """c, the same at every token of a text; NptVizError before `of_text`."""
+        if self.pooled is None:
+            raise NptVizError(
+                "S0-pooled makes its weight change from the mean attention of a whole text, and what was asked looks at "
+                "some tokens alone; choose another reading of the file (semantics S0 or S0-residual) for it"
+            )
+        # One token of each text, without its axis: the pooled strengths drop theirs too.
+        pooled = self.pooled if attention.ndim >= self.pooled.ndim else self.pooled.squeeze(-2)
+        return pooled.expand(*attention.shape[:-1], self.rank)
+
+
+Modulation = RankOneSum | Additive | LowRank
 
 
 def _through(x: Tensor, maps: Float[Tensor, "component inp rank"]) -> Tensor:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from npt_viz.adapter import Additive, LayerAdapter, LowRankTanh, Modulation, RankOneSum
+from npt_viz.adapter import Additive, LayerAdapter, LowRank, Modulation, RankOneSum, pooled_over
 from npt_viz.capture.inspection import scalars_of
 from npt_viz.capture.layer_trace import LayerTrace, attention_sinks, fit_of, local_trace
 from npt_viz.capture.predictions import predictions
@@ -33,6 +33,9 @@ class Amplified(nn.Module):
         super().__init__()
         self.modulation, self.factor = modulation, factor
 
+    def of_text(self, attention: Tensor) -> "Amplified":
+        return Amplified(pooled_over(self.modulation, attention), self.factor)
+
     def change(self, attention: Tensor, x: Tensor, unmodulated: Tensor) -> Tensor:
         return self.factor * self.modulation.change(attention, x, unmodulated)
 
@@ -44,6 +47,9 @@ class FedWith(nn.Module):
         super().__init__()
         self.modulation, self.factor = modulation, factor
 
+    def of_text(self, attention: Tensor) -> "FedWith":
+        return FedWith(pooled_over(self.modulation, self.factor * attention), self.factor)
+
     def change(self, attention: Tensor, x: Tensor, unmodulated: Tensor) -> Tensor:
         return self.modulation.change(self.factor * attention, x, unmodulated)
 
@@ -53,7 +59,7 @@ class ConstantScalar(nn.Module):
 
     def __init__(
         self,
-        modulation: RankOneSum | LowRankTanh,
+        modulation: RankOneSum | LowRank,
         scalars: Float[Tensor, "component"],
         untouched: Tensor | None = None,
     ) -> None:
@@ -65,7 +71,7 @@ class ConstantScalar(nn.Module):
             case RankOneSum():
                 bottleneck = self.modulation.bottleneck(attention)
                 ablated = self.modulation.delta(bottleneck, self.scalars.expand(*bottleneck.shape[:-1]))
-            case LowRankTanh():
+            case LowRank():
                 ablated = (self.scalars @ self.modulation.B).expand_as(unmodulated)
         return _except(ablated, self.untouched, lambda: self.modulation.change(attention, x, unmodulated))
 
@@ -126,14 +132,15 @@ def versions(adapter: LayerAdapter, mlp: nn.Module, trace: LayerTrace, is_sink: 
     Means are over the tokens of `trace` that are no attention sinks; sinks keep their own scalar and direction, so
     that an ablation does not show what a broken sink does to everything above.
     """
+    bound = adapter.of_text(trace.attention)
     few = trace if is_sink.all() else trace.rows(~is_sink)
     dtype = next(mlp.parameters()).dtype
     attention, mlp_input = few.attention.to(dtype), few.mlp_input.to(dtype)
-    intermediate = adapter.mlp(mlp, attention, mlp_input).intermediate
+    intermediate = bound.mlp(mlp, attention, mlp_input).intermediate
 
-    def wrapped(wrap: Callable[..., nn.Module]) -> LayerAdapter:
+    def wrapped(wrap: Callable[..., nn.Module], source: LayerAdapter = adapter) -> LayerAdapter:
         modulations = {}
-        for target, modulation in adapter.learned.items():
+        for target, modulation in source.learned.items():
             home = next(modulation.parameters())
             x = intermediate if target == "down" else mlp_input
             modulations[target] = wrap(modulation, attention.to(home), x.to(home))
@@ -145,7 +152,7 @@ def versions(adapter: LayerAdapter, mlp: nn.Module, trace: LayerTrace, is_sink: 
         yield Version(
             "mean scalar",
             "the same scalar at every token: is the scalar information, or a constant?",
-            wrapped(lambda m, a, x: ConstantScalar(m, scalars_of(m, a, x).mean(0), is_sink)),
+            wrapped(lambda m, a, x: ConstantScalar(m, scalars_of(m, a, x).mean(0), is_sink), bound),
         )
     if rules == {RankOneSum}:
         yield Version(
@@ -213,7 +220,8 @@ def ablation_table(
 
 def _fit(mlp: nn.Module, adapter: LayerAdapter, trace: LayerTrace) -> dict:
     dtype = next(mlp.parameters()).dtype
-    output = adapter.mlp(mlp, trace.attention.to(dtype), trace.mlp_input.to(dtype)).output
+    attention = trace.attention.to(dtype)
+    output = adapter.of_text(attention).mlp(mlp, attention, trace.mlp_input.to(dtype)).output
     fit = fit_of(adapter, trace, output.to(trace.target))
     return {name: fit[name] for name in ("recovered", "relative_error")}
 

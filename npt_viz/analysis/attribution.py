@@ -18,7 +18,7 @@ from npt_viz.adapter import Additive, LayerAdapter
 from npt_viz.capture.finite import refuse_overflow
 from npt_viz.capture.inspection import adapters_of, scalars_of
 from npt_viz.capture.layer_trace import mlp_input_of
-from npt_viz.capture.running import forward_pass
+from npt_viz.capture.running import forward_pass, refuse_pooled
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
@@ -280,6 +280,9 @@ def _asked(
 ) -> _Asked:
     encoded = encode(model, question)
     adapters = adapters_of(checkpoint, question.layers)
+    refuse_pooled(
+        adapters.values(), "attributes a number to the tokens before it, while later ones change it too"
+    )
     _check_pin(quantity, len(encoded.ids))
     name = _logit_name(model, quantity) if quantity.kind == "logit" else _update_name(adapters, quantity)
     ids = torch.tensor([encoded.ids[: quantity.token + 1]], device=model.device)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from npt_viz.adapter import Additive, LayerAdapter, LowRankTanh
+from npt_viz.adapter import Additive, LayerAdapter, LowRank
 from npt_viz.capture.layer_trace import attention_sinks, fit_of, local_trace
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
@@ -82,7 +82,9 @@ def spec_of(adapter: LayerAdapter, targets: Sequence[str] | None = None) -> Adap
         layers=(adapter.layer,),
         targets=tuple(targets or adapter.targets),
         rank=max(modulation.rank for modulation in modulations),
-        components=1 if kinds & {Additive, LowRankTanh} else max(m.components for m in modulations),
+        components=1
+        if any(issubclass(kind, Additive | LowRank) for kind in kinds)
+        else max(m.components for m in modulations),
         semantics=adapter.semantics,
     )
 

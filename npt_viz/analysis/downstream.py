@@ -12,7 +12,7 @@ import torch
 
 from npt_viz.adapter import LayerAdapter
 from npt_viz.analysis.drift import recorded_drift
-from npt_viz.capture.inspection import adapters_of
+from npt_viz.capture.inspection import adapters_of, pooling_notes
 from npt_viz.capture.predictions import predictions
 from npt_viz.capture.running import Lane, NoAttention, forward_pass
 from npt_viz.checkpoint import Checkpoint
@@ -93,7 +93,10 @@ def downstream(
         ),
         positions=positions,
         attention={layer: adapter.attention for layer, adapter in adapters.items()},
-        notes=tuple(_notes([len(each.ids) for each in encoded], len(sequences), window)),
+        notes=(
+            *_notes([len(each.ids) for each in encoded], len(sequences), window),
+            *pooling_notes(adapters),
+        ),
     )
 
 

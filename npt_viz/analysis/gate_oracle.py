@@ -67,7 +67,8 @@ def gate_oracle(
     few = trace.rows(index)
     dtype = parts.dtype
     plain = mlp_trace(parts.mlp, few.mlp_input.to(dtype))
-    modulated = adapter.mlp(parts.mlp, few.attention.to(dtype), few.mlp_input.to(dtype), plain)
+    bound = adapter.of_text(trace.attention)
+    modulated = bound.mlp(parts.mlp, few.attention.to(dtype), few.mlp_input.to(dtype), plain)
     gate, up = plain.gate.to(few.target), plain.up.to(few.target)
     weight = weight_of(parts.down).to(few.target)
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from npt_viz.adapter import Additive, LayerAdapter, LowRankTanh, Modulation
+from npt_viz.adapter import Additive, LayerAdapter, LowRank, LowRankTanh, Modulation
 from npt_viz.capture.inspection import adapters_of
 from npt_viz.capture.layer_trace import mlp_input_of
 from npt_viz.capture.running import Lane, changed, forward_pass
@@ -63,7 +63,12 @@ def parity(
         checks = (
             *_off_is_base(model, lane, token_ids),
             *(_factored_is_dense(model, lane, layer, token_ids, token) for layer in written_out),
-            *_cached_is_uncached(model, lane, token_ids, steps),
+            # A layer that pools over the whole text has no continuation token by token.
+            *(
+                ()
+                if any(a.is_pooled for a in lane.values())
+                else _cached_is_uncached(model, lane, token_ids, steps)
+            ),
         )
     return Parity(
         model=model.name,
@@ -116,7 +121,7 @@ def _factored_is_dense(
     record = forward_pass(model, token_ids, [lane], record=[layer]).layers[layer]
     hidden, attention = record.hidden[0, token], record.attention[0, token]
     mlp_input = mlp_input_of(parts, hidden, attention, adapter.attention)
-    dense = dense_mlp(parts, adapter, attention, mlp_input)
+    dense = dense_mlp(parts, adapter.of_text(record.attention[0]), attention, mlp_input)
     return Check(
         name=f"adapter = dense ΔW, layer {layer}",
         measured=_difference(record.mlp_output[0, token], dense),
@@ -154,12 +159,17 @@ def _edited(
     modulation: Modulation, weight: Float[Tensor, "out inp"], attention: Float[Tensor, "model"]
 ) -> tuple[Float[Tensor, "out inp"], Float[Tensor, "out"]]:
     """(W', added bias) of one token, from the formulas and not from the factored code."""
-    if isinstance(modulation, LowRankTanh):
-        strength = modulation.scale * torch.tanh(attention @ modulation.A)
+    if isinstance(modulation, LowRank):
+        if isinstance(modulation, LowRankTanh):
+            strength = modulation.scale * torch.tanh(attention @ modulation.A)
+        else:
+            strength = modulation.strength(attention)
         return weight + (modulation.A @ torch.diag(strength) @ modulation.B).T, weight.new_zeros(len(weight))
     if isinstance(modulation, Additive):
         bottleneck = attention @ modulation.W_down
-        bias = modulation.scale * (bottleneck @ modulation.W_add)
+        bias = weight.new_zeros(len(weight))
+        if modulation.W_add is not None:
+            bias = modulation.scale * (bottleneck @ modulation.W_add)
         if modulation.W_mult is None:
             return weight, bias
         x = bottleneck @ modulation.W_mult

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from npt_viz.adapter import LayerAdapter, Semantics, mlp_trace
+from npt_viz.adapter import LayerAdapter, Semantics, mlp_trace, stream_keeps_attention
 from npt_viz.adapter.semantics import AttentionPath
 from npt_viz.capture.layer_trace import mlp_input_of
 from npt_viz.model.base import BaseModel
@@ -45,8 +45,8 @@ def exact_patch(
     """The adapter of these tokens that makes the layer write exactly what the base's layer writes.
 
     gate: v_a = z/‖z‖², v_b = W_g (z_C − z); up: the same with W_u; down: v_a = m_C/‖m_C‖², v_b = a, where
-    m_C = silu(W_g z_C) ⊙ (W_u z_C). Down is needed only where the attention output is withheld; where its path is
-    standard (z is z_C already) the patch changes nothing.
+    m_C = silu(W_g z_C) ⊙ (W_u z_C). Down is needed only where the stream does not keep the attention output; where the
+    MLP reads z_C already, gate and up change nothing.
     """
     parts = model.parts(layer)
     z_C = mlp_input_of(parts, hidden, attention, "standard")
@@ -57,7 +57,7 @@ def exact_patch(
         "gate": FixedUpdate(v_a, with_attention.gate - without.gate),
         "up": FixedUpdate(v_a, with_attention.up - without.up),
     }
-    if path == "withheld":
+    if not stream_keeps_attention(path):
         m_C = with_attention.intermediate
         updates["down"] = FixedUpdate(m_C / m_C.square().sum(-1, keepdim=True), attention)
     return LayerAdapter(layer, Semantics(attention=path), updates)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from npt_viz.adapter import LowRankTanh, RankOneSum
+from npt_viz.adapter import LowRank, RankOneSum
 from npt_viz.capture.layer_view import LayerView
 from npt_viz.shapes import Float, Int, Tensor
 
@@ -91,12 +91,12 @@ def updates_of(view: LayerView, target: str | None = None) -> Updates:
 
 @torch.no_grad()
 def factors(
-    modulation: RankOneSum | LowRankTanh,
+    modulation: RankOneSum | LowRank,
     attention: Float[Tensor, "token model"],
     x: Float[Tensor, "token inp"],
 ) -> Updates:
     """ΔW of every token in factors, and what each reads from its own input x."""
-    if isinstance(modulation, LowRankTanh):
+    if isinstance(modulation, LowRank):
         strength = modulation.strength(attention)[..., None]
         return Updates(
             a=strength,
@@ -118,7 +118,7 @@ def factors(
 
 
 @torch.no_grad()
-def redrawn(modulation: RankOneSum | LowRankTanh, generator: torch.Generator) -> RankOneSum | LowRankTanh:
+def redrawn(modulation: RankOneSum | LowRank, generator: torch.Generator) -> RankOneSum | LowRank:
     """The same rule, shapes and sizes of every weight, with random directions: what no training would give."""
     twin = deepcopy(modulation)
     for weight in twin.parameters():

@@ -1,12 +1,12 @@
 """One prompt through the base model and the NPT model, in one pass."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 
 import numpy as np
 import torch
 
-from npt_viz.adapter import Additive, LayerAdapter, LowRankTanh, RankOneSum
+from npt_viz.adapter import NOT_CAUSAL, Additive, LayerAdapter, LowRank, RankOneSum
 from npt_viz.capture.finite import refuse_overflow
 from npt_viz.capture.layer_trace import (
     BASE,
@@ -104,7 +104,7 @@ def inspect(
         layers=inspected,
         # Of the base's stream in both modes, so that a mode does not change which tokens count.
         is_sink=sinks_of_any(record.hidden[BASE] for record in recorded.layers.values()).numpy(),
-        notes=tuple(encoded.notes),
+        notes=(*encoded.notes, *pooling_notes(adapters)),
         **_prediction_columns(model, predicted),
     )
 
@@ -113,6 +113,12 @@ def prompt_text(question: Question, encoded: Encoded) -> str:
     """The prompt as text; the glyphs of its tokens where it was given as ids."""
     prompt = question.prompt
     return prompt if isinstance(prompt, str) else "".join(piece.glyph for piece in encoded.pieces)
+
+
+def pooling_notes(adapters: Mapping[int, LayerAdapter]) -> list[str]:
+    """What every result of layers that pool over the text has to say; nothing where there is none."""
+    pooled = [str(layer) for layer, adapter in adapters.items() if adapter.is_pooled]
+    return [f"layer {', '.join(pooled)}: {NOT_CAUSAL}"] if pooled else []
 
 
 def _counted(progress: CountProgress | None, in_all: int) -> Callable[[], None]:
@@ -145,7 +151,7 @@ def _layer(model: BaseModel, adapter: LayerAdapter, run: LayerRun) -> LayerInspe
     return LayerInspection(
         layer=adapter.layer,
         variant=adapter.variant,
-        **_modulation_columns(model, adapter, run),
+        **_modulation_columns(model, run),
         relative_error=fit["relative_error"],
         cosine=fit["cosine"],
         magnitude_ratio=fit["magnitude_ratio"],
@@ -155,9 +161,9 @@ def _layer(model: BaseModel, adapter: LayerAdapter, run: LayerRun) -> LayerInspe
     )
 
 
-def _modulation_columns(model: BaseModel, adapter: LayerAdapter, run: LayerRun) -> dict:
+def _modulation_columns(model: BaseModel, run: LayerRun) -> dict:
     columns = {name: {} for name in ("scalars", "dots_with_h", "update_norms", "component_norms", "changes")}
-    trace, plain, modulated = run
+    trace, plain, modulated, adapter = run
     n_tokens = len(trace.attention)
     for target, modulation in adapter.learned.items():
         home = next(modulation.parameters())
@@ -200,7 +206,7 @@ def _modulation_columns(model: BaseModel, adapter: LayerAdapter, run: LayerRun) 
 
 
 def scalars_of(
-    modulation: RankOneSum | LowRankTanh,
+    modulation: RankOneSum | LowRank,
     attention: Float[Tensor, "token model"],
     x: Float[Tensor, "token inp"],
 ) -> Float[Tensor, "token component"]:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from npt_viz.adapter import LayerAdapter, MlpTrace, mlp_trace
+from npt_viz.adapter import LayerAdapter, MlpTrace, mlp_reads_attention, mlp_trace, stream_keeps_attention
 from npt_viz.capture.finite import refuse_overflow
 from npt_viz.capture.running import LayerRecord, Pass, forward_pass
 from npt_viz.model.base import BaseModel, LayerParts
@@ -48,16 +48,16 @@ def sinks_of_any(streams: Iterable[Float[Tensor, "token model"]]) -> Tensor:
 
 
 def mlp_input_of(parts: LayerParts, hidden: Tensor, attention: Tensor, path: str) -> Tensor:
-    """What the MLP reads: z = norm(h), or z_C = norm(h + a) where attention keeps its standard path."""
-    return parts.mlp_norm(hidden + attention if path == "standard" else hidden)
+    """What the MLP reads: z = norm(h), or z_C = norm(h + a) where attention enters the MLP (see Semantics)."""
+    return parts.mlp_norm(hidden + attention if mlp_reads_attention(path) else hidden)
 
 
 def target_of(path: str, attention: Tensor, mlp_output: Tensor) -> Tensor:
-    """What the modulated MLP has to write: a + MLP(z_C) where a is withheld from the stream, else MLP(z_C).
+    """What the modulated MLP has to write: MLP(z_C) where a is added to the stream, else a + MLP(z_C).
 
     attention, mlp_output: the base model's.
     """
-    return attention + mlp_output if path == "withheld" else mlp_output
+    return mlp_output if stream_keeps_attention(path) else attention + mlp_output
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,13 +107,13 @@ class LayerTrace:
     """a, as the adapter reads it."""
 
     mlp_input: Float[Tensor, "token model"]
-    """z, or z_C where attention keeps its standard path."""
+    """z, or z_C where the MLP reads attention."""
 
     output: Float[Tensor, "token model"]
     """ŷ, what the modulated MLP writes."""
 
     unmodulated: Float[Tensor, "token model"]
-    """The same MLP with its modulation off: MLP(z)."""
+    """The same MLP on the same input with its modulation off."""
 
     target: Float[Tensor, "token model"]
     """What the modulated MLP has to write for the layer to equal the base model's (`target_of`)."""
@@ -152,6 +152,8 @@ class LayerRun(NamedTuple):
     plain: MlpTrace
     """The base's MLP on the layer's input."""
     modulated: MlpTrace
+    adapter: LayerAdapter
+    """As it ran on this text (`LayerAdapter.of_text`)."""
 
 
 def layer_run(
@@ -167,6 +169,7 @@ def layer_run(
     Raises NotFiniteError where the layer's MLP overflows.
     """
     parts = model.parts(adapter.layer)
+    adapter = adapter.of_text(record.attention[lane])
     hidden, attention = record.hidden[lane, tokens], record.attention[lane, tokens]
     mlp_input = mlp_input_of(parts, hidden, attention, adapter.attention)
     plain = mlp_trace(parts.mlp, mlp_input)
@@ -186,7 +189,7 @@ def layer_run(
         target=target_of(adapter.attention, base_attention, record.mlp_output[BASE, tokens].to(wide)),
         base_attention=base_attention,
     )
-    return LayerRun(trace, plain, modulated)
+    return LayerRun(trace, plain, modulated, adapter)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from npt_viz.adapter import LayerAdapter, LowRankTanh, RankOneSum, mlp_trace
+from npt_viz.adapter import LayerAdapter, LowRank, RankOneSum, mlp_trace
 from npt_viz.capture.finite import refuse_overflow
 from npt_viz.capture.inspection import adapters_of
 from npt_viz.capture.layer_trace import LayerTrace, lane_of, lane_traces, mlp_input_of, traces
@@ -48,7 +48,7 @@ class LayerView(LayerTrace):
         """The input of one projection."""
         return self.intermediate if target == "down" else self.mlp_input
 
-    def weight_change(self, target: str | None = None) -> tuple[str, RankOneSum | LowRankTanh]:
+    def weight_change(self, target: str | None = None) -> tuple[str, RankOneSum | LowRank]:
         """(target, modulation) of a target that is modulated by a weight change; the first one by default.
 
         Raises NptVizError where the layer does not have it, or where the rule is no weight change.
@@ -60,7 +60,7 @@ class LayerView(LayerTrace):
                 f"layer {self.layer} does not modulate {target!r}; it modulates {', '.join(targets)}: choose one"
             )
         modulation = self.adapter.modulation(target)
-        if not isinstance(modulation, RankOneSum | LowRankTanh):
+        if not isinstance(modulation, RankOneSum | LowRank):
             raise NptVizError(
                 f"layer {self.layer} ({self.adapter.variant}) shifts the {target}'s output instead of changing its "
                 "weights, so it has no ΔW, v_a, v_b or scalar; Reconstruction shows what it does"
@@ -126,7 +126,8 @@ def _viewed(model, adapters, of_mode: Mapping[int, LayerTrace]) -> dict[int, Lay
 
 
 def view_of(model: BaseModel, adapter: LayerAdapter, trace: LayerTrace) -> LayerView:
-    """One layer from its trace; the caller holds the lock."""
+    """One layer from its trace of a whole text; the caller holds the lock."""
+    adapter = adapter.of_text(trace.attention)
     parts = model.parts(adapter.layer)
     norm = parts.norm_weight
     hidden, attention, mlp_input = (x.to(norm) for x in (trace.hidden, trace.attention, trace.mlp_input))

@@ -4,7 +4,7 @@ A lane is one version of the prompt: which layers are changed and how. Lanes sha
 changed layer, which runs once; from there on they are rows of one batch.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -12,8 +12,9 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from npt_viz.adapter import pooled_over
 from npt_viz.capture.finite import first_overflow, source
-from npt_viz.errors import NotFiniteError
+from npt_viz.errors import NotFiniteError, NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.question import Positions, check_positions
 from npt_viz.shapes import Hidden, TokenIds
@@ -21,14 +22,17 @@ from npt_viz.shapes import Hidden, TokenIds
 
 @runtime_checkable
 class LayerChange(Protocol):
-    """What can be done to one layer: a LayerAdapter, or anything else with these three."""
+    """What can be done to one layer: a LayerAdapter, or anything else with these three.
+
+    One that needs all tokens of a text has `of_text` as well (see LayerAdapter).
+    """
 
     @property
     def targets(self) -> Sequence[str]: ...
 
     @property
     def attention(self) -> str:
-        """withheld, beside or standard (see Semantics)."""
+        """withheld, beside, standard or mlp_only (see Semantics)."""
         ...
 
     def change(self, target: str, attention: Tensor, x: Tensor, unmodulated: Tensor) -> Tensor: ...
@@ -83,8 +87,29 @@ def changed(model: BaseModel, lanes: Sequence[Lane], *, positions: Positions = "
     """Inside the block the rows of every forward pass follow their lanes; afterwards no hook is left.
 
     With one lane every row follows it (generation, batches of prompts). With more, row i follows lane i.
-    Holds the model's lock. Raises NptVizError for positions that do not exist.
+    Holds the model's lock. Raises NptVizError for positions that do not exist, and for a layer that pools over the
+    whole text, which does not exist yet where it is continued (`forward_pass` runs such a layer).
     """
+    for lane in lanes:
+        refuse_pooled(
+            lane.values(), "continues a text token by token with a cache, where the mean is not known"
+        )
+    with _changed(model, lanes, positions=positions):
+        yield
+
+
+def refuse_pooled(changes: Iterable[LayerChange], why: str) -> None:
+    """Raise NptVizError where a layer reads the mean attention of the whole text. why: what the caller does instead."""
+    for change in changes:
+        if getattr(change, "is_pooled", False):
+            raise NptVizError(
+                f"S0-pooled reads the mean attention of the whole text, and this {why}; "
+                "choose another reading of the file (semantics S0 or S0-residual), or another page"
+            )
+
+
+@contextmanager
+def _changed(model: BaseModel, lanes: Sequence[Lane], *, positions: Positions) -> Iterator[None]:
     check_positions(positions)
     with model.lock, ExitStack() as stack:
         if positions == "trained":
@@ -163,7 +188,7 @@ def _pass(
         if len(lanes) > 1:
             split = first if first is not None else 0
             stack.callback(_split_at(model, split, len(lanes)).remove)
-        stack.enter_context(changed(model, lanes, positions=positions))
+        stack.enter_context(_changed(model, lanes, positions=positions))
         if each_layer is not None:
             for layer in range(model.n_layers):
                 hook = model.parts(layer).layer.register_forward_hook(lambda *_: each_layer())
@@ -259,9 +284,12 @@ def _record_layer(model: BaseModel, layer: int, record: LayerRecord):
 def _change_layer(model: BaseModel, layer: int, rows: Sequence[tuple[slice, LayerChange]]):
     parts = model.parts(layer)
     outputs: dict[str, Tensor] = {}
+    running: list[tuple[slice, LayerChange]] = []
+    into_mlp = [row for row, change in rows if change.attention == "mlp_only"]
 
     def hide_attention(module, args, output):
         outputs["attention"] = attention = output[0]
+        running[:] = [(row, pooled_over(change, attention[row])) for row, change in rows]
         hiding = [row for row, change in rows if change.attention != "standard"]
         if not hiding:
             return None
@@ -269,6 +297,13 @@ def _change_layer(model: BaseModel, layer: int, rows: Sequence[tuple[slice, Laye
         for row in hiding:
             stream[row] = 0
         return (stream, *output[1:])
+
+    def show_mlp_attention(module, args):
+        # To the norm's input and not to the stream: the residual that the MLP is added to stays h.
+        stream = args[0].clone()
+        for row in into_mlp:
+            stream[row] = args[0][row] + outputs["attention"][row]
+        return (stream, *args[1:])
 
     def add_attention_beside(module, args, output):
         beside = [row for row, change in rows if change.attention == "beside"]
@@ -282,7 +317,7 @@ def _change_layer(model: BaseModel, layer: int, rows: Sequence[tuple[slice, Laye
     def modulate(target: str):
         def hook(module, args, output):
             modulated = output.clone()
-            for row, change in rows:
+            for row, change in running:
                 if target in change.targets:
                     # From the output as it was: autograd refuses to look back at a row that was overwritten.
                     modulated[row] = output[row] + change.change(
@@ -293,6 +328,8 @@ def _change_layer(model: BaseModel, layer: int, rows: Sequence[tuple[slice, Laye
         return hook
 
     yield parts.attention.register_forward_hook(hide_attention)
+    if into_mlp:
+        yield parts.mlp_norm.register_forward_pre_hook(show_mlp_attention)
     projections: dict[str, nn.Module] = {"gate": parts.gate, "up": parts.up, "down": parts.down}
     for target, projection in projections.items():
         if any(target in change.targets for _, change in rows):

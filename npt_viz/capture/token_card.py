@@ -40,11 +40,12 @@ def token_card(
     adapters = adapters_of(checkpoint, list(run.layers))
     with model.lock:
         if kept_pass is None:
-            # Attention is causal: what comes after the token cannot change it.
-            ids = torch.tensor([run.token_ids[: token + 1]])
+            # Attention is causal: what comes after the token cannot change it, unless a layer pools over the text.
+            pools = any(adapter.is_pooled for adapter in adapters.values())
+            ids = torch.tensor([run.token_ids if pools else run.token_ids[: token + 1]])
             lanes: list[Lane] = [{}] if lane == BASE else [{}, adapters]
             kept_pass = forward_pass(model, ids, lanes, record=[layer], positions=run.positions)
-        _, plain, modulated = layer_run(model, adapters[layer], kept_pass.layers[layer], lane, this)
+        _, plain, modulated, _ = layer_run(model, adapters[layer], kept_pass.layers[layer], lane, this)
         added = (modulated.output - plain.output)[0].float()
         logits = logit_change(model, added, kept_pass.stream[BASE, token].float())
     inspected = run.layers[layer]

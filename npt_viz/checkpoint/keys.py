@@ -47,7 +47,11 @@ FAMILIES: dict[str, tuple[Family, ...]] = {
     "A": (Family("rank_one_sum", {"W_down": "W_down", "W_a_up": "W_a_up", "W_b_up": "W_b_up"}),),
     "B": (
         Family("rank_one_sum", {"A_proj": "W_down", "B_model": "W_a_up", "B_ffn": "W_b_up"}),
+        # The public code gave one pair of names two meanings (docs/variants.md, S0).
         Family("additive", {"A_proj": "W_down", "B_proj": "W_add"}),
+        Family("low_rank_pooled", {"A_proj": "A", "B_proj": "B"}),
+        Family("additive", {"A_proj": "W_down", "B_add": "W_add"}),
+        Family("multiplicative", {"A_proj": "W_down", "B_mult": "W_mult"}),
         Family("additive_multiplicative", {"A_proj": "W_down", "B_add": "W_add", "B_mult": "W_mult"}),
     ),
     "C": (Family("low_rank_tanh", {"A": "A", "B": "B"}),),
@@ -106,7 +110,7 @@ def native_keys(
 
 def is_transposed(rule: Rule) -> bool:
     """Whether the native format stores the rule's tensors as nn.Linear does, (out, in)."""
-    return rule in ("additive", "additive_multiplicative")
+    return any(family.rule == rule for family in FAMILIES["B"]) and rule != "rank_one_sum"
 
 
 def named_tensors(adapter: LayerAdapter) -> dict[str, Tensor]:

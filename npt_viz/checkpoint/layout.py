@@ -6,7 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from npt_viz.adapter import TARGETS, Additive, LowRankTanh, Modulation, RankOneSum, Semantics, Target
+from npt_viz.adapter import (
+    TARGETS,
+    Additive,
+    LowRankPooled,
+    LowRankTanh,
+    Modulation,
+    RankOneSum,
+    Semantics,
+    Target,
+)
 from npt_viz.adapter.semantics import Rule
 from npt_viz.checkpoint.keys import FAMILIES, Family, is_base_key, parsed_key
 from npt_viz.checkpoint.store import TensorInfo
@@ -22,12 +31,24 @@ _Targets = dict[Target, _Roles]
 class TargetPlan:
     """Tensors in a file that make the modulation of one projection."""
 
-    keys: Mapping[str, tuple[str, ...]]
-    """Argument of the modulation -> the keys of its components."""
+    roles: Mapping[str, tuple[str, ...]]
+    """Role in the key name -> the keys of its components."""
+    families: tuple[Family, ...]
+    """What the roles may mean, the usual first."""
     transposed: bool
     """nn.Linear orientation, (out, in)."""
     rank: int
-    components: int
+
+    def keys(self, rule: Rule) -> dict[str, tuple[str, ...]]:
+        """Argument of the modulation -> the keys of its components."""
+        family = next(family for family in self.families if family.rule == rule)
+        return {argument: self.roles[role] for role, argument in family.arguments.items()}
+
+    def components(self, rule: Rule) -> int:
+        """Number of rank-1 components of ΔW; 0 where the rule is no low-rank weight change."""
+        if rule == "rank_one_sum":
+            return len(next(iter(self.roles.values())))
+        return self.rank if rule in ("low_rank_tanh", "low_rank_pooled") else 0
 
 
 @dataclass(frozen=True)
@@ -36,13 +57,24 @@ class LayerPlan:
 
     layer: int
     format: str
-    rule: Rule
+    rules: tuple[Rule, ...]
+    """Rules that these tensors can follow, the usual first."""
     targets: Mapping[Target, TargetPlan]
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Names of all tensors of the layer."""
-        return tuple(key for plan in self.targets.values() for keys in plan.keys.values() for key in keys)
+        return tuple(key for plan in self.targets.values() for keys in plan.roles.values() for key in keys)
+
+    @property
+    def rule(self) -> Rule:
+        """The usual rule of these tensors."""
+        return self.rules[0]
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """Roles that the key names have."""
+        return frozenset(role for plan in self.targets.values() for role in plan.roles)
 
 
 @dataclass(frozen=True)
@@ -82,6 +114,7 @@ def layout_of(infos: Infos, where: str) -> Layout:
     if not roles_of:
         raise NptVizError(_nothing_recognised(where, infos))
     layers = {layer: _layer_plan(layer, roles_of[layer], infos, where) for layer in sorted(roles_of)}
+    _refuse_partial(layers.values(), where)
     widths = _checked_widths(layers.values(), infos, where)
     return Layout(layers, widths["d_model"], widths.get("d_ffn"), tuple(unused), tuple(base))
 
@@ -103,45 +136,52 @@ def modulation(
     single = {argument: components[0] for argument, components in turned.items()}
     if semantics.rule == "low_rank_tanh":
         return LowRankTanh(**single, scale=semantics.scale)
+    if semantics.rule == "low_rank_pooled":
+        return LowRankPooled(**single, scale=semantics.scale)
     return Additive(**single, factor=semantics.factor, scale=semantics.scale)
 
 
 def _layer_plan(layer: int, formats: Mapping[str, _Targets], infos: Infos, where: str) -> LayerPlan:
     families = {
-        (format_, target): _family(format_, roles, f"{where}: layer {layer} ({target})")
+        (format_, target): _families(format_, roles, f"{where}: layer {layer} ({target})")
         for format_, targets in formats.items()
         for target, roles in targets.items()
     }
-    rules: set[Rule] = {family.rule for family in families.values()}
-    if len(formats) > 1 or len(rules) > 1:
+    possible = [{family.rule for family in each} for each in families.values()]
+    if len(formats) > 1 or len({tuple(sorted(rules)) for rules in possible}) > 1:
+        mixed = sorted(set().union(*possible))
         raise NptVizError(
-            f"{where}: layer {layer} mixes the keys of several variants ({', '.join(sorted(rules))}); "
+            f"{where}: layer {layer} mixes the keys of several variants ({', '.join(mixed)}); "
             "a layer follows one rule: keep the tensors of one"
         )
-    [(format_, targets)], [rule] = formats.items(), rules
+    [(format_, targets)] = formats.items()
     plans: dict[Target, TargetPlan] = {
         target: _target_plan(families[format_, target], format_, targets[target], infos, where)
         for target in TARGETS
         if target in targets
     }
-    return LayerPlan(layer, format_, rule, plans)
+    return LayerPlan(layer, format_, tuple(family.rule for family in next(iter(families.values()))), plans)
 
 
-def _family(format_: str, roles: _Roles, place: str) -> Family:
+def _families(format_: str, roles: _Roles, place: str) -> tuple[Family, ...]:
+    """What these roles may mean; NptVizError where one is missing or they belong to several variants."""
     fitting = [family for family in FAMILIES[format_] if roles.keys() <= family.arguments.keys()]
     complete = [family for family in fitting if roles.keys() == family.arguments.keys()]
     if complete:
-        return complete[0]
+        return tuple(complete)
     present = ", ".join(key for components in roles.values() for key in components.values())
     if not fitting:
         raise NptVizError(f"{place} mixes the keys of several variants: {present}; keep those of one")
-    missing = " or ".join(" and ".join(sorted(f.arguments.keys() - roles.keys())) for f in fitting)
+    wanting = dict.fromkeys(" and ".join(sorted(f.arguments.keys() - roles.keys())) for f in fitting)
+    missing = " or ".join(wanting)
     raise NptVizError(
         f"{place} lacks {missing} beside {present}; an adapter needs all of its tensors: copy the complete file"
     )
 
 
-def _target_plan(family: Family, format_: str, roles: _Roles, infos: Infos, where: str) -> TargetPlan:
+def _target_plan(
+    families: tuple[Family, ...], format_: str, roles: _Roles, infos: Infos, where: str
+) -> TargetPlan:
     count = 1 + max(max(components) for components in roles.values())
     for role, components in roles.items():
         if len(components) < count:
@@ -150,9 +190,7 @@ def _target_plan(family: Family, format_: str, roles: _Roles, infos: Infos, wher
                 f"{where}: {role} has no component {absent} beside {next(iter(components.values()))}, although the "
                 f"target has {count} components; an adapter needs all of its tensors: copy the complete file"
             )
-    keys = {
-        argument: tuple(roles[role][j] for j in range(count)) for role, argument in family.arguments.items()
-    }
+    keys = {role: tuple(roles[role][j] for j in range(count)) for role in families[0].arguments}
     for key in (key for group in keys.values() for key in group):
         info = infos[key]
         if len(info.shape) != 2 or 0 in info.shape or not info.is_float:
@@ -168,14 +206,20 @@ def _target_plan(family: Family, format_: str, roles: _Roles, infos: Infos, wher
             f"{where}: the components {', '.join(bottleneck)} have ranks {ranks}; "
             "the components of one target need one rank: save them with the same"
         )
-    match family.rule:
-        case "rank_one_sum":
-            components = count
-        case "low_rank_tanh":
-            components = ranks[0]
-        case _:
-            components = 0
-    return TargetPlan(keys, transposed, ranks[0], components)
+    return TargetPlan(keys, families, transposed, ranks[0])
+
+
+def _refuse_partial(layers: Iterable[LayerPlan], where: str) -> None:
+    """Half of an S1 adapter is a variant of its own, unless another layer of the file has both halves."""
+    both = [plan for plan in layers if {"B_add", "B_mult"} <= plan.roles]
+    for plan in layers:
+        half = plan.roles & {"B_add", "B_mult"}
+        if both and len(half) == 1:
+            [missing], [present] = {"B_add", "B_mult"} - half, half
+            raise NptVizError(
+                f"{where}: layer {plan.layer} lacks {missing} beside {present}, and layer {both[0].layer} has both; "
+                "an adapter needs all of its tensors: copy the complete file"
+            )
 
 
 def _checked_widths(layers: Iterable[LayerPlan], infos: Infos, where: str) -> dict[str, int]:
@@ -186,7 +230,7 @@ def _checked_widths(layers: Iterable[LayerPlan], infos: Infos, where: str) -> di
     known: dict[tuple, tuple[int, str]] = {}
     for plan in layers:
         for target, tensors in plan.targets.items():
-            for argument, key in ((a, key) for a, keys in tensors.keys.items() for key in keys):
+            for argument, key in ((a, key) for a, keys in tensors.keys(plan.rule).items() for key in keys):
                 shape = infos[key].shape[::-1] if tensors.transposed else infos[key].shape
                 for axis, size in zip(_axes(argument, target), shape, strict=True):
                     own = (plan.layer, target) if axis == "rank" else ()

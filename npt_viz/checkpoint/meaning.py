@@ -12,6 +12,12 @@ from npt_viz.errors import NptVizError
 Choice = str | Semantics
 """A variant's name (N1 … T1), an attention path (withheld, beside, standard), or the semantics itself."""
 
+_S0_DOUBT = (
+    "A_proj and B_proj have three meanings, and the file cannot tell which; read as S0 (public code at ed740ce: "
+    "gate + B(A a), the MLP reads norm(h + a), out = h + MLP′). The others: S0-pooled (the same code at fa8c51e: the gate "
+    "weight W + B diag(A ā) A with ā the mean of a over the text, out = h + MLP′(z)) and S0-residual (the design "
+    "document: out = h + a + MLP′(z_C)). Choose the one whose code made the file"
+)
 _PATHS = get_args(AttentionPath)
 _SCALED = ("S2", "T1")
 """Variants whose scale belongs to the file; the others fix theirs."""
@@ -25,11 +31,15 @@ def inferred(plan: LayerPlan, scale: float | None) -> Semantics:
         case "rank_one_sum":
             name = "S2"
         case "additive":
-            name = "S0"
+            name = "S1-add" if "B_add" in plan.roles else "S0"
+        case "multiplicative":
+            name = "S1-mult-later"
         case "additive_multiplicative":
             name = "S1-later"
         case "low_rank_tanh":
             name = "T1"
+        case "low_rank_pooled":
+            raise AssertionError("no tensors have this rule alone")
     return _with_scale(name, scale)
 
 
@@ -55,13 +65,18 @@ def chosen(choice: Choice, plan: LayerPlan, known: Semantics, scale: float | Non
                 f"semantics {choice!r} is unknown; choose one of {', '.join(VARIANTS)}, {', '.join(_PATHS)} or probe"
             )
         semantics = _with_scale(name, scale)
-    if semantics.rule != plan.rule:
+    if semantics.rule not in plan.rules:
         raise NptVizError(
             f"{where}: semantics {choice if isinstance(choice, str) else semantics.rule!r} needs the rule "
             f"{semantics.rule}, but layer {plan.layer} has the tensors of {plan.rule}; choose one of "
-            f"{', '.join(n for n, v in VARIANTS.items() if v.semantics.rule == plan.rule)}"
+            f"{', '.join(readings(plan))}"
         )
     return semantics
+
+
+def readings(plan: LayerPlan) -> tuple[str, ...]:
+    """Variants as which the tensors of a layer can be read."""
+    return tuple(name for name, variant in VARIANTS.items() if variant.semantics.rule in plan.rules)
 
 
 def from_fields(settings: object, where: str) -> Semantics:
@@ -100,10 +115,20 @@ def doubts(plans: Iterable[LayerPlan], known: Mapping[int, Semantics], scale: fl
                 f"{where}: {name} and {other} share all key names; read as {name} (attention withheld, NPT's "
                 f"definition). If the run kept the attention residual choose {other}, or probe to let the weights say"
             )
+        elif name == "S0":
+            sentences.append(f"{where}: {_S0_DOUBT}")
+        elif name == "S1-add":
+            sentences.append(
+                f"{where}: there is no B_mult; read as {name} ({VARIANTS[name].summary}; the safe mode of the public code "
+                "at 30d9710). If B_mult was lost, copy the complete file"
+            )
         elif name.startswith("S1"):
+            lost = " There is no B_add; if it was lost, copy the complete file." if "mult" in name else ""
+            rule = VARIANTS[name].semantics.rule
+            others = [n for n, v in VARIANTS.items() if v.semantics.rule == rule and n != name]
             sentences.append(
                 f"{where}: three recipes of S1 share all key names; read as {name} "
-                f"({VARIANTS[name].summary}). The others: {', '.join(n for n in VARIANTS if n.startswith('S1') and n != name)}"
+                f"({VARIANTS[name].summary}).{lost} The others: {', '.join(others)}"
             )
         elif name in _SCALED and scale is None:
             default = VARIANTS[name].semantics.scale

@@ -51,7 +51,7 @@ def read_layers(config: Mapping, plans: Mapping[int, LayerPlan], where: str) -> 
         if not isinstance(described, dict):
             raise NptVizError(f"{place}: is {described!r}, not an object; correct the config")
         semantics[layer] = from_fields(described.get("semantics"), place)
-        if semantics[layer].rule != plans[layer].rule:
+        if semantics[layer].rule not in plans[layer].rules:
             raise NptVizError(
                 f"{place}: the rule is {semantics[layer].rule}, but the tensors are those of {plans[layer].rule}; "
                 "copy the whole folder again"

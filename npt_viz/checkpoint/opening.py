@@ -15,7 +15,7 @@ from npt_viz.adapter import LayerAdapter, Semantics
 from npt_viz.adapter.semantics import Provenance
 from npt_viz.checkpoint import meaning, native
 from npt_viz.checkpoint.keys import named_tensors
-from npt_viz.checkpoint.layout import Layout, TargetPlan, layout_of, modulation
+from npt_viz.checkpoint.layout import Layout, layout_of, modulation
 from npt_viz.checkpoint.meaning import Choice
 from npt_viz.checkpoint.report import load_report
 from npt_viz.checkpoint.source import NATIVE_CONFIG, WEIGHTS, CheckpointFiles, is_stage, open_files
@@ -173,15 +173,15 @@ class Checkpoint:
             f"{self._where}: layer {layer} ({size})", "use a smaller base or fewer layers"
         ):
             modulations = {
-                target: modulation(tensors, self._values(layer, tensors), semantics)
+                target: modulation(tensors, self._values(layer, tensors.keys(semantics.rule)), semantics)
                 for target, tensors in plan.targets.items()
             }
             adapter = LayerAdapter(layer, semantics, modulations).eval().requires_grad_(False)
             return adapter if self.model is None else adapter.to(_home(self.model, layer))
 
-    def _values(self, layer: int, plan: TargetPlan) -> dict[str, tuple[Tensor, ...]]:
+    def _values(self, layer: int, keys: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[Tensor, ...]]:
         return {
-            argument: tuple(self._finite(layer, key) for key in keys) for argument, keys in plan.keys.items()
+            argument: tuple(self._finite(layer, key) for key in named) for argument, named in keys.items()
         }
 
     def _finite(self, layer: int, key: str) -> Tensor:

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import TypeGuard
 
-from npt_viz.adapter import Semantics, variant_name
-from npt_viz.adapter.semantics import Provenance
+from npt_viz.adapter import NOT_CAUSAL, Semantics, variant_name
+from npt_viz.adapter.semantics import Provenance, Rule
 from npt_viz.checkpoint import base_match, meaning
 from npt_viz.checkpoint.initialisation import untouched_rule
-from npt_viz.checkpoint.layout import LayerPlan, Layout
+from npt_viz.checkpoint.layout import LayerPlan, Layout, TargetPlan
 from npt_viz.checkpoint.native import tensor_hash
 from npt_viz.checkpoint.source import CheckpointFiles
 from npt_viz.model.base import BaseModel
@@ -33,7 +33,7 @@ def load_report(
     )
     edits = [base_match.past_edits(files.store, layer) for layer in layout.layers]
     edits = tuple(edit for edit in edits if edit is not None)
-    claims = tuple(_claims(files, layout))
+    claims = tuple(_claims(files, layout, {layer: semantics[layer].rule for layer in layout.layers}))
     match = _base_match(files, tuple(layout.layers), model)
     used = sum(len(plan.keys) for plan in layout.layers.values())
     unused = (*layout.unused, *files.left_over)
@@ -87,13 +87,14 @@ def _layer_report(
         provenance=provenance,
         targets=tuple(plan.targets),
         ranks={target: sizes.rank for target, sizes in plan.targets.items()},
-        components_of={target: sizes.components for target, sizes in plan.targets.items()},
+        components_of={target: sizes.components(semantics.rule) for target, sizes in plan.targets.items()},
         dtype="+".join(sorted({store.infos[key].dtype for key in plan.keys})),
         bytes=sum(store.infos[key].bytes for key in plan.keys),
         n_nan=n_nan,
         n_inf=n_inf,
         zero_tensors=tuple(zero),
         at_initialisation=untouched,
+        readings=meaning.readings(plan),
     )
 
 
@@ -109,12 +110,14 @@ def _base_match(files: CheckpointFiles, layers: tuple[int, ...], model: BaseMode
     return by_weights or base_match.match_by_name(files.claims, model)
 
 
-def _claims(files: CheckpointFiles, layout: Layout) -> Iterator[Claim]:
+def _claims(files: CheckpointFiles, layout: Layout, rules: Mapping[int, Rule]) -> Iterator[Claim]:
     """Fields of a config compared with the weights; only fields whose meaning is known."""
-    plans = [target for plan in layout.layers.values() for target in plan.targets.values()]
+    plans: list[tuple[TargetPlan, Rule]] = [
+        (target, rules[layer]) for layer, plan in layout.layers.items() for target in plan.targets.values()
+    ]
     measured = {
-        ("np_rank", "rank"): _one({plan.rank for plan in plans}),
-        ("num_ranks",): _one({plan.components for plan in plans}),
+        ("np_rank", "rank"): _one({plan.rank for plan, _ in plans}),
+        ("num_ranks",): _one({plan.components(rule) for plan, rule in plans}),
         ("d_model", "hidden_size"): layout.d_model,
         ("d_ffn", "intermediate_size"): layout.d_ffn,
         ("npt_layer_indices", "npt_layers"): list(layout.layers),
@@ -129,7 +132,8 @@ def _claims(files: CheckpointFiles, layout: Layout) -> Iterator[Claim]:
         plan = layout.layers.get(int(layer)) if str(layer).isdigit() else None
         targets = described.get("targets") if isinstance(described, dict) else None
         if plan is not None and isinstance(targets, dict):
-            sizes = {t: {"rank": p.rank, "components": p.components} for t, p in plan.targets.items()}
+            rule = rules[plan.layer]
+            sizes = {t: {"rank": p.rank, "components": p.components(rule)} for t, p in plan.targets.items()}
             yield Claim(key=f"layers.{layer}.targets", claimed=targets, found=sizes)
 
 
@@ -159,6 +163,9 @@ def _warnings(
             f"{n_base} tensors of a base model lie beside the adapters and are not used: "
             "the adapters run on the model that you opened"
         )
+    pooled = [str(report.layer) for report in layers if report.semantics["rule"] == "low_rank_pooled"]
+    if pooled:
+        yield f"layer {', '.join(pooled)}: {NOT_CAUSAL}"
     for report in layers:
         yield from _layer_warnings(report)
     for edit in edits:

@@ -98,7 +98,10 @@ def _to_native(checkpoint: Checkpoint, folder: Path, overwrite: bool) -> Convert
         layer: layer_fields(
             checkpoint.semantics(layer),
             checkpoint.provenance[layer],
-            {target: (sizes.rank, sizes.components) for target, sizes in plan.targets.items()},
+            {
+                target: (sizes.rank, sizes.components(checkpoint.semantics(layer).rule))
+                for target, sizes in plan.targets.items()
+            },
         )
         for layer, plan in checkpoint.layout.layers.items()
     }
@@ -134,7 +137,7 @@ def _to_format_a(checkpoint: Checkpoint, folder: Path, overwrite: bool) -> Conve
     base = (checkpoint.files.native or {}).get("base") or {}
     config = {
         "np_rank": max(plan.rank for plan in plans),
-        "num_ranks": max(plan.components for plan in plans),
+        "num_ranks": max(plan.components("rank_one_sum") for plan in plans),
         "npt_layers": list(checkpoint.layers),
         "base_model_name": base.get("name") or checkpoint.files.claims.get("base_model_name"),
         "d_model": checkpoint.layout.d_model,
@@ -162,9 +165,10 @@ def _renamed(checkpoint: Checkpoint) -> dict[str, Tensor]:
     tensors = {}
     for layer, plan in checkpoint.layout.layers.items():
         for target, tensors_of in plan.targets.items():
-            count = len(next(iter(tensors_of.keys.values())))
+            keys = tensors_of.keys(plan.rule)
+            count = len(next(iter(keys.values())))
             for argument, names in native_keys(layer, target, plan.targets, plan.rule, count).items():
-                for name, key in zip(names, tensors_of.keys[argument], strict=True):
+                for name, key in zip(names, keys[argument], strict=True):
                     tensor = checkpoint.files.store.read(key)
                     turn = tensors_of.transposed != is_transposed(plan.rule)
                     tensors[name] = tensor.T.contiguous() if turn else tensor.contiguous()

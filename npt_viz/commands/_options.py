@@ -32,7 +32,8 @@ Semantics = Annotated[
     str | None,
     typer.Option(
         "--semantics",
-        help="Read the weights as N1 … T1, or attention as withheld, beside or standard; probe asks the weights.",
+        help="Read the weights as N1 … T1 (S0, S0-pooled and S0-residual share key names), or attention as withheld, beside, "
+        "standard or mlp_only; probe asks the weights.",
     ),
 ]
 Positions = Annotated[

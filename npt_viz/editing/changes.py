@@ -47,6 +47,14 @@ class EditedNpt:
         self.attention = adapter.attention
 
     @property
+    def is_pooled(self) -> bool:
+        return self._adapter.is_pooled
+
+    def of_text(self, attention: Float[Tensor, "*batch token model"]) -> "EditedNpt":
+        """As `LayerAdapter.of_text`."""
+        return EditedNpt(self._adapter.of_text(attention), self._edit)
+
+    @property
     def targets(self) -> tuple[Target, ...]:
         return tuple(t for t in TARGETS if t in self._adapter.targets or t in self._edit.targets)
 

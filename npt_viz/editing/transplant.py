@@ -9,7 +9,7 @@ from torch import Tensor
 
 from npt_viz.adapter import LayerAdapter, Target
 from npt_viz.capture.inspection import layers_of
-from npt_viz.capture.running import Lane, forward_pass
+from npt_viz.capture.running import Lane, forward_pass, refuse_pooled
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.editing.judging.preview import outcomes, top_rows
 from npt_viz.editing.making.from_source import position
@@ -115,6 +115,7 @@ def transplant(
     chosen = layers_of(checkpoint, [layers] if isinstance(layers, int) else list(layers))
     adapters: dict = {layer: checkpoint.adapter(layer) for layer in chosen}
     of_donor, of_prompt = encode(model, donor), encode(model, prompt)
+    refuse_pooled(adapters.values(), "exchanges the weight change of a single token")
     i, j = position(donor_token, len(of_donor.ids), "donor"), position(token, len(of_prompt.ids), "prompt")
     with model.lock:
         lane: Lane = adapters if mode == "propagated" else {}

@@ -30,6 +30,8 @@ class LayerReport:
     """Keys of tensors that are zero everywhere."""
     at_initialisation: Mapping[str, str]
     """Key -> the rule that says training has not touched this tensor."""
+    readings: tuple[str, ...] = ()
+    """Variants as which these tensors can be read."""
 
     @property
     def rank(self) -> int:

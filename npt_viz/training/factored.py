@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from npt_viz.adapter import Additive, LowRankTanh, Modulation, RankOneSum
+from npt_viz.adapter import Additive, LowRank, Modulation, RankOneSum
 from npt_viz.errors import NptVizError
 from npt_viz.shapes import Float, Tensor
 
@@ -69,7 +69,7 @@ def vectors_of(modulation: Modulation, attention: Float[Tensor, "token model"]) 
             p = modulation.bottleneck(attention)
             W_b_up = modulation.W_b_up if modulation.scale == 1.0 else modulation.scale * modulation.W_b_up
             return Vectors(p, modulation.W_a_up), Vectors(p, W_b_up)
-        case LowRankTanh():
+        case LowRank():
             strength = modulation.strength(attention)[..., None]
             return (
                 Vectors(strength, modulation.A.T[:, None]),

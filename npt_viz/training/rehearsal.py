@@ -4,7 +4,7 @@ from functools import cached_property
 
 import torch
 
-from npt_viz.adapter import LayerAdapter, LowRankTanh
+from npt_viz.adapter import LayerAdapter, LowRank
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
@@ -43,7 +43,7 @@ def rehearse(model: BaseModel, start: Checkpoint | AdapterSpec, objective: Objec
 def _check_base(model: BaseModel, adapter: LayerAdapter, name: str) -> None:
     model.parts(adapter.layer)
     modulation = next(iter(adapter.learned.values()))
-    reads = modulation.A if isinstance(modulation, LowRankTanh) else modulation.W_down
+    reads = modulation.A if isinstance(modulation, LowRank) else modulation.W_down
     if reads.shape[-2] != model.d_model:
         raise NptVizError(
             f"{name} was made for a base of width {reads.shape[-2]}, and {model.name} has {model.d_model}; "

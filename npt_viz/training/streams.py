@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from npt_viz.adapter import LayerAdapter
+from npt_viz.adapter import LayerAdapter, stream_keeps_attention
 from npt_viz.capture.layer_trace import mlp_input_of
 from npt_viz.model.base import BaseModel
 from npt_viz.progress import Progress, no_progress
@@ -93,7 +93,7 @@ class CapturedStream:
         if self.base.final is None or batch.lengths is None:
             return without_ending
         stream = without_ending.hidden.to(without_ending.trace.output.dtype) + without_ending.trace.output
-        if adapter.attention != "withheld":
+        if stream_keeps_attention(adapter.attention):
             stream = stream + without_ending.attention.to(stream)
         final = self._above.final_of_rows(adapter.layer + 1, stream.to(self.model.dtype), batch.lengths)
         return without_ending.having(self._above.ending(final, self.base.final[batch.rows]))
@@ -176,7 +176,7 @@ class PropagatedStream:
                 break
             mlp_input = mlp_input_of(parts, stream, attention, adapter.attention)
             stream = stream + adapter.mlp(parts.mlp, attention, mlp_input).output
-            if adapter.attention != "withheld":
+            if stream_keeps_attention(adapter.attention):
                 stream = stream + attention
         return stream
 

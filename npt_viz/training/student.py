@@ -7,7 +7,16 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from npt_viz.adapter import Additive, LayerAdapter, MlpTrace, Projected, Target, mlp_trace, projection
+from npt_viz.adapter import (
+    Additive,
+    LayerAdapter,
+    MlpTrace,
+    Projected,
+    Target,
+    mlp_reads_attention,
+    mlp_trace,
+    projection,
+)
 from npt_viz.capture.layer_trace import LayerTrace, mlp_input_of, target_of
 from npt_viz.model.base import BaseModel
 from npt_viz.shapes import Float, Tensor
@@ -48,7 +57,7 @@ class Student(LayerTrace):
 
     @cached_property
     def baseline(self) -> Float[Tensor, "token model"]:
-        """Output that errors are relative to: MLP(z), or 0 where the attention path is standard.
+        """Output that errors are relative to: the MLP's without modulation, or 0 where the attention path is standard.
 
         There MLP(z_C) without modulation is the target already, and relative to that any error would be infinite.
         """
@@ -115,7 +124,7 @@ def student(
     )
     with torch.no_grad():
         mlp_input = mlp_input_of(parts, hidden, attention, adapter.attention)
-        if tokens.unmodulated is None or adapter.attention == "standard":
+        if tokens.unmodulated is None or mlp_reads_attention(adapter.attention):
             plain = mlp_trace(parts.mlp, mlp_input)
             unmodulated = plain.output
         else:

@@ -37,9 +37,9 @@ def model(request):
 def test_the_modulated_mlp_equals_the_mlp_with_edited_weights(model, variant, components):
     adapter = specimen(model, variant, LAYER, components=components).to(model.dtype)
     attention, x = a_and_x(model, model.dtype)
-    found = adapter.mlp(model.parts(LAYER).mlp, attention, x).output.double()
+    found = adapter.of_text(attention).mlp(model.parts(LAYER).mlp, attention, x).output.double()
     for t in range(TOKENS):
-        a, y = attention[t].double(), x[t].double()
+        a, y = (attention if variant == "S0-pooled" else attention[t]).double(), x[t].double()
         literal = mlp_output(mlp_of(model, LAYER), y, variant, adapter, a)
         assert (found[t] - literal).norm() < EXACT[model.dtype] * literal.norm()
         # A specimen too weak to matter would pass anything.
@@ -54,8 +54,8 @@ def test_without_an_adapter_the_trace_is_the_mlp_itself(tiny_llama):
 
 @each_variant
 def test_a_trace_that_is_known_already_saves_work_and_changes_nothing(tiny_llama, variant):
-    adapter = specimen(tiny_llama, variant, LAYER)
     attention, x = a_and_x(tiny_llama)
+    adapter = specimen(tiny_llama, variant, LAYER).of_text(attention)
     mlp = tiny_llama.parts(LAYER).mlp
     for found, expected in zip(
         adapter.mlp(mlp, attention, x, mlp_trace(mlp, x)), adapter.mlp(mlp, attention, x), strict=True

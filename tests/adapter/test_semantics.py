@@ -22,7 +22,13 @@ def test_the_scale_of_a_file_does_not_hide_its_variant():
 
 
 @pytest.mark.parametrize(
-    "attention, target", [("withheld", "a + MLP(z_C)"), ("beside", "MLP(z_C)"), ("standard", "MLP(z_C)")]
+    "attention, target",
+    [
+        ("withheld", "a + MLP(z_C)"),
+        ("beside", "MLP(z_C)"),
+        ("standard", "MLP(z_C)"),
+        ("mlp_only", "a + MLP(z_C)"),
+    ],
 )
 def test_attention_that_is_kept_need_not_be_reconstructed(attention, target):
     assert Semantics(attention=attention).reconstructs == target
@@ -33,12 +39,22 @@ def test_attention_that_is_kept_need_not_be_reconstructed(attention, target):
     [
         {"factor": "half_sigmoid"},
         {"rule": "additive_multiplicative"},
+        {"rule": "multiplicative"},
         {"rule": "additive", "factor": "half_sigmoid"},
     ],
 )
 def test_a_factor_goes_with_the_multiplicative_rule_and_only_with_it(settings):
-    with pytest.raises(NptVizError, match="factor goes with rule additive_multiplicative"):
+    with pytest.raises(
+        NptVizError, match="factor goes with the rules multiplicative and additive_multiplicative"
+    ):
         Semantics(**settings)
+
+
+def test_two_variants_that_differ_in_scale_alone_keep_their_names():
+    assert variant_name(Semantics(rule="additive", attention="standard"), ("gate",)) == "S0-residual"
+    safe = Semantics(rule="additive", attention="standard", scale=0.1)
+    assert variant_name(safe, ("gate",)) == "S1-add+residual"
+    assert variant_name(Semantics(rule="additive", scale=0.3), ("gate",)) == "gate, attention withheld"
 
 
 def test_a_layer_that_has_no_name_is_described_by_its_targets_and_attention_path():

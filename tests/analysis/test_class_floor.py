@@ -63,7 +63,7 @@ def test_the_base_model_and_the_adapter_stay_as_they_were(tiny_llama):
 
 def test_attention_in_its_standard_path_has_no_floor(tiny_llama):
     with pytest.raises(NptVizError, match="nothing to recover"):
-        class_floor(tiny_llama, specimen(tiny_llama, "S0"), TEXTS)
+        class_floor(tiny_llama, specimen(tiny_llama, "S0-residual"), TEXTS)
 
 
 def test_too_little_text_is_a_sentence(tiny_llama):

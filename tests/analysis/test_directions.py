@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import specimen
-from literal import SCALE, rank_one_update, tanh_update, vectors
+from literal import SCALE, pooled_update, rank_one_update, tanh_update, vectors
 
 from npt_viz.adapter import VARIANTS
 from npt_viz.analysis.directions import (
@@ -26,7 +26,7 @@ from npt_viz.results.directions import Unavailable
 IDS = [0, 72, 103, 31, 31, 200, 5, 97, 14, 140, 66]
 TOKENS = np.arange(len(IDS))
 WEIGHT_CHANGES = [
-    name for name, variant in VARIANTS.items() if not variant.semantics.rule.startswith("additive")
+    name for name, variant in VARIANTS.items() if variant.semantics.rule.startswith(("rank_one", "low_rank"))
 ]
 ADDITIVE = sorted(set(VARIANTS) - set(WEIGHT_CHANGES))
 
@@ -39,6 +39,8 @@ def seen(model, variant, components=3, **changes):
 
 
 def dense_update(variant, modulation, attention):
+    if variant == "S0-pooled":
+        return pooled_update(modulation, attention)
     rule = tanh_update if variant == "T1" else rank_one_update
     return rule(modulation, attention, SCALE.get(variant, 1.0))
 
@@ -52,7 +54,8 @@ def checkpoint_of(model, adapter):
 def test_alignment_is_the_cosine_of_the_flattened_weight_changes(tiny_llama, variant, components):
     view = seen(tiny_llama, variant, components)
     for target, modulation in view.adapter.modulations.items():
-        flat = torch.stack([dense_update(variant, modulation, a).flatten() for a in view.attention])
+        read = [view.attention] * 11 if variant == "S0-pooled" else view.attention
+        flat = torch.stack([dense_update(variant, modulation, a).flatten() for a in read])
         unit = flat / flat.norm(dim=-1, keepdim=True)
         found = alignment(view, target, TOKENS)
         np.testing.assert_allclose(found.cosines, unit @ unit.T, atol=1e-5)

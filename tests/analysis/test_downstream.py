@@ -122,7 +122,7 @@ def test_one_token_has_a_kl_and_no_perplexity(tiny_llama, checkpoint):
 
 
 def test_layers_that_keep_attention_have_nothing_to_recover(tiny_llama):
-    checkpoint = Checkpoint.from_adapters({2: specimen(tiny_llama, "S0")}, tiny_llama, "S0")
+    checkpoint = Checkpoint.from_adapters({2: specimen(tiny_llama, "S0-residual")}, tiny_llama, "S0")
     found = downstream(tiny_llama, checkpoint, TEXTS)
     assert "layer 2 already predicts" in found.problem
     assert np.isnan(found.whole.share_recovered) and found.whole.npt.median_kl > 0

@@ -72,7 +72,7 @@ def test_a_layer_that_is_not_there_is_refused(small_checkpoint):
 
 
 def test_standard_attention_is_said_and_not_judged_by_its_fit(tiny_llama):
-    checkpoint = Checkpoint.from_adapters({2: specimen(tiny_llama, "S0")}, tiny_llama, "S0")
+    checkpoint = Checkpoint.from_adapters({2: specimen(tiny_llama, "S0-residual")}, tiny_llama, "S0")
     report = health(tiny_llama, checkpoint, ["a longer text, so that there are enough tokens to judge by"])
     assert any("standard path" in note for note in report.notes)
     assert not {finding.rule for finding in report.findings} & {"wrong_size", "worse_than_nothing"}

@@ -36,8 +36,7 @@ def test_every_variant_passes_every_check(variant, dtype):
         "base lane = base",
         "adapter = dense ΔW, layer 1",
         "adapter = dense ΔW, layer 3",
-        "cached = uncached, logits",
-        "cached = uncached, tokens",
+        *(["cached = uncached, logits", "cached = uncached, tokens"] if variant != "S0-pooled" else []),
     ]
     assert found.token == 10
     assert (found.layers, found.written_out) == ((1, 3), (1, 3))
@@ -48,7 +47,7 @@ def test_the_written_out_mlp_is_the_literal_one(tiny_llama, variant):
     adapter = specimen(tiny_llama, variant)
     attention, x = torch.randn(2, tiny_llama.d_model)
     literal = mlp_output(mlp_of(tiny_llama, 2), x.double(), variant, adapter, attention.double())
-    found = dense_mlp(tiny_llama.parts(2), adapter, attention, x)
+    found = dense_mlp(tiny_llama.parts(2), adapter.of_text(attention[None]), attention, x)
     assert (found - literal).norm() < 1e-5 * literal.norm()
 
 

@@ -88,7 +88,9 @@ def test_the_first_layer_is_the_same_in_both_modes_and_the_next_is_not(found):
 
 def test_the_exact_patch_is_exact_in_both_modes_for_every_path():
     model = tiny_model(dtype=torch.float64)
-    result = reconstruction(model, checkpoint_of(model, {0: "N1", 1: "N3", 3: "S0", 4: "N5"}), PROMPT)
+    result = reconstruction(
+        model, checkpoint_of(model, {0: "N1", 1: "N3", 2: "S0", 3: "S0-residual", 4: "N5"}), PROMPT
+    )
     for mode in ("local", "propagated"):
         for fit in result.fits(mode).values():
             assert fit.exact_error.max() < 1e-12
@@ -96,7 +98,7 @@ def test_the_exact_patch_is_exact_in_both_modes_for_every_path():
 
 
 def test_a_layer_in_which_attention_stays_has_nothing_to_recover(tiny_llama):
-    result = reconstruction(tiny_llama, checkpoint_of(tiny_llama, {3: "S0"}), PROMPT)
+    result = reconstruction(tiny_llama, checkpoint_of(tiny_llama, {3: "S0-residual"}), PROMPT)
     assert "nothing to recover" in result.local[3].problem
     assert np.isnan(result.median("recovered", 3))
     # In a cascade its h is not the base's any more, so there it may have something to repair.

@@ -21,10 +21,11 @@ def test_local_fit_is_that_of_the_base_streams(tiny_llama, variant):
     ids = ids_of(tiny_llama)
     h = streams(tiny_llama, ids)[2]
     a = attention_of(tiny_llama, 2, h)
+    adapter = adapter.of_text(a)
     parts = tiny_llama.parts(2)
     z, z_c = parts.mlp_norm(h), parts.mlp_norm(h + a)
-    read = z_c if adapter.attention == "standard" else z
-    target = parts.mlp(z_c) + (a if adapter.attention == "withheld" else 0)
+    read = z_c if variant in ("S0", "S0-residual") or variant.endswith("+residual") else z
+    target = parts.mlp(z_c) + (a if adapter.attention in ("withheld", "mlp_only") else 0)
     gate = parts.gate(read) + adapter.change("gate", a, read, parts.gate(read))
     up = parts.up(read)
     if "up" in adapter.targets:

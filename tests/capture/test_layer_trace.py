@@ -25,7 +25,7 @@ def test_both_modes_are_the_literal_base_and_npt_model(tiny_llama):
     npt, _, _ = literal.run(PROMPT, {layer: (v, adapters[layer]) for layer, v in VARIANTS.items()})
     seen = traces(tiny_llama, adapters, PROMPT.tolist())
     for layer, variant in VARIANTS.items():
-        target = base[layer].mlp_output + (base[layer].attention if variant == "N1" else 0)
+        target = base[layer].mlp_output + (0 if variant == "N3" else base[layer].attention)
         for mode, run in (("local", base), ("propagated", npt)):
             found = getattr(seen, mode)[layer]
             assert close(found.hidden, run[layer].hidden)
@@ -92,5 +92,5 @@ def test_nothing_to_recover_is_nan_and_no_perfect_fit(tiny_llama):
     unmodulated[1] += 1
     recovered = fit_columns(target, unmodulated, target)["recovered"]
     assert np.isnan(recovered[[0, 2]]).all() and recovered[1] == 1
-    standard = specimen(tiny_llama, "S0", 3)
+    standard = specimen(tiny_llama, "S0-residual", 3)
     assert np.isnan(fit_of(standard, local_trace(tiny_llama, standard, PROMPT.tolist()))["recovered"]).all()

@@ -10,6 +10,7 @@ from literal import LiteralLlama, edited
 
 from npt_viz.adapter import VARIANTS
 from npt_viz.capture.running import NoAttention, changed, forward_pass
+from npt_viz.errors import NptVizError
 
 PROMPT = torch.tensor([[0, 72, 103, 31, 31, 200, 5, 97, 14, 140, 66]])
 each_variant = pytest.mark.parametrize("variant", VARIANTS)
@@ -187,6 +188,8 @@ def greedy(model, lane, steps, *, cache, positions="deployed"):
 @each_variant
 @pytest.mark.parametrize("positions", ["deployed", "trained"])
 def test_cached_generation_is_uncached_generation(tiny_llama, variant, positions):
+    if variant == "S0-pooled":  # It has no continuation token by token: test_a_pooled_layer_is_not_continued.
+        return
     lane = {layer: specimen(tiny_llama, variant, layer) for layer in (1, 3)}
     cached, cached_logits = greedy(tiny_llama, lane, 9, cache=True, positions=positions)
     whole, whole_logits = greedy(tiny_llama, lane, 9, cache=False, positions=positions)
@@ -263,3 +266,20 @@ def test_a_record_taken_inside_a_changed_block_is_from_before_the_change(tiny_ll
         found = forward_pass(tiny_llama, PROMPT, record=[2]).layers[2]
     for name in ("hidden", "attention", "mlp_output"):
         assert torch.equal(getattr(found, name), getattr(expected, name))
+
+
+def test_a_pooled_layer_is_not_continued(tiny_llama):
+    lane = {1: specimen(tiny_llama, "S0-pooled", 1)}
+    with pytest.raises(NptVizError, match="token by token"), changed(tiny_llama, [lane]):
+        pass
+
+
+def test_a_pooled_layer_mixes_the_tokens_of_its_own_row_only(tiny_llama):
+    lane = {1: specimen(tiny_llama, "S0-pooled", 1)}
+    other = PROMPT.flip(1)
+    alone = forward_pass(tiny_llama, PROMPT, [lane]).final[0]
+    together = forward_pass(tiny_llama, torch.cat([PROMPT, other]), [lane]).final[0]
+    assert close(together, alone)
+    # Not causal: another last token changes what comes before it.
+    ended = torch.cat([PROMPT[:, :-1], PROMPT[:, :1] + 40], dim=1)
+    assert not close(forward_pass(tiny_llama, ended, [lane]).final[0, :-1], alone[:-1], 1e-3)

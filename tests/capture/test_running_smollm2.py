@@ -34,10 +34,11 @@ def test_factored_equals_dense_for_one_token_of_the_real_model(smollm2, prompt, 
     adapter = gentle(smollm2, variant, components)
     seen = forward_pass(smollm2, prompt, [{LAYER: adapter}], record=[LAYER]).layers[LAYER]
     hidden, attention = seen.hidden[0, -1], seen.attention[0, -1]
-    reads_attention = variant == "S0" or variant.endswith("+residual")
+    reads_attention = variant in ("S0", "S0-residual") or variant.endswith("+residual")
     z = smollm2.parts(LAYER).mlp_norm(hidden + attention if reads_attention else hidden)
     mlp = mlp_of(smollm2, LAYER)
-    dense = mlp_output(mlp, z.double(), variant, adapter, attention.double())
+    read = seen.attention[0] if variant == "S0-pooled" else attention
+    dense = mlp_output(mlp, z.double(), variant, adapter, read.double())
     assert (seen.mlp_output[0, -1] - dense).norm() < 1e-5 * dense.norm()
     assert (dense - mlp_output(mlp, z.double())).norm() > 0.001 * dense.norm()
 

@@ -10,6 +10,8 @@ from handmade import (
     NP_COMPONENT,
     S0,
     S1,
+    S1_ADD,
+    S1_MULT,
     S2,
     change_a,
     format_a,
@@ -20,7 +22,7 @@ from handmade import (
 )
 from safetensors.torch import save_file
 
-from npt_viz import open_checkpoint
+from npt_viz import NptVizError, open_checkpoint
 from npt_viz.adapter import Semantics, random_adapter
 from npt_viz.checkpoint.keys import named_tensors, parsed_key
 
@@ -155,12 +157,63 @@ def test_format_b_s2_without_training_info_says_that_its_scale_is_a_default(tmp_
     assert_change(checkpoint.adapter(3), "gate", formula)
 
 
-def test_format_b_s0_adds_and_keeps_the_standard_residuals(tmp_path, tiny_llama):
+@pytest.mark.parametrize(
+    ("name", "path"), [(None, "mlp_only"), ("S0", "mlp_only"), ("S0-residual", "standard")]
+)
+def test_format_b_s0_adds_whatever_the_residuals(tmp_path, tiny_llama, name, path):
     tensors = format_b(3, S0)
     save_file(tensors, tmp_path / "model.safetensors")
-    adapter = open_checkpoint(tmp_path, tiny_llama).adapter(3)
-    assert adapter.attention == "standard"
+    adapter = open_checkpoint(tmp_path, tiny_llama, semantics=name).adapter(3)
+    assert adapter.attention == path
     assert_change(adapter, "gate", lambda a, x, _: linears(tensors, 3, a)["B_proj"])
+
+
+def test_format_b_s0_pooled_is_one_weight_change_for_the_text(tmp_path, tiny_llama):
+    tensors = format_b(3, S0)
+    save_file(tensors, tmp_path / "model.safetensors")
+    adapter = open_checkpoint(tmp_path, tiny_llama, semantics="S0-pooled").adapter(3)
+    assert adapter.attention == "withheld"
+    attention, x, gate = tokens()
+    found = adapter.of_text(attention).change("gate", attention, x, gate)
+    A, B = (tensors[f"model.layers.3.adapter.{role}.weight"].double() for role in S0)
+    change = B @ torch.diag(A @ attention.double().mean(0)) @ A
+    torch.testing.assert_close(found.double(), x.double() @ change.T, rtol=1e-5, atol=1e-6)
+    with pytest.raises(NptVizError, match="mean attention of a whole text"):
+        adapter.change("gate", attention, x, gate)
+
+
+@pytest.mark.parametrize("suffix", ["", "+residual"])
+def test_format_b_s1_additive_only_adds_a_tenth(tmp_path, tiny_llama, suffix):
+    tensors = format_b(3, S1_ADD)
+    save_file(tensors, tmp_path / "model.safetensors")
+    adapter = open_checkpoint(tmp_path, tiny_llama, semantics=f"S1-add{suffix}" if suffix else None).adapter(
+        3
+    )
+    assert adapter.attention == ("standard" if suffix else "withheld")
+    assert adapter.variant == f"S1-add{suffix}"
+    assert_change(adapter, "gate", lambda a, x, _: 0.1 * linears(tensors, 3, a)["B_add"])
+
+
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [
+        ("S1-mult-design", lambda x: 1 + torch.sigmoid(x)),
+        ("S1-mult-early", lambda x: 1 + torch.tanh(x)),
+        ("S1-mult-later", lambda x: 0.5 * torch.sigmoid(x) + 0.5),
+        (None, lambda x: 0.5 * torch.sigmoid(x) + 0.5),
+        ("S1-mult-later+residual", lambda x: 0.5 * torch.sigmoid(x) + 0.5),
+    ],
+)
+def test_format_b_s1_multiplicative_only_in_each_recipe(tmp_path, tiny_llama, name, factor):
+    tensors = format_b(3, S1_MULT)
+    save_file(tensors, tmp_path / "model.safetensors")
+    adapter = open_checkpoint(tmp_path, tiny_llama, semantics=name).adapter(3)
+    assert adapter.variant == name or name is None
+
+    def formula(a, x, gate):
+        return gate.double() * factor(linears(tensors, 3, a)["B_mult"]) - gate.double()
+
+    assert_change(adapter, "gate", formula)
 
 
 @pytest.mark.parametrize(

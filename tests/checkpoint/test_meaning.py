@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from handmade import S0, S2, format_a, format_b, format_c
+from handmade import S0, S1_ADD, S1_MULT, S2, format_a, format_b, format_c
 from safetensors.torch import save_file
 
 from npt_viz import NptVizError, open_checkpoint
@@ -86,7 +86,7 @@ def test_the_files_scale_survives_the_choice_of_its_own_variant(tmp_path):
 def test_an_attention_path_can_be_chosen_for_any_rule(tmp_path):
     save_file(format_b(1, S0), tmp_path / "model.safetensors")
     torch.save(format_c((1,)), tmp_path / "c.pt")
-    assert open_checkpoint(tmp_path / "model.safetensors").semantics(1).attention == "standard"
+    assert open_checkpoint(tmp_path / "model.safetensors").semantics(1).attention == "mlp_only"
     assert (
         open_checkpoint(tmp_path / "model.safetensors", semantics="withheld").semantics(1).attention
         == "withheld"
@@ -119,3 +119,27 @@ def test_the_probe_is_sent_to_where_checkpoints_are_opened(merged, choice):
 def test_spelled_out_semantics_is_checked_field_by_field(fields, named):
     with pytest.raises(NptVizError, match=named.replace("(", r"\(")):
         from_fields(fields, "npt_config.json")
+
+
+def test_the_three_readings_of_s0_are_named_with_where_they_come_from(tmp_path, tiny_llama):
+    save_file(format_b(1, S0) | format_b(3, S0), tmp_path / "model.safetensors")
+    found = open_checkpoint(tmp_path, tiny_llama).report
+    assert (found.semantics, found.provenance) == ("S0", "inferred from key names")
+    [doubt] = [warning for warning in found.warnings if "the file cannot tell" in warning]
+    assert doubt.startswith("layers 1, 3: ")
+    for part in ("read as S0", "ed740ce", "S0-pooled", "fa8c51e", "S0-residual", "design document"):
+        assert part in doubt
+    assert {"S0", "S0-pooled", "S0-residual"} <= set(found.layers[0].readings)
+    chosen = open_checkpoint(tmp_path, tiny_llama, semantics="s0-pooled").report
+    assert (chosen.semantics, chosen.provenance) == ("S0-pooled", "chosen by the user")
+    assert chosen.layers[0].components == chosen.layers[0].rank == 7
+    assert any("depends on the tokens after it" in warning for warning in chosen.warnings)
+    assert not any("the file cannot tell" in warning for warning in chosen.warnings)
+
+
+@pytest.mark.parametrize(("roles", "absent"), [(S1_ADD, "B_mult"), (S1_MULT, "B_add")])
+def test_half_of_s1_opens_and_says_what_may_be_lost(tmp_path, tiny_llama, roles, absent):
+    save_file(format_b(1, roles), tmp_path / "model.safetensors")
+    found = open_checkpoint(tmp_path, tiny_llama).report
+    assert (found.tensors_used, found.tensors_total) == (2, 2)
+    assert any(f"There is no {absent}" in w or f"there is no {absent}" in w for w in found.warnings)

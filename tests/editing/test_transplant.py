@@ -44,8 +44,10 @@ class Exchanged(LiteralLlama):
             hidden[self.token],
             seen.attention[self.token],
         )
-        standard = variant == "S0" or variant.endswith("+residual")
-        x = self.norm(h + a if standard else h, f"model.layers.{layer}.post_attention_layernorm")
+        standard = variant == "S0-residual" or variant.endswith("+residual")
+        x = self.norm(
+            h + a if standard or variant == "S0" else h, f"model.layers.{layer}.post_attention_layernorm"
+        )
         weights = {}
         for target in ("gate", "up", "down"):
             weight, bias = getattr(mlp, target), 0.0
@@ -83,7 +85,12 @@ def expected(model, npt, variant, donor_token, token, own, given, layers=(1, 3))
     return changed.run(ids, lane)[2]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+def test_one_token_of_a_pooled_layer_has_no_weight_change_of_its_own(tiny_llama):
+    with pytest.raises(NptVizError, match="exchanges the weight change of a single token"):
+        transplant(tiny_llama, checkpoint(tiny_llama, "S0-pooled"), DONOR, PROMPT, layers=1)
+
+
+@pytest.mark.parametrize("variant", sorted(set(VARIANTS) - {"S0-pooled"}))
 @pytest.mark.parametrize(
     ("operation", "strength", "own", "given"),
     [("replace", 1.0, 0, 1), ("blend", 0.3, 0.7, 0.3), ("add", 0.5, 1, 0.5), ("scale", -2.0, -2, 0)],
@@ -111,7 +118,7 @@ def test_every_operation_acts_on_the_weight_changes(tiny_llama, variant, operati
     reference = log_p(npt_logits)
     kl = (np.exp(reference) * (reference - log_p(logits))).sum(-1)
     np.testing.assert_allclose(found.transplanted.kl, kl, atol=1e-5)
-    assert found.transplanted.kl[:5].max() < 1e-6 < found.transplanted.kl[5]
+    assert found.transplanted.kl[:5].max() < 1e-7 < found.transplanted.kl[5]
 
 
 def test_a_tokens_own_weight_change_put_back_changes_nothing(tiny_llama):

@@ -84,5 +84,5 @@ def test_evaluation_agrees_with_inspection(tiny_llama):
 
 
 def test_nothing_can_be_recovered_where_attention_stays(tiny_llama):
-    _, seen = seen_by(tiny_llama, "S0", torch.randint(2, 258, (19,)))
+    _, seen = seen_by(tiny_llama, "S0-residual", torch.randint(2, 258, (19,)))
     assert np.isnan(evaluated(LAYER, [(seen, torch.zeros(19, dtype=torch.bool))]).recovered)

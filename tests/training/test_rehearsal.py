@@ -51,6 +51,14 @@ def test_a_checkpoint_for_another_base_is_refused(tiny_llama):
         rehearse(tiny_llama, checkpoint, objective("direct"))
 
 
+def test_a_layer_that_pools_over_a_text_is_not_trained_on_single_tokens(tiny_llama):
+    with pytest.raises(NptVizError, match="mean attention of a whole text"):
+        AdapterSpec(layers=(1,), targets=("gate",), semantics=VARIANTS["S0-pooled"].semantics)
+    checkpoint = Checkpoint.from_adapters({2: specimen(tiny_llama, "S0-pooled")}, tiny_llama, "pooled")
+    with pytest.raises(NptVizError, match="mean attention of a whole text"):
+        rehearse(tiny_llama, checkpoint, objective("direct"))
+
+
 @pytest.mark.parametrize("variant", trainable())
 def test_every_variant_can_be_rehearsed(tiny_llama, variant):
     torch.manual_seed(0)

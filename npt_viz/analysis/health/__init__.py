@@ -11,6 +11,7 @@ from npt_viz.analysis.health.gathering import EACH_ALONE, layer_evidence, predic
 from npt_viz.analysis.health.load_rules import overflow
 from npt_viz.analysis.health.rules import findings
 from npt_viz.capture.inspection import layers_of
+from npt_viz.capture.running import refuse_pooled
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NotFiniteError, NptVizError
 from npt_viz.model.base import BaseModel
@@ -78,6 +79,7 @@ def _examined(
         model, bundled_texts("heldout")[-MAX_SEQUENCES:] if texts is None else texts
     )
     adapters = {layer: checkpoint.adapter(layer) for layer in usable}
+    refuse_pooled(adapters.values(), "judges the tokens of several texts together")
     progress("running every layer with and without RoPE", 0.1)
     samples_of = samples(model, adapters, sequences)
     is_sink = next(iter(samples_of.values())).is_sink

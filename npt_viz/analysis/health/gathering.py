@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from npt_viz.adapter import Additive, LayerAdapter
+from npt_viz.adapter import Additive, LayerAdapter, stream_keeps_attention
 from npt_viz.analysis.ablation import Amplified
 from npt_viz.analysis.collapse import verdicts
 from npt_viz.analysis.downstream import downstream
@@ -131,7 +131,7 @@ def _opposites(adapter: LayerAdapter, trace: LayerTrace) -> Opposites:
 
 def _other_fit(adapter: LayerAdapter, trace: LayerTrace) -> dict[str, np.ndarray]:
     """Fit to the target of the other attention path: without a where it is part of the target, with a where it is not."""
-    sign = -1 if adapter.attention == "withheld" else 1
+    sign = 1 if stream_keeps_attention(adapter.attention) else -1
     return fit_of(adapter, replace(trace, target=trace.target + sign * trace.base_attention))
 
 

@@ -3,12 +3,13 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from npt_viz.adapter import Additive, LayerAdapter
-from npt_viz.capture.inspection import layers_of
+from npt_viz.capture.inspection import layers_of, pooling_notes
 from npt_viz.capture.layer_trace import LayerInputs
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.editing.cases import whitening_texts
@@ -63,8 +64,9 @@ def update_from(
         notes = []
     encoded = encode(model, source)
     with model.lock:
-        chosen, at_source = _at_source(model, adapters, encoded, token, rule)
+        chosen, at_source, adapters = _at_source(model, adapters, encoded, token, rule)
         factors, reasons = _factors(model, adapters, at_source, rule, reference)
+    notes += pooling_notes(adapters)
     if any(bool(reading.is_sink.any()) for reading in at_source.values()):
         notes.append(
             "a chosen token is an attention sink, whose modulation is unlike that of any other token"
@@ -98,7 +100,16 @@ def source_readings(
     """Readings of some layers at the chosen tokens of the source."""
     adapters = {each: checkpoint.adapter(each) for each in layers_of(checkpoint, layers)}
     with model.lock:
-        return _at_source(model, adapters, encode(model, source), token, rule)[1]
+        return _at_source(model, adapters, encode(model, source), token, rule).readings
+
+
+class _AtSource(NamedTuple):
+    """The source, as the chosen tokens see it."""
+
+    tokens: list[int]
+    readings: dict[int, LayerInputs]
+    adapters: dict[int, LayerAdapter]
+    """As they run on the source (`LayerAdapter.of_text`)."""
 
 
 def _at_source(
@@ -107,14 +118,15 @@ def _at_source(
     encoded: Encoded,
     token: Tokens,
     rule: UpdateRule,
-) -> tuple[list[int], dict[int, LayerInputs]]:
-    """Chosen positions, and the readings of each layer there."""
+) -> _AtSource:
+    """Chosen positions, the readings of each layer there, and its adapter."""
     lane = adapters if rule.mode == "propagated" else None
     readings = layer_readings(
         model, torch.tensor([encoded.ids]), list(adapters), lane=lane, positions=rule.positions
     )
     chosen = _tokens(token, encoded, readings)
-    return chosen, {layer: _at(reading, chosen) for layer, reading in readings.items()}
+    bound = {layer: adapter.of_text(readings[layer].attention) for layer, adapter in adapters.items()}
+    return _AtSource(chosen, {layer: _at(reading, chosen) for layer, reading in readings.items()}, bound)
 
 
 def checkpoint_fingerprint(checkpoint: Checkpoint, layers: Sequence[int]) -> str:

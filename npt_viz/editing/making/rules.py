@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from npt_viz.adapter import Additive, LayerAdapter, LowRankTanh, Modulation, Target
+from npt_viz.adapter import Additive, LayerAdapter, LowRank, Modulation, Target
 from npt_viz.capture.layer_trace import LayerInputs, Reads
 from npt_viz.editing.making.keys import minimum_norm_key, whitened_key
 from npt_viz.editing.making.readings import projection_inputs
@@ -102,7 +102,7 @@ def modulation_factors(
     """Factors of sum_t weights_t ΔW_t; with many tokens no more factors than the sum's rank."""
     chosen = _components(modulation, components)
     assert not isinstance(modulation, Additive), "it adds a bias and has no factors"
-    if isinstance(modulation, LowRankTanh):
+    if isinstance(modulation, LowRank):
         # Every token shares A and B, so the sum has rank r: c is all that is summed.
         strength = weights @ modulation.strength(attention)
         v_a, v_b = (strength[:, None] * modulation.A.T)[chosen], modulation.B[chosen]

@@ -4,6 +4,7 @@ Everything that changes an answer is part of `Asked`: a changed file is a new ke
 all sessions share one model. Torch is imported inside the functions, so that a page paints before it is loaded.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -185,8 +186,8 @@ def model_facts(selection: Selection) -> dict[str, str]:
     }
 
 
-def variants_for(rule: str) -> dict[str, str]:
-    """Variant -> its summary, for the variants of one rule."""
+def summaries(variants: Iterable[str]) -> dict[str, str]:
+    """Variant -> its summary."""
     from npt_viz.adapter.semantics import VARIANTS
 
-    return {name: variant.summary for name, variant in VARIANTS.items() if variant.semantics.rule == rule}
+    return {name: VARIANTS[name].summary for name in variants}

@@ -9,17 +9,17 @@ from npt_viz.ui.shell.text import plain
 
 def semantics_choice(report: LoadReport) -> None:
     """Choice of the variant where the tensors allow several; what the layers compute and how that is known."""
-    rules = {str(each.semantics["rule"]) for each in report.layers}
+    readings = {each.readings for each in report.layers}
     left, right = st.columns([2, 3], vertical_alignment="bottom")
-    if len(rules) == 1:
-        names = opened.variants_for(rules.pop())
+    if len(readings) == 1:
+        names = opened.summaries(readings.pop())
         left.selectbox(
             "Read the layers as",
             ["", *names],
             key="semantics",
             format_func=lambda name: f"{name}: {names[name]}" if name else "as found",
-            help="The tensors of N1 and N2, and of N3 and N4, have the same names: only you can know whether attention "
-            "stays in the residual. A choice here goes into the link.",
+            help="Variants whose tensors have the same names: N1 and N2, N3 and N4, the three readings of S0, the recipes of "
+            "S1. Only you can know which code made the file. A choice here goes into the link.",
             persist_state="session",
         )
     first = report.layers[0]
@@ -27,6 +27,8 @@ def semantics_choice(report: LoadReport) -> None:
         "withheld": "attention goes nowhere else: out = h + MLP′(z), which has to reconstruct a + MLP(z_C)",
         "beside": "attention is added beside the MLP: out = h + a + MLP′(z), which has to reconstruct MLP(z_C)",
         "standard": "attention is as in the base model: out = h + a + MLP′(z_C)",
+        "mlp_only": "attention enters the MLP’s input and is not added: out = h + MLP′(z_C), which has to reconstruct "
+        "a + MLP(z_C)",
     }[str(first.semantics["attention"])]
     provenance = (
         report.provenance if len(report.provenance) < 60 else "known in different ways for different layers"

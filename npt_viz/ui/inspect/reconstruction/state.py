@@ -131,13 +131,13 @@ def floor_of(view: View, targets: tuple[str, ...]) -> ClassFloor | None:
 
 def floor_targets(view: View) -> list[tuple[str, ...]]:
     """Sets of targets to estimate a floor for: the layer's own, then the next larger; none where attention stays."""
-    from npt_viz.adapter import Additive, LowRankTanh
+    from npt_viz.adapter import Additive, LowRank
 
     adapter = opened.opened(view.selection)[1].adapter(view.layer)
     if adapter.attention == "standard":
         return []
     own = adapter.targets
-    if any(isinstance(m, (Additive, LowRankTanh)) for m in adapter.learned.values()):
+    if any(isinstance(m, (Additive, LowRank)) for m in adapter.learned.values()):
         return [own]
     larger = {("gate",): ("gate", "up"), ("gate", "up", "down"): None}.get(own, ("gate", "up", "down"))
     return [own, larger] if larger else [own]
