@@ -78,8 +78,8 @@ def test_the_trace_holds_what_goes_on_inside(tiny_llama):
 @each_variant
 def test_a_bf16_base_gets_a_float32_change_rounded_once(variant):
     half = tiny_model(dtype=torch.bfloat16)
-    adapter = specimen(half, variant, LAYER)
     attention, x = (y.bfloat16() for y in a_and_x(half))
+    adapter = specimen(half, variant, LAYER).of_text(attention)
     for target in adapter.targets:
         inp = x if target != "down" else torch.randn(TOKENS, half.d_ffn).bfloat16()
         own = torch.randn(TOKENS, half.d_model if target == "down" else half.d_ffn).bfloat16()
