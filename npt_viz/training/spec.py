@@ -109,11 +109,6 @@ class AdapterSpec:
             )
         if not takes_any_target(self.semantics) and self.targets != ("gate",):
             raise NptVizError(f"rule {self.semantics.rule} modulates the gate alone; use the target gate")
-        if self.semantics.rule == "low_rank_pooled":
-            raise NptVizError(
-                "S0-pooled reads the mean attention of a whole text, and training here draws single tokens from many texts; "
-                "train S0, or another variant"
-            )
         if not takes_any_target(self.semantics) and self.components != 1:
             raise NptVizError(
                 f"rule {self.semantics.rule} has no components, got {self.components}; leave components at 1 and choose "

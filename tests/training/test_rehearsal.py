@@ -52,8 +52,9 @@ def test_a_checkpoint_for_another_base_is_refused(tiny_llama):
 
 
 def test_a_layer_that_pools_over_a_text_is_not_trained_on_single_tokens(tiny_llama):
+    spec = AdapterSpec(layers=(1,), targets=("gate",), rank=7, semantics=VARIANTS["S0-pooled"].semantics)
     with pytest.raises(NptVizError, match="mean attention of a whole text"):
-        AdapterSpec(layers=(1,), targets=("gate",), semantics=VARIANTS["S0-pooled"].semantics)
+        rehearse(tiny_llama, spec, objective("direct"))
     checkpoint = Checkpoint.from_adapters({2: specimen(tiny_llama, "S0-pooled")}, tiny_llama, "pooled")
     with pytest.raises(NptVizError, match="mean attention of a whole text"):
         rehearse(tiny_llama, checkpoint, objective("direct"))
