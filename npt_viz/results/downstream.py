@@ -127,8 +127,8 @@ class Downstream:
     def verdict(self, arm: Arm) -> str:
         """Sentence that compares an arm's KL with its modulation on and off."""
         off, npt, share = arm.off.median_kl, arm.npt.median_kl, arm.share_recovered
-        off = "switching off the modulation of"
-        dropped = {"withheld": "dropping the attention of", "beside": off, "mlp_only": off}
+        switched = "switching off the modulation of"
+        dropped = {"withheld": "dropping the attention of", "beside": switched, "mlp_only": switched}
         kinds = {self.attention[layer] for layer in arm.layers}
         what = dropped.get(kinds.pop(), "switching off") if len(kinds) == 1 else "switching off"
         sentence = (

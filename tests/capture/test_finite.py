@@ -212,7 +212,9 @@ def test_a_sweep_leaves_a_gap_where_a_strength_overflows():
 
 
 def test_nan_that_means_nothing_to_recover_stays(tiny_llama):
-    checkpoint = Checkpoint.from_adapters({2: specimen(tiny_llama, "S0-residual", 2)}, tiny_llama, "S0-residual")
+    checkpoint = Checkpoint.from_adapters(
+        {2: specimen(tiny_llama, "S0-residual", 2)}, tiny_llama, "S0-residual"
+    )
     run = npt_viz.inspect(tiny_llama, checkpoint, PROMPT)
     assert np.isnan(run.layers[2].recovered).all() and np.isnan(run.layers[2].update_norm).all()
     assert np.isfinite(run.kl).all()

@@ -163,7 +163,12 @@ def test_a_layer_that_keeps_attention_has_sentences_in_place_of_figures(tmp_path
     model = open_model(on_disk.model)
     folder = tmp_path / "npt-standard"
     save_checkpoint(
-        folder, {2: specimen(model, "S0")}, model, recipe={"steps": 0}, figures={}, licence="Apache-2.0"
+        folder,
+        {2: specimen(model, "S0-residual")},
+        model,
+        recipe={"steps": 0},
+        figures={},
+        licence="Apache-2.0",
     )
     page = opener(on_disk._replace(checkpoint=str(folder)))("reconstruction")
     assert "nothing to recover" in answer(page)
