@@ -4,50 +4,56 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import typer
 
 from npt_viz.commands._options import AsJson, Device, Dtype, Model, Positions, numbers, words
 from npt_viz.commands._output import plain, print_json, progress, say, stages
 from npt_viz.errors import NptVizError
-from npt_viz.training.recipe import FRESH_COMPONENTS, FRESH_RANK, FRESH_VARIANT, Recipe
-
-DECIDED = (
-    *("layers", "targets", "rank", "components", "variant", "start", "losses", "text", "seed"),
-    *("learning_rate", "batch_tokens", "positions"),
+from npt_viz.training.recipe import (
+    AUTOCAST,
+    FRESH_COMPONENTS,
+    FRESH_RANK,
+    FRESH_VARIANT,
+    INITIALISATIONS,
+    SCHEDULES,
+    STREAMS,
+    TOKENS,
+    WINDOW,
+    Recipe,
 )
-"""Parameters of `run` that a saved training has already decided."""
+from npt_viz.training.settings import SETTINGS, line
 
 Stored = Literal["float32", "bfloat16", "float16"]
-STORED: tuple[Stored, ...] = get_args(Stored)
+SAVING = ("stored", "licence", "fault")
+"""Settings that a resumed training may change: they are of the file and not of the training."""
+
+
+def _option(name: str, metavar: str | None = None, default: object = None, **more: Any):
+    return typer.Option(SETTINGS[name].option, metavar=metavar, help=line(name, default), **more)
 
 
 def run(
     context: typer.Context,
     model: Model,
-    layers: Annotated[
-        str | None, typer.Option("--layers", metavar="3,15", help="Layers to train afresh.")
-    ] = None,
-    targets: Annotated[
-        str | None,
-        typer.Option("--targets", metavar="gate,up,down", help="In place of the variant's own projections."),
-    ] = None,
-    rank: Annotated[int, typer.Option("--rank", help="Width of the bottleneck.")] = FRESH_RANK,
-    components: Annotated[
-        int, typer.Option("--components", help="Rank-1 updates a token (num_ranks).")
-    ] = FRESH_COMPONENTS,
-    variant: Annotated[
-        str | None,
-        typer.Option("--variant", help=f"N1 … T1: forward pass and projections; {FRESH_VARIANT} by default."),
-    ] = None,
+    layers: Annotated[str | None, _option("layers", "3,15")] = None,
+    variant: Annotated[str | None, _option("variant", "N4", FRESH_VARIANT)] = None,
+    targets: Annotated[str | None, _option("targets", "gate,up,down")] = None,
+    attention: Annotated[Literal["withheld", "beside"] | None, _option("attention")] = None,
+    scale: Annotated[float | None, _option("scale", default="that of the variant")] = None,
+    rank: Annotated[int, _option("rank")] = FRESH_RANK,
+    components: Annotated[int, _option("components")] = FRESH_COMPONENTS,
+    initialisation: Annotated[str, _option("initialisation", "|".join(INITIALISATIONS))] = INITIALISATIONS[0],
     start: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="C", help="Continue this checkpoint; it decides layers, targets and rank."
+            "--from",
+            metavar="C",
+            help="Continue this checkpoint, on clones of its adapters; it decides variant, targets and sizes.",
         ),
     ] = None,
     resume: Annotated[
@@ -58,27 +64,35 @@ def run(
             help="Go on with a training that --out saved, step for step; more --steps make it longer.",
         ),
     ] = None,
-    losses: Annotated[
-        str,
-        typer.Option(
-            "--losses",
-            metavar="direct=1,…",
-            help="Loss terms and their weights; a name that does not exist lists them all.",
-        ),
-    ] = "direct=1",
+    losses: Annotated[str, _option("weights", "direct=1,…")] = "direct=1",
+    adaptive: Annotated[Literal["off", "gradient_norms", "as_written"], _option("adaptive")] = "off",
+    stage_steps: Annotated[
+        int | None, _option("stage_steps", "S", "no stages; the published S is 1000")
+    ] = None,
+    curriculum: Annotated[
+        str, _option("curriculum", "500:0.3,1000:0.7", "off; on is 500:0.3,1000:0.7", show_default=False)
+    ] = "off",
+    gradient_scale: Annotated[float, _option("gradient_scale")] = 1.0,
+    text: Annotated[str | None, _option("text", "FILE")] = None,
+    samples: Annotated[int | None, _option("samples", "N")] = None,
+    tokens: Annotated[int, _option("tokens")] = TOKENS,
+    window: Annotated[int, _option("window")] = WINDOW,
     steps: Annotated[
-        int | None,
-        typer.Option("--steps", help=f"{Recipe.steps} by default, or those of the training resumed."),
+        int | None, _option("steps", default=f"{Recipe.steps}, or those of the training resumed")
     ] = None,
-    text: Annotated[
-        str | None,
-        typer.Option("--text", metavar="FILE", help=".txt or .jsonl; text sampled from SmolLM2 by default."),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed")] = Recipe.seed,
-    learning_rate: Annotated[
-        float, typer.Option("--learning-rate", help="Peak of the schedule.")
-    ] = Recipe.learning_rate,
-    batch_tokens: Annotated[int, typer.Option("--batch-tokens", help="Tokens a step.")] = Recipe.batch_tokens,
+    seed: Annotated[int, _option("seed")] = Recipe.seed,
+    learning_rate: Annotated[float, _option("learning_rate")] = Recipe.learning_rate,
+    warmup: Annotated[int, _option("warmup")] = Recipe.warmup,
+    schedule: Annotated[str, _option("schedule", "|".join(SCHEDULES))] = Recipe.schedule,
+    batch_tokens: Annotated[int, _option("batch_tokens")] = Recipe.batch_tokens,
+    accumulate: Annotated[int, _option("accumulate")] = Recipe.accumulate,
+    weight_decay: Annotated[float, _option("weight_decay")] = Recipe.weight_decay,
+    clip: Annotated[float, _option("clip")] = Recipe.clip,
+    evaluate_every: Annotated[int, _option("evaluate_every")] = Recipe.evaluate_every,
+    whole_sequences: Annotated[bool, _option("whole_sequences")] = Recipe.whole_sequences,
+    cosines_every: Annotated[int, _option("cosines_every")] = Recipe.cosines_every,
+    stream: Annotated[str, _option("stream", "|".join(STREAMS))] = Recipe.stream,
+    autocast: Annotated[Literal["auto", "on", "off"], _option("autocast")] = "auto",
     positions: Positions = Recipe.positions,
     out: Annotated[
         str | None,
@@ -91,38 +105,29 @@ def run(
         bool, typer.Option("--overwrite", help="Replace an earlier checkpoint in DIR.")
     ] = False,
     stored: Annotated[
-        Stored | None,
-        typer.Option(
-            "--save-dtype", help="Of the saved weights; float32 by default, or that of the training resumed."
-        ),
+        Stored | None, _option("stored", default="float32, or that of the training resumed")
     ] = None,
     licence: Annotated[
-        str | None,
-        typer.Option(
-            "--licence",
-            help="Written into the checkpoint; 'not stated' by default, or that of the training resumed.",
-        ),
+        str | None, _option("licence", default="'not stated', or that of the training resumed")
     ] = None,
-    fault: Annotated[
-        str | None,
-        typer.Option(
-            "--fault",
-            help="What is wrong with it, for a deliberately bad specimen; that of the training resumed by default.",
-        ),
-    ] = None,
+    fault: Annotated[str | None, _option("fault", default="that of the training resumed")] = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Train adapters and report the share of the attention effect they recover on held-out text."""
-    if [layers, start, resume].count(None) != 2:
-        raise typer.BadParameter(
-            "give --layers to train afresh, --from or --resume to go on, one of the three"
-        )
-    chosen = numbers("--layers", layers) if layers is not None else []
+    """Train adapters and report the share of the attention effect they recover on held-out text.
+
+    Exit status 1 where the training diverged (with --json: "diverged": true), 130 where Ctrl-C ended it.
+    """
+    _one_beginning(layers, start, resume)
+    chosen = numbers("--layers", layers) if layers is not None else None
+    if start is not None:
+        _refuse_given(context, "AdapterSpec", "--from", "the checkpoint decides", but=("layers",))
+    if text is not None and samples is not None:
+        raise typer.BadParameter("give --text or --samples, one of the two")
     beside = None
     if resume is not None:
-        _refuse_decided(context)
+        _refuse_given(context, None, "--resume", "the saved training has decided", but=("steps", *SAVING))
         from npt_viz.training.state import state_file
 
         beside = state_file(resume).parent
@@ -132,44 +137,63 @@ def run(
     import npt_viz
     from npt_viz.model.memory import out_of_memory_explained
     from npt_viz.texts import bundled_texts, texts_from_file
-    from npt_viz.training.losses import objective
+    from npt_viz.training.losses import curriculum_of, objective
+    from npt_viz.training.saving import Stated, stated_in
     from npt_viz.training.spec import AdapterSpec
     from npt_viz.training.state import resumed
-    from npt_viz.training.trainer import Training
 
-    terms = objective(losses)
-    texts = texts_from_file(text) if text else bundled_texts() if resume is None else []
-    stated = _Stated() if beside is None else _stated_in(beside)
-    stated = _Stated(
-        stored=stored or stated.stored,
-        licence=stated.licence if licence is None else licence,
-        fault=stated.fault if fault is None else fault,
+    terms = objective(
+        losses,
+        adaptive=adaptive,
+        stage_steps=stage_steps,
+        curriculum=curriculum_of(curriculum),
+        gradient_scale=gradient_scale,
     )
+    recipe = Recipe(
+        steps=Recipe.steps if steps is None else steps,
+        seed=seed,
+        learning_rate=learning_rate,
+        warmup=warmup,
+        schedule=schedule,
+        batch_tokens=batch_tokens,
+        accumulate=accumulate,
+        weight_decay=weight_decay,
+        clip=clip,
+        evaluate_every=evaluate_every,
+        whole_sequences=whole_sequences,
+        cosines_every=cosines_every,
+        stream=stream,
+        autocast=AUTOCAST[autocast],
+        positions=positions,
+    )
+    texts = texts_from_file(text) if text else [] if resume or samples else bundled_texts()
+    stated = Stated() if beside is None else stated_in(beside)
+    given = {"stored": stored, "licence": licence, "fault": fault}
+    stated = replace(stated, **{name: value for name, value in given.items() if value is not None})
     base = npt_viz.open_model(model, dtype=dtype, device=device, progress=progress)
     with out_of_memory_explained("this training", "use fewer --layers, less text, or fewer --batch-tokens"):
         if resume is not None:
             training = resumed(base, resume, steps=steps, progress=stages())
         else:
-            recipe = Recipe(
-                steps=Recipe.steps if steps is None else steps,
-                seed=seed,
-                learning_rate=learning_rate,
-                batch_tokens=batch_tokens,
-                positions=positions,
-            )
             begin = (
-                npt_viz.open_checkpoint(start, base)
+                _opened(start, base, chosen)
                 if start is not None
                 else AdapterSpec.of_variant(
                     variant,
-                    chosen,
+                    chosen or (),
                     targets=None if targets is None else words(targets),
+                    attention=attention,
+                    scale=scale,
                     rank=rank,
                     components=components,
+                    initialisation=initialisation,
                 )
             )
-            origin = {"text": text or "bundled sample", "from": start}
-            training = Training(base, begin, texts, terms, recipe, progress=stages(), origin=origin)
+            origin = {
+                "text": f"{samples} sampled texts" if samples else text or "bundled sample",
+                "from": start,
+            }
+            training = _begun(base, begin, texts, terms, recipe, (tokens, window, samples), origin)
         folder = _Folder(Path(out), stated, overwrite, resume) if out else None
         result, was_stopped = _trained(training, folder, save_every)
     if folder is None:
@@ -177,53 +201,57 @@ def run(
     else:
         folder.save(training, plain({"heldout": result["layers"], "seconds": result["seconds"]}))
         say(f"saved in {out}")
-    if as_json:
-        print_json(result | {"out": out})
-    else:
-        for layer, evaluation in result["layers"].items():
-            share, n_tokens = evaluation["recovered"], evaluation["n_tokens"]
-            print(
-                f"layer {layer}: {share:.3f} of the attention effect recovered on {n_tokens} held-out tokens"
-            )
+    _told(result | {"out": out}, as_json)
+    if failed := [ending["sentence"] for ending in result["endings"] if ending["failed"]]:
+        raise NptVizError("; ".join(failed))
     if was_stopped:
         raise typer.Exit(130)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Stated:
-    """What a user states of a checkpoint and no training decides."""
-
-    stored: Stored = "float32"
-    """Dtype of the saved weights."""
-
-    licence: str = "not stated"
-    fault: str | None = None
+def _told(result: dict, as_json: bool) -> None:
+    if as_json:
+        print_json(result)
+        return
+    for layer, evaluation in result["layers"].items():
+        share, n_tokens = evaluation["recovered"], evaluation["n_tokens"]
+        print(f"layer {layer}: {share:.3f} of the attention effect recovered on {n_tokens} held-out tokens")
 
 
-def _stated_in(folder: Path) -> _Stated:
-    """What the checkpoint in a folder states; the defaults where there is none."""
-    from npt_viz.checkpoint.source import NATIVE_CONFIG, open_files
+def _begun(base, begin, texts, terms, recipe: Recipe, sizes: tuple[int, int, int | None], origin):
+    """The training of a text that is given, or that the base writes first."""
+    from npt_viz.training.data import corpus_of
+    from npt_viz.training.rehearsal import rehearse
+    from npt_viz.training.sampling import texts_of_base
+    from npt_viz.training.trainer import Training
 
-    if not (folder / NATIVE_CONFIG).is_file():
-        return _Stated()
-    files = open_files(folder)
-    dtypes = {info.dtype for info in files.store.infos.values()}
-    files.store.close()
-    # Weights that save_checkpoint wrote have one dtype.
-    stored: list[Stored] = [dtype for dtype in STORED if dtypes == {dtype}]
-    return _Stated(
-        stored=stored[0] if stored else "float32",
-        licence=files.native.get("licence") or _Stated.licence,
-        fault=files.native.get("fault"),
-    )
+    tokens, window, samples = sizes
+    rehearse(base, begin, terms)
+    if samples is not None:
+        texts = texts_of_base(base, samples, seed=recipe.seed, progress=stages())
+    corpus = corpus_of(base, texts, seed=recipe.seed, tokens=tokens, window=window)
+    say(f"{corpus.n_train:,} tokens to train on, {corpus.n_heldout:,} held out")
+    return Training(base, begin, corpus, terms, recipe, progress=stages(), origin=origin)
+
+
+def _opened(path: str, base, layers: list[int] | None):
+    """A checkpoint to continue, or some of its layers."""
+    from npt_viz.capture.inspection import layers_of
+    from npt_viz.capture.opening import open_checkpoint
+    from npt_viz.checkpoint import Checkpoint
+
+    checkpoint = open_checkpoint(path, base)
+    if layers is None:
+        return checkpoint
+    chosen = {layer: checkpoint.adapter(layer) for layer in layers_of(checkpoint, tuple(layers))}
+    return Checkpoint.from_adapters(chosen, base, checkpoint.name)
 
 
 @dataclass
 class _Folder:
-    """Where a training is saved: checkpoint, log of its steps, and the state from which it can be resumed."""
+    """Where a training is saved, and the steps that its log has so far."""
 
     path: Path
-    stated: _Stated
+    stated: Any
     overwrite: bool
     resume: str | None
 
@@ -238,26 +266,12 @@ class _Folder:
             self.rows = [row for row in logged_rows(log)[0] if row["step"] <= done]
 
     def save(self, training, figures: dict) -> None:
-        from npt_viz import save_checkpoint
-        from npt_viz.training.log import FILE, save_log
-        from npt_viz.training.state import STATE_FILE, save_state
+        from npt_viz.training.saving import save_training
 
-        save_checkpoint(
-            self.path,
-            training.adapters,
-            training.model,
-            recipe=plain(training.described() | {"losses": training.objective.active}),
-            figures=figures,
-            licence=self.stated.licence,
-            dtype=self.stated.stored,
-            fault=self.stated.fault,
-            initial=training.initial,
-            overwrite=self.overwrite,
+        save_training(
+            training, self.path, self.rows, stated=self.stated, figures=figures, overwrite=self.overwrite
         )
         self.overwrite = True
-        save_log(self.path / FILE, self.rows, name=self.path.name, settings=plain(training.described()))
-        if training.is_between_steps:
-            save_state(training, self.path / STATE_FILE)
 
 
 def _trained(training, folder: _Folder | None, save_every: int) -> tuple[dict, bool]:
@@ -265,17 +279,16 @@ def _trained(training, folder: _Folder | None, save_every: int) -> tuple[dict, b
 
     The figures are those of the weights as they are saved, rounded to the dtype of the folder.
     """
-    seconds, was_stopped = 0.0, False
+    from npt_viz.training.learner import Diverged
+    from npt_viz.training.saving import evaluated_as_saved, heldout_figures
+
+    seconds, was_stopped, alarms, not_finite = 0.0, False, [], []
     try:
         with _ctrl_c_waits() as stop:
             for step in training:
                 seconds = step.seconds
-                progress(f"step {step.number}, loss {step.total:.4f}", step.number / training.total_steps)
-                if step.heldout is not None:
-                    shares = ", ".join(f"{layer}: {e.recovered:.3f}" for layer, e in step.heldout.items())
-                    say(
-                        f"step {step.number}: loss {step.total:.4f}, share recovered on held-out text {shares}"
-                    )
+                alarms += step.alarms
+                _step_told(step, training.total_steps)
                 if folder is not None:
                     folder.rows += step.rows()
                     if step.number % save_every == 0 and step.number < training.total_steps:
@@ -285,15 +298,40 @@ def _trained(training, folder: _Folder | None, save_every: int) -> tuple[dict, b
     except KeyboardInterrupt:
         was_stopped = True
         say(f"stopped at step {training.done}")
-    with _rounded(training.adapters, folder.stated.stored if folder else "float32"):
-        heldout = training.evaluation()
+    except Diverged as error:
+        not_finite = [{"layer": None, "diverged": True, "failed": True, "sentence": str(error)}]
+    if training.has_ended and training.done < training.total_steps:
+        say(f"ended after {training.done} of {training.total_steps} steps: nothing more can come of it")
+    heldout = evaluated_as_saved(training, folder.stated.stored if folder else "float32")
+    endings = not_finite + [
+        {
+            "layer": layer,
+            "diverged": ending.diverged,
+            "failed": ending.failed,
+            "sentence": ending.sentence,
+        }
+        for layer, ending in training.endings.items()
+    ]
     result = {
         "heldout_recovered": fmean(evaluation.recovered for evaluation in heldout.values()),
         "steps": training.done,
         "seconds": seconds,
-        "layers": {str(layer): asdict(evaluation) for layer, evaluation in heldout.items()},
+        "diverged": any(ending["diverged"] for ending in endings),
+        "endings": endings,
+        "alarms": [asdict(alarm) for alarm in alarms],
+        "layers": heldout_figures(heldout),
     }
     return result, was_stopped
+
+
+def _step_told(step, total: int) -> None:
+    """The line of a step, its evaluation where it has one, and the alarms that begin."""
+    progress(f"step {step.number}, loss {step.total:.4f}", step.number / total)
+    if step.heldout is not None:
+        shares = ", ".join(f"{layer}: {each.recovered:.3f}" for layer, each in step.heldout.items())
+        say(f"step {step.number}: loss {step.total:.4f}, share recovered on held-out text {shares}")
+    for alarm in step.alarms:
+        say(f"step {alarm.step}, layer {alarm.layer}, {alarm.severity}: {alarm.sentence}")
 
 
 @contextmanager
@@ -313,32 +351,31 @@ def _ctrl_c_waits() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-@contextmanager
-def _rounded(adapters, stored: str) -> Iterator[None]:
-    """Round every weight to a dtype inside the block; afterwards the old bits are back."""
-    import torch
-
-    parameters = [parameter for adapter in adapters.values() for parameter in adapter.parameters()]
-    before = [parameter.detach().clone() for parameter in parameters]
-    with torch.no_grad():
-        for parameter in parameters:
-            parameter.copy_(parameter.to(getattr(torch, stored)))
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for parameter, old in zip(parameters, before, strict=True):
-                parameter.copy_(old)
+def _one_beginning(layers: str | None, start: str | None, resume: str | None) -> None:
+    fresh_or_resumed = [layers, resume].count(None) == 1
+    if (resume is not None and start is not None) or not (fresh_or_resumed or start is not None):
+        raise typer.BadParameter(
+            "give --layers to train afresh, --from or --resume to go on, one of the three (--layers beside --from "
+            "takes some of its layers)"
+        )
 
 
-def _refuse_decided(context: typer.Context) -> None:
-    for name in DECIDED:
-        source = context.get_parameter_source(name)
+PARAMETERS = {name: {"weights": "losses", "as_written": "losses"}.get(name, name) for name in SETTINGS}
+"""Setting -> parameter of `run`."""
+
+
+def _refuse_given(
+    context: typer.Context, home: str | None, option: str, reason: str, *, but: tuple[str, ...]
+) -> None:
+    """Refuse settings (of a home, or all) that were typed beside an option that decides them."""
+    names = [name for name, each in SETTINGS.items() if home in (None, each.home) and name not in but]
+    given = {PARAMETERS[name]: SETTINGS[name].option for name in names}
+    if home is None:
+        given["start"] = "--from"
+    for parameter, typed in given.items():
+        source = context.get_parameter_source(parameter)
         if source is not None and source.name == "COMMANDLINE":
-            option = "--from" if name == "start" else f"--{name.replace('_', '-')}"
-            raise typer.BadParameter(
-                f"the saved training has decided {option}; leave it out", param_hint="--resume"
-            )
+            raise typer.BadParameter(f"{reason} {typed}; leave it out", param_hint=option)
 
 
 def _check_free(out: str | None, overwrite: bool) -> None:

@@ -6,19 +6,18 @@ text.jsonl              its text, where that is neither bundled nor a file
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
 from npt_viz.errors import NptVizError
 from npt_viz.experiments.plan import Experiment
 from npt_viz.experiments.spec_file import experiment_toml, read_experiment_spec
-from npt_viz.files import write_whole
+from npt_viz.files import plain_json, write_whole
 from npt_viz.texts import bundled_texts, texts_from_file
 
 SPEC = "experiment.toml"
@@ -147,14 +146,3 @@ def read_json(path: Path) -> dict:
 def write_json(path: Path, value: Mapping) -> None:
     """Write a JSON file, whole or not at all; NaN and infinity, which JSON does not have, are null."""
     write_whole(path, json.dumps(plain_json(value), ensure_ascii=False, indent=1), parents=True)
-
-
-def plain_json(value) -> Any:
-    """A value made of what JSON has: dicts with text keys, lists, finite numbers."""
-    if isinstance(value, Mapping):
-        return {str(key): plain_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain_json(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)

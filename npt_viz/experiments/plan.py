@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from npt_viz.errors import NptVizError
-from npt_viz.training.data import MIN_TOKENS, WINDOW
+from npt_viz.training.data import MIN_TOKENS
 from npt_viz.training.losses import Objective
 from npt_viz.training.losses.presets import PRESETS, as_written_and_corrected, each_alone, leave_one_out
 from npt_viz.training.losses.terms import TERMS
-from npt_viz.training.recipe import Recipe
+from npt_viz.training.recipe import TOKENS, WINDOW, Recipe
 from npt_viz.training.spec import AdapterSpec
 
 PROMPT = "The capital of France is Paris. The capital of Italy is"
@@ -96,8 +96,8 @@ class Experiment:
     device: str = "auto"
     text: str | None = None
     """A .txt or .jsonl file; the bundled sample by default."""
-    tokens: int | None = None
-    """About how many tokens of the text to use; all by default."""
+    tokens: int = TOKENS
+    """About how many tokens of the text to use at most; 0 uses all."""
     window: int = WINDOW
     """Tokens of a sequence; longer texts are cut into several."""
     prompt: str = PROMPT
@@ -127,8 +127,8 @@ class Experiment:
                 )
             if self.seeds.count(seed) > 1:
                 raise NptVizError(f"experiment {self.name!r}: seed {seed} is there twice; name each once")
-        if self.tokens is not None and self.tokens < MIN_TOKENS:
-            raise NptVizError(f"tokens must be at least {MIN_TOKENS}, got {self.tokens}")
+        if self.tokens and self.tokens < MIN_TOKENS:
+            raise NptVizError(f"tokens must be at least {MIN_TOKENS}, or 0 for all, got {self.tokens}")
         if self.window < MIN_TOKENS:
             raise NptVizError(f"window must be at least {MIN_TOKENS} tokens, got {self.window}")
         if not self.reference:
@@ -164,7 +164,7 @@ class Experiment:
         return (
             f"{self.model}; {begins}; {self.recipe.steps:,} steps of {self.recipe.batch_tokens:,} tokens, peak learning "
             f"rate {self.recipe.learning_rate:g}, {self.recipe.warmup} steps of warm-up; text: {text}"
-            + (f", about {self.tokens:,} tokens" if self.tokens else "")
+            + (f", at most {self.tokens:,} tokens" if self.tokens else "")
         )
 
     def recipe_of(self, arm: Arm, seed: int) -> Recipe:

@@ -13,9 +13,10 @@ from npt_viz.capture.inspection import layers_of
 from npt_viz.capture.opening import open_checkpoint
 from npt_viz.checkpoint import Checkpoint, save_checkpoint
 from npt_viz.errors import NptVizError
-from npt_viz.experiments.folder import Task, begin_folder, plain_json, tasks, texts_of, write_json
+from npt_viz.experiments.folder import Task, begin_folder, tasks, texts_of, write_json
 from npt_viz.experiments.measuring import fingerprints, measured
 from npt_viz.experiments.plan import Experiment
+from npt_viz.files import plain_json
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import encode
 from npt_viz.progress import Progress, no_progress
@@ -71,7 +72,7 @@ def run_experiment(
         model,
         texts_of(experiment),
         seed=experiment.seeds[0],
-        most=experiment.tokens,
+        tokens=experiment.tokens,
         window=experiment.window,
     )
     encode(model, experiment.prompt)  # Now, and not after an hour of training.
@@ -122,6 +123,8 @@ def _run_task(
                 log.add(step)
                 steps.append(step)
                 yield Event(task, "step", step)
+        if training.has_ended and (failed := [e.sentence for e in training.endings.values() if e.failed]):
+            raise NptVizError("; ".join(failed))
         about["fingerprints"] = fingerprints(training)
         measuring = partial(progress, f"measuring {name}")
         about |= measured(model, experiment, training, corpus, measuring)

@@ -118,12 +118,10 @@ def experiment_toml(experiment: Experiment) -> str:
     """The file that `read_experiment_spec` reads as this experiment."""
     table = {
         key: getattr(experiment, key)
-        for key in ("name", "model", "dtype", "device", "prompt", "reference", "window")
+        for key in ("name", "model", "dtype", "device", "prompt", "reference", "tokens", "window")
     }
     table |= {
-        key: getattr(experiment, key)
-        for key in ("text", "tokens", "semantics")
-        if getattr(experiment, key) is not None
+        key: getattr(experiment, key) for key in ("text", "semantics") if getattr(experiment, key) is not None
     }
     table |= {"steps": experiment.recipe.steps, "seeds": list(experiment.seeds)}
     if isinstance(experiment.start, str):

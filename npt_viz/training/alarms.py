@@ -1,14 +1,18 @@
-"""Rules that turn the steps of a training into alarms. NaN is no rule: the trainer stops at once (Diverged)."""
+"""Rules that turn the steps of a training into alarms, and say where nothing more can come of it (Ending).
+
+The one home of both for library, command, page and experiments. NaN is no rule: the trainer stops at once (Diverged).
+"""
 
 import math
 import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 
 from npt_viz.results.training import Alarm, LayerStep, Severity, Step
+from npt_viz.training.losses.objective import Objective
 
 SETTLED = 20
 """Steps before any rule looks, and whose median of the total counts: one batch with an outlier token says little."""
@@ -22,6 +26,7 @@ COLLAPSED_NORM = 1e-6
 COLLAPSED_VARIANCE = 1e-4
 """Of the scalar's variance when the watch began."""
 
+EXPLOSION_RULE = "explosion"
 EXPLODED = 10.0
 """Times the best median of the total, and above where the total began."""
 
@@ -37,6 +42,23 @@ PATIENCE = 300
 HELDOUT_RULE = "held-out worse"
 HELDOUT_DROP = 0.02
 """Share recovered below its best."""
+
+WORSE_RULE = "worse than none"
+WORSE = 0.02
+"""Share recovered below 0, which is what no modulation recovers; less is chance between tokens."""
+
+BEGINNING = 400
+"""Steps with the final weights and tokens before the held-out share may end a training: a slow start is none."""
+
+EXPLODED_FOR = 100
+"""Steps in a row with an exploded loss that end a training."""
+
+IDLE_FOR = 20
+"""Steps in a row without any gradient that end a training."""
+
+
+EndingKind = Literal["diverged", "nothing learned", "nothing left"]
+"""nothing learned: there never was a gradient. nothing left: there was one, and it is gone."""
 
 
 @dataclass
@@ -57,6 +79,22 @@ class LayerWatch:
     best_heldout: float = float("-inf")
     sounding: list[list[str]] = field(default_factory=list)
     """[rule, about] of the alarms that hold now; each is told once until it has ceased."""
+    steps: int = 0
+    """Of this layer."""
+    shares: list[list[float]] = field(default_factory=list)
+    """[step of this layer, share recovered on held-out text] of the last two evaluations."""
+    exploded: int = 0
+    """Steps in a row with an exploded loss."""
+    idle: int = 0
+    """Steps in a row without any gradient."""
+    lost: str = ""
+    """Why the last evaluation says that nothing more can come of this layer."""
+    ended: list[str] = field(default_factory=list)
+    """The fields of its Ending, or nothing."""
+
+
+_HIGHER = 1.2
+"""Times its best median from which a loss on training text counts as risen."""
 
 
 class _Symptom(NamedTuple):
@@ -67,11 +105,50 @@ class _Symptom(NamedTuple):
     sentence: str
 
 
-class Watch:
-    """Watches every step of a training and returns the alarms that are new."""
+class Ending(NamedTuple):
+    """Why nothing more can come of a layer's training."""
 
-    def __init__(self, state: dict | None = None) -> None:
+    kind: EndingKind
+    sentence: str
+    """With the numbers that say so."""
+
+    @property
+    def diverged(self) -> bool:
+        """Whether it got worse, rather than having nothing to learn."""
+        return self.kind == "diverged"
+
+    @property
+    def failed(self) -> bool:
+        """False where something was learned and nothing is left."""
+        return self.kind != "nothing left"
+
+
+class Watch:
+    """Watches every step of a training and returns the alarms that are new.
+
+    steps: that each layer takes in all.
+    objective: its `settled` and `supervising` say from when and whether a bad held-out share is a divergence.
+    """
+
+    def __init__(
+        self, state: dict | None = None, *, steps: int = 0, objective: Objective | None = None
+    ) -> None:
         self._layers = {int(layer): LayerWatch(**fields) for layer, fields in (state or {}).items()}
+        self._steps, self._objective = steps, objective
+
+    @property
+    def endings(self) -> dict[int, Ending]:
+        """Layer -> why nothing more can come of it; other layers may go on."""
+        return {
+            layer: Ending(cast(EndingKind, watch.ended[0]), watch.ended[1])
+            for layer, watch in self._layers.items()
+            if watch.ended
+        }
+
+    def begin_again(self) -> None:
+        """Forget what ended a training, for one that goes on nevertheless."""
+        for watch in self._layers.values():
+            watch.shares, watch.exploded, watch.idle, watch.lost, watch.ended = [], 0, 0, "", []
 
     @property
     def state(self) -> dict:
@@ -84,8 +161,16 @@ class Watch:
         for layer, layer_step in step.layers.items():
             watch = self._layers.setdefault(layer, LayerWatch())
             recovered = step.heldout[layer].recovered if step.heldout and layer in step.heldout else None
-            _remember(watch, layer_step, step.number)
-            holding = {(f.rule, f.about): f for f in _holding(watch, layer_step, step.number, recovered)}
+            _remember(watch, layer_step, step.number, recovered)
+            left = max(0, self._steps - watch.steps)
+            holding = {
+                (f.rule, f.about): f for f in _holding(watch, layer_step, step.number, recovered, left)
+            }
+            watch.exploded = watch.exploded + 1 if (EXPLOSION_RULE, "") in holding else 0
+            if recovered is not None and self._objective is not None:
+                # Between evaluations what the last one said still holds.
+                watch.lost = _lost(watch, layer, left, self._objective)
+            watch.ended = list(_ending(watch, layer_step, layer) or ())
             for key, new in holding.items():
                 if list(key) not in watch.sounding:
                     alarms.append(
@@ -98,12 +183,18 @@ class Watch:
                         )
                     )
             # What was not looked at now (held-out text between evaluations) keeps sounding.
-            unseen = [key for key in watch.sounding if key[0] == HELDOUT_RULE and recovered is None]
+            unseen = [
+                key for key in watch.sounding if key[0] in (HELDOUT_RULE, WORSE_RULE) and recovered is None
+            ]
             watch.sounding = [*map(list, holding), *unseen]
         return tuple(alarms)
 
 
-def _remember(watch: LayerWatch, layer_step: LayerStep, number: int) -> None:
+def _remember(watch: LayerWatch, layer_step: LayerStep, number: int, recovered: float | None) -> None:
+    watch.steps += 1
+    watch.idle = watch.idle + 1 if layer_step.grad_norm == 0 else 0
+    if recovered is not None and math.isfinite(recovered):
+        watch.shares = [*watch.shares[-1:], [float(watch.steps), recovered]]
     if set(layer_step.weights) != set(watch.weights) or _jumped(watch.weights, layer_step.weights):
         # Another stage minimises another total: what was best before says nothing.
         watch.n, watch.totals, watch.best_total, watch.best_step = 0, [], float("inf"), number
@@ -138,7 +229,7 @@ def _mixed(before: float, value: float) -> float:
 
 
 def _holding(
-    watch: LayerWatch, layer_step: LayerStep, number: int, recovered: float | None
+    watch: LayerWatch, layer_step: LayerStep, number: int, recovered: float | None, left: int
 ) -> Iterator[_Symptom]:
     """Every alarm that holds at this step."""
     if watch.n > SETTLED:
@@ -149,7 +240,15 @@ def _holding(
         if recovered < watch.best_heldout - HELDOUT_DROP:
             # With several losses it may be one of the others that pulls the output away, on training text as well.
             why = "it fits its training tokens; use more text, or stop earlier"
-            if len(layer_step.terms) > 1:
+            if (
+                math.isfinite(watch.best_total)
+                and statistics.median(watch.totals) > _HIGHER * watch.best_total
+            ):
+                why = (
+                    f"its loss on training text rose too, to {statistics.median(watch.totals):.3g} after "
+                    f"{watch.best_total:.3g}; lower the learning rate"
+                )
+            elif len(layer_step.terms) > 1:
                 why = f"{why}. Or, where the loss of the output rises too, another loss pulls it away: lower its weight"
             yield _Symptom(
                 HELDOUT_RULE,
@@ -159,6 +258,72 @@ def _holding(
                 f"{why}",
             )
         watch.best_heldout = max(watch.best_heldout, recovered)
+        # One that is on its way up from a start below 0 is worse only where it ends there.
+        if recovered < -WORSE and (left == 0 or not _rises(watch)):
+            yield _Symptom(
+                WORSE_RULE,
+                "",
+                "warning",
+                f"on held-out text the layer is worse than no modulation at all: it recovers {recovered:.3f} of what "
+                f"attention does, where none recovers 0 (its squared error is {1 - recovered:.2f} times that of no "
+                "modulation, the median over tokens)",
+            )
+
+
+def _rises(watch: LayerWatch) -> bool:
+    """Whether the held-out share rose between the last two evaluations, or there is only one."""
+    return len(watch.shares) < 2 or watch.shares[-1][1] > watch.shares[0][1]
+
+
+def _ending(watch: LayerWatch, layer_step: LayerStep, layer: int) -> Ending | None:
+    """Why nothing more can come of this layer's training; None as long as something may."""
+    if watch.exploded >= EXPLODED_FOR:
+        now = statistics.median(watch.totals)
+        return Ending(
+            "diverged",
+            f"layer {layer} diverged: for {EXPLODED_FOR} steps its loss has been more than {EXPLODED:g} times its best "
+            f"({now:.3g} now, {watch.best_total:.3g} at its best, {watch.first_total:.3g} at the start); lower the "
+            "learning rate, or use direct_robust where a few tokens drown the others",
+        )
+    if watch.lost:
+        return Ending("diverged", watch.lost)
+    if watch.idle >= IDLE_FOR:
+        never = watch.idle == watch.steps
+        return Ending(
+            "nothing learned" if never else "nothing left",
+            f"layer {layer} has nothing {'' if never else 'left '}to learn: for {IDLE_FOR} steps the gradient of every "
+            f"loss has been exactly 0 (the loss is {layer_step.total:.3g}); choose other losses or another start",
+        )
+    return None
+
+
+def _lost(watch: LayerWatch, layer: int, left: int, objective: Objective) -> str:
+    """Sentence where two evaluations in a row lie below what no modulation recovers, with no way back in the steps left.
+
+    Empty where that is not so, in the first BEGINNING steps with the final weights and tokens, and where losses that do
+    not ask for the target make most of the gradient.
+    """
+    settled = objective.settled
+    if len(watch.shares) < 2 or watch.steps < settled + BEGINNING:
+        return ""
+    (before, earlier), (now, last) = watch.shares
+    comes_back = last + left * (last - earlier) / (now - before) > 0
+    supervised = sum(watch.gradient_shares.get(name, 0.0) for name in objective.supervising)
+    if before < settled or max(earlier, last) > -WORSE or comes_back or supervised < 0.5:
+        return ""
+    loss = statistics.median(watch.totals)
+    fell = loss < 0.9 * watch.first_total
+    why = (
+        f"fell to {loss:.3g}, from {watch.first_total:.3g}, so it fits its training text alone, or a few tokens are far "
+        "off: use more text, direct_robust, or a lower learning rate"
+        if fell
+        else f"is {loss:.3g}, {watch.first_total:.3g} at the start: lower the learning rate, clip the gradient lower, or "
+        "use direct_robust where a few tokens drown the others"
+    )
+    return (
+        f"layer {layer} diverged: on held-out text it recovers {earlier:.3f} at its step {before:,.0f} and {last:.3f} at "
+        f"{now:,.0f}, worse than no modulation (0) and not on its way back; the loss on training text {why}"
+    )
 
 
 def _collapse(watch: LayerWatch, layer_step: LayerStep) -> Iterator[_Symptom]:
@@ -186,7 +351,7 @@ def _total(watch: LayerWatch, number: int) -> Iterator[_Symptom]:
     risen = total - watch.best_total > (EXPLODED - 1) * size and total > watch.first_total
     if math.isfinite(size) and risen:
         yield _Symptom(
-            "explosion",
+            EXPLOSION_RULE,
             "",
             "error",
             f"the loss rose to {total:.3g}, from {watch.best_total:.3g} at its best: lower the learning rate, "

@@ -10,9 +10,7 @@ import torch
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.shapes import Int, Tensor
-
-WINDOW = 256
-"""Tokens of one training sequence; longer texts are cut."""
+from npt_viz.training.recipe import TOKENS, WINDOW
 
 MIN_TOKENS = 8
 """A shorter sequence says nothing about attention."""
@@ -56,14 +54,19 @@ def corpus_of(
     window: int = WINDOW,
     heldout: float = 0.12,
     seed: int = 0,
-    most: int | None = None,
+    tokens: int = TOKENS,
 ) -> Corpus:
     """Tokenise, cut into windows and split; the split depends on the seed alone.
 
     No text is on both sides, unless there are fewer than 8: then windows are split.
 
-    most: about how many tokens to use; a random choice of sequences, by the same seed. All of them by default.
+    tokens: about how many to use at most; a random choice of texts, by the same seed. 0 uses all of them.
+
+    Raises NptVizError for sizes that make no sense, and text that is too short to hold some back.
     """
+    for name, size, least in (("tokens", tokens, 0), ("window", window, 2)):
+        if size < least:
+            raise NptVizError(f"{name} must be at least {least}, got {size}; 0 tokens takes all of the text")
     window = min(window, model.context_length)
     if isinstance(texts, str):
         texts = [texts]
@@ -80,8 +83,8 @@ def corpus_of(
         groups = [[ids] for ids in sequences]
     order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed)).tolist()
     shuffled = [groups[i] for i in order]
-    if most is not None:
-        used = sum(end <= most for end in accumulate(sum(map(len, group)) for group in shuffled))
+    if tokens:
+        used = sum(end <= tokens for end in accumulate(sum(map(len, group)) for group in shuffled))
         shuffled = shuffled[: max(2, used)]
     n_heldout = max(1, round(heldout * len(shuffled)))
     return Corpus(

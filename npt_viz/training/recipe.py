@@ -8,8 +8,16 @@ from npt_viz.question import Positions, check_positions
 
 SCHEDULES = ("cosine", "constant")
 STREAMS = ("base", "in_order", "end_to_end")
+AUTOCAST = {"auto": None, "on": True, "off": False}
+"""Name on the command and the page -> Recipe.autocast."""
 INITIALISATIONS = ("attention", "improved", "conservative", "uniform")
 """Names that AdapterSpec takes; the first is its default."""
+
+WINDOW = 256
+"""Tokens of one training sequence; longer texts are cut."""
+
+TOKENS = 16_384
+"""Of text to use at most, captured before the first step; 0 takes all of it."""
 
 FRESH_VARIANT = "N4"
 FRESH_TARGETS = ("gate", "up")

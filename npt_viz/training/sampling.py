@@ -7,7 +7,22 @@ from torch import Tensor
 
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
-from npt_viz.progress import CountProgress
+from npt_viz.progress import CountProgress, Progress, no_progress
+
+SAMPLE_TOKENS = 256
+"""Of a text that is written for a training."""
+
+
+def texts_of_base(
+    model: BaseModel, n_texts: int, *, seed: int = 0, progress: Progress = no_progress
+) -> list[str]:
+    """Texts of SAMPLE_TOKENS that the base model writes first, for a training on them."""
+
+    def done(n: int, of: int) -> None:
+        progress("sampling texts from the base model", n / of)
+
+    done(0, n_texts)
+    return sampled_texts(model, n_texts, tokens=SAMPLE_TOKENS, batch=8, seed=seed, progress=done)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from npt_viz.model.base import BaseModel
 from npt_viz.progress import Progress, no_progress
 from npt_viz.question import check_positions
 from npt_viz.results.training import HeldOut, LayerStep, Step
-from npt_viz.training.alarms import Watch
+from npt_viz.training.alarms import Ending, Watch
 from npt_viz.training.batches import Batches
 from npt_viz.training.data import Corpus, corpus_of
 from npt_viz.training.initialisation import initialise_from_attention
@@ -24,7 +24,7 @@ from npt_viz.training.learner import Diverged, Learner, gradients_of
 from npt_viz.training.losses import Losses, Objective, objective
 from npt_viz.training.measures import evaluated, measured_targets
 from npt_viz.training.published import initialise_as_published
-from npt_viz.training.recipe import Recipe
+from npt_viz.training.recipe import TOKENS, WINDOW, Recipe
 from npt_viz.training.rehearsal import rehearse
 from npt_viz.training.spec import AdapterSpec
 from npt_viz.training.streams import (
@@ -59,6 +59,8 @@ def train(
     stream: str = Recipe.stream,
     autocast: bool | None = Recipe.autocast,
     positions: str = Recipe.positions,
+    tokens: int = TOKENS,
+    window: int = WINDOW,
     progress: Progress = no_progress,
     budget: int | None = None,
     captures: Captures | None = None,
@@ -68,6 +70,7 @@ def train(
     checkpoint_or_spec: a checkpoint is continued on clones of its adapters; a spec starts afresh.
     losses: an Objective, term -> weight, names that all weigh 1, or text like `direct=1,guidance:as_written=2`.
     steps … positions: the fields of Recipe, which says what each of them is.
+    tokens, window: of `corpus_of`, for texts that are no Corpus.
     progress: called with the stage and the share of it that is done; may raise to stop the capture.
     budget: bytes of memory for captured activations, beyond which they go to a file; half of what is free by default.
     captures: of earlier trainings on this base; the same text, layers and positions are not captured again.
@@ -92,11 +95,15 @@ def train(
         autocast=autocast,
         positions=check_positions(positions),
     )
+    minimised = objective(losses)
+    if not isinstance(texts, Corpus):
+        rehearse(model, checkpoint_or_spec, minimised)  # Before the text: what cannot work says so first.
+        texts = corpus_of(model, texts, seed=seed, tokens=tokens, window=window)
     return Training(
         model,
         checkpoint_or_spec,
         texts,
-        objective(losses),
+        minimised,
         recipe,
         progress=progress,
         budget=budget,
@@ -106,6 +113,8 @@ def train(
 
 class Training(Iterator[Step]):
     """A training in progress: an iterator of steps. To stop, stop iterating; `adapters` are always current.
+
+    It stops by itself where nothing more can come of it; `endings` then say why.
 
     The base model is read under its lock, a batch at a time, and never changed.
     """
@@ -139,7 +148,7 @@ class Training(Iterator[Step]):
         """False inside a step, and after one that did not end: then nothing of the training can be saved."""
         self.origin = dict(origin or {})
         self._finished: dict[int, HeldOut] = {}
-        self._watch = Watch()
+        self._watch = self._watching()
         self._seconds = 0.0
         self._over = False
         self._batches = Batches(
@@ -158,6 +167,8 @@ class Training(Iterator[Step]):
         if resumed is not None:
             self._go_on_from(resumed)
         self._begin_turn()
+        if self.has_ended:  # Whoever resumes it wants it to go on.
+            self._watch.begin_again()
 
     @property
     def adapters(self) -> dict[int, LayerAdapter]:
@@ -207,8 +218,31 @@ class Training(Iterator[Step]):
             n_tokens=sum(len(batch.rows) for batch in batches),
         )
         step = replace(step, alarms=self._watch.alarms(step))
+        if self.has_ended:
+            self._over = True
+            step = replace(step, heldout=dict(self._finished | (heldout or self.evaluation())))
         self.is_between_steps = True
         return step
+
+    @property
+    def finished(self) -> dict[int, HeldOut]:
+        """Layer -> its evaluation after its last step; of layers in order, those whose turn is over."""
+        return dict(self._finished)
+
+    @property
+    def endings(self) -> dict[int, Ending]:
+        """Layer -> why nothing more can come of its training; empty as long as something may."""
+        return self._watch.endings
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the training stopped by itself, because nothing more can come of any layer whose turn it is.
+
+        In order, a layer that has nothing left to learn does not keep those above it from their turn.
+        """
+        endings = [self.endings.get(layer) for layer in self._turn]
+        waits = self.recipe.stream == "in_order" and self._turn[-1] != self.layers[-1]
+        return all(ending is not None and not (waits and ending.kind == "nothing left") for ending in endings)
 
     def evaluation(self) -> dict[int, HeldOut]:
         """Evaluation on held-out tokens of every layer that trains now."""
@@ -257,10 +291,13 @@ class Training(Iterator[Step]):
             "watch": self._watch.state,
         }
 
+    def _watching(self, state: dict | None = None) -> Watch:
+        return Watch(state, steps=self.recipe.steps, objective=self.objective)
+
     def _go_on_from(self, state: Mapping) -> None:
         self.done, self._seconds = state["done"], state["seconds"]
         self._batches.order.state = state["batches"]
-        self._watch = Watch(state["watch"])
+        self._watch = self._watching(state["watch"])
         self._finished = {layer: HeldOut(**evaluation) for layer, evaluation in state["finished"].items()}
         for layer, (adapter, initial, remembered) in state["learners"].items():
             self.learners[layer] = Learner(adapter, self.recipe)

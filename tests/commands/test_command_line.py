@@ -80,7 +80,11 @@ def test_every_command_is_listed_with_its_sentence(call):
         ("inspect", "--model", "m", "--checkpoint", "c", "--prompt", "p", "--layers", "3;15"),
         ("train", "--model", "m", "--layers", "15", "--steps", "many"),
         ("train", "--model", "m"),
-        ("train", "--model", "m", "--layers", "15", "--from", "c"),
+        ("train", "--model", "m", "--layers", "15", "--resume", "c"),
+        ("train", "--model", "m", "--from", "c", "--rank", "3"),
+        ("train", "--model", "m", "--from", "c", "--variant", "N4"),
+        ("train", "--model", "m", "--resume", "c", "--tokens", "99"),
+        ("train", "--model", "m", "--layers", "15", "--text", "t", "--samples", "9"),
         ("train", "--model", "m", "--resume", "c", "--from", "c"),
         ("train", "--model", "m", "--resume", "c", "--learning-rate", "0.003"),
     ],
@@ -278,6 +282,63 @@ def test_converting_does_not_overwrite_unasked(call, on_disk, tmp_path):
 # train
 
 
+def test_every_setting_of_the_command_reaches_the_training(call, on_disk, text, tmp_path):
+    status, _, err = call(
+        *("train", "--model", on_disk.model, "--layers", "1,3", "--variant", "N1", "--targets", "up"),
+        *("--attention", "beside", "--scale", "0.5", "--rank", "5", "--components", "2"),
+        *("--initialisation", "uniform", "--losses", "direct=1,guidance:as_written=0.2"),
+        *("--adaptive", "gradient_norms", "--stages", "2", "--curriculum", "1:0.4,3:0.8"),
+        *("--gradient-scale", "3", "--tokens", "400", "--window", "30", "--steps", "3", "--seed", "4"),
+        *("--learning-rate", "0.01", "--warmup", "1", "--schedule", "constant", "--batch-tokens", "17"),
+        *("--accumulate", "2", "--weight-decay", "0.1", "--clip", "0.5", "--evaluate-every", "2"),
+        *("--whole-sequences", "--cosines-every", "2", "--stream", "in_order", "--autocast", "off"),
+        *("--positions", "trained", "--text", text, "--out", tmp_path / "made", "--licence", "MIT"),
+        *("--fault", "a test", "--save-dtype", "bfloat16"),
+    )
+    assert status == 0, err
+    opened = npt_viz.open_checkpoint(tmp_path / "made")
+    assert (opened.config["licence"], opened.config["fault"]) == ("MIT", "a test")
+    for layer in opened.report.layers:
+        assert (layer.targets, layer.rank, layer.components, layer.dtype) == (("up",), 5, 2, "bfloat16")
+        assert (layer.semantics["attention"], layer.semantics["scale"]) == ("beside", 0.5)
+    recipe = opened.config["recipe"]
+    expected = {
+        **{"weights": {"direct": 1.0, "guidance": 0.2}, "as_written": ["guidance"]},
+        **{"adaptive": "gradient_norms", "stage_steps": 2, "gradient_scale": 3.0},
+        **{"curriculum": {"steps": [1, 3], "quantiles": [0.4, 0.8]}, "steps": 3, "seed": 4},
+        **{"learning_rate": 0.01, "warmup": 1, "schedule": "constant", "batch_tokens": 17, "accumulate": 2},
+        **{"weight_decay": 0.1, "clip": 0.5, "evaluate_every": 2, "whole_sequences": True},
+        **{"cosines_every": 2, "stream": "in_order", "autocast": False, "positions": "trained"},
+    }
+    assert {name: recipe[name] for name in expected} == expected
+    assert recipe["train_tokens"] + recipe["heldout_tokens"] <= 400
+    assert sorted(opened.config["figures"]["heldout"]) == ["1", "3"], "of layers in order, all"
+
+
+def test_a_training_that_diverges_says_so_and_is_status_1(call, on_disk, text, tmp_path):
+    arguments = (
+        *("train", "--model", on_disk.model, "--layers", "2", "--rank", "5", "--losses", "direct=1"),
+        *("--learning-rate", "3", "--clip", "1e6", "--steps", "2000", "--batch-tokens", "32"),
+        *("--evaluate-every", "50", "--schedule", "constant", "--text", text),
+    )
+    status, out, err = call(*arguments, "--out", tmp_path / "made", "--json")
+    summary = strict(out.splitlines()[-1])
+    assert status == 1 and summary["diverged"] is True and summary["steps"] < 2000, err
+    assert err.splitlines()[-1].startswith("npt_viz: ") and "lower the learning rate" in err.splitlines()[-1]
+    assert {alarm["rule"] for alarm in summary["alarms"]} & {"explosion", "worse than none"}
+    assert all(alarm["sentence"] in err for alarm in summary["alarms"])
+    assert npt_viz.open_checkpoint(tmp_path / "made").config["figures"]["heldout"]["2"]["recovered"] < 0
+
+
+def test_a_healthy_training_has_not_diverged(call, on_disk, text):
+    status, out, _ = call(
+        *("train", "--model", on_disk.model, "--layers", "2", "--rank", "5", "--steps", "5"),
+        *("--text", text, "--json"),
+    )
+    summary = strict(out.splitlines()[-1])
+    assert (status, summary["diverged"], summary["endings"]) == (0, False, [])
+
+
 def test_train_ends_with_the_share_recovered_and_saves(call, on_disk, text, tmp_path):
     status, out, err = call(
         *("train", "--model", on_disk.model, "--layers", "1,3", "--targets", "gate,up", "--rank", "5"),
@@ -375,6 +436,15 @@ def test_training_twice_gives_the_same_weights(call, on_disk, text, tmp_path):
     assert one == two
 
 
+def test_training_goes_on_from_some_layers_of_a_checkpoint(call, on_disk, text, tmp_path):
+    status, _, err = call(
+        *("train", "--model", on_disk.model, "--from", on_disk.checkpoint, "--layers", LAYERS[1]),
+        *("--steps", "2", "--text", text, "--out", tmp_path / "on"),
+    )
+    assert status == 0, err
+    assert npt_viz.open_checkpoint(tmp_path / "on").layers == LAYERS[1:2]
+
+
 def test_training_goes_on_from_a_checkpoint(call, on_disk, text, tmp_path):
     status, _, _ = call(
         *("train", "--model", on_disk.model, "--from", on_disk.checkpoint, "--steps", "2", "--text", text),
@@ -398,7 +468,7 @@ def test_training_goes_on_from_a_checkpoint(call, on_disk, text, tmp_path):
         (("--layers", "2", "--variant", "T1", "--components", "4"), "has no components, got 4"),
         (("--layers", "2", "--variant", "S1-early+residual"), "there is nothing to learn; choose"),
         (
-            ("--layers", "2", "--variant", "S1-early", "--losses", "direct=1,guidance=1"),
+            ("--layers", "2", "--rank", "5", "--variant", "S1-early", "--losses", "guidance=1"),
             "loss guidance: an additive adapter has no v_a and v_b",
         ),
         (("--layers", "2", "--text", "nowhere.txt"), "nowhere.txt does not exist"),

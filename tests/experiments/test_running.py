@@ -89,7 +89,7 @@ def test_equal_arms_give_equal_numbers_and_those_of_train(tiny_llama, texts, tmp
     assert rows(tmp_path / "x", "one") == rows(tmp_path / "x", "other")
     assert result.run("one", 0).final["recovered"] == result.run("other", 0).final["recovered"]
     by_hand = train(
-        tiny_llama, SPEC, corpus_of(tiny_llama, texts, seed=0, most=500), "direct=1", steps=4, seed=0,
+        tiny_llama, SPEC, corpus_of(tiny_llama, texts, seed=0, tokens=500), "direct=1", steps=4, seed=0,
         batch_tokens=32, evaluate_every=2, warmup=2, whole_sequences=True,
     )  # fmt: skip
     expected = [row for step in by_hand for row in step.rows()]
@@ -183,7 +183,7 @@ def test_what_is_read_back_is_what_was_trained(tiny_llama, texts, tmp_path, with
     np.testing.assert_allclose(run.strip.columns["kl"], seen.kl, rtol=1e-4, atol=1e-7)
     last = table[table["step"] == 4]["heldout/recovered"]
     assert run.final["recovered"] == pytest.approx(last.mean())
-    held = corpus_of(tiny_llama, texts, seed=0, most=500).heldout
+    held = corpus_of(tiny_llama, texts, seed=0, tokens=500).heldout
     nll = []
     for ids in held:
         with torch.no_grad():

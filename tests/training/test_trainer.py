@@ -15,7 +15,7 @@ from npt_viz.capture.inspection import inspect
 from npt_viz.errors import NptVizError
 from npt_viz.training.learner import Diverged
 from npt_viz.training.losses import Curriculum, composite
-from npt_viz.training.recipe import Recipe
+from npt_viz.training.recipe import TOKENS, WINDOW, Recipe
 from npt_viz.training.spec import AdapterSpec
 from npt_viz.training.student import student
 from npt_viz.training.trainer import learning_rate, train
@@ -255,6 +255,7 @@ def test_the_settings_of_train_are_those_of_a_recipe_with_its_defaults():
     }
     for name in ("progress", "budget", "captures"):
         del keywords[name]
+    assert (keywords.pop("tokens"), keywords.pop("window")) == (TOKENS, WINDOW)
     assert keywords == {each.name: each.default for each in fields(Recipe)}
     given = dict(
         zip(

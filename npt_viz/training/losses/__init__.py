@@ -2,7 +2,14 @@
 
 from npt_viz.training.losses.objective import Losses, Objective, composite, losses_text, objective
 from npt_viz.training.losses.terms import TERMS, Form, Term
-from npt_viz.training.losses.weighting import COMPOSITE, AdaptiveWeights, Curriculum, staged_weights
+from npt_viz.training.losses.weighting import (
+    COMPOSITE,
+    AdaptiveWeights,
+    Curriculum,
+    curriculum_of,
+    curriculum_text,
+    staged_weights,
+)
 
 __all__ = [
     "COMPOSITE",
@@ -14,6 +21,8 @@ __all__ = [
     "Objective",
     "Term",
     "composite",
+    "curriculum_of",
+    "curriculum_text",
     "losses_text",
     "objective",
     "staged_weights",

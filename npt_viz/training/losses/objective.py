@@ -70,6 +70,17 @@ class Objective:
     def needs_logits(self) -> bool:
         return any(TERMS[name].needs == "logits" for name in self.active)
 
+    @property
+    def settled(self) -> int:
+        """After how many steps the weights and the tokens that count are those of the end."""
+        stages = 0 if self.stage_steps is None or self.adaptive == "as_written" else 3 * self.stage_steps
+        return max(stages, 0 if self.curriculum is None else self.curriculum.steps[-1])
+
+    @property
+    def supervising(self) -> frozenset[str]:
+        """Active losses that fall as the output nears its target."""
+        return frozenset(name for name in self.active if self.form(name) in TERMS[name].supervises)
+
     def form(self, name: str) -> Form:
         return "as_written" if name in self.as_written else "corrected"
 

@@ -37,6 +37,8 @@ class Term:
     reads: Literal["output", "vectors", "v_a of the stream"] = "output"
     """What an adapter must have for it. output: nothing. vectors: v_a and v_b. v_a of the stream: a v_a where h and a
     live, which the down target has not."""
+    supervises: tuple[Form, ...] = ()
+    """Forms that fall as the output nears its target: a bad held-out share beside them is a divergence."""
     meanings: Mapping[str, str] = field(default_factory=dict)
     """Rule -> what the loss is there, where that differs from `formula`."""
 
@@ -77,6 +79,7 @@ _CHANGE = "mean Σ δ², δ the change of the gate's pre-activation: there is no
 
 TERMS: dict[str, Term] = {
     "direct": Term(
+        supervises=("corrected", "as_written"),
         formula="mean ‖ŷ − target‖² / ‖MLP(z) − target‖²",
         sentence="Supervises what the modulated MLP writes. As written it is MSE / RMS(target), which grows with "
         "the size of the target and follows a few outlier tokens; corrected, every token counts the same.",
@@ -84,6 +87,7 @@ TERMS: dict[str, Term] = {
         as_written=lambda s: output.direct_as_written(s.output, s.target),
     ),
     "direct_robust": Term(
+        supervises=("corrected",),
         formula="mean log(1 + ‖ŷ − target‖² / ‖MLP(z) − target‖²)",
         sentence="The direct loss for layers with attention sinks: a token on which the modulation is far worse than "
         "none pulls less, where it would drown all others in `direct`.",
@@ -160,6 +164,7 @@ TERMS: dict[str, Term] = {
         weight=0.05,
     ),
     "decomposed": Term(
+        supervises=("corrected",),
         formula="0.5 E_∥ + 0.5 E_⊥, the error along a and across it, each relative to what is needed",
         sentence="Weighs the error along the attention output apart from the rest. As written its slice is the whole "
         "tensor: the second half is a constant without a gradient and the first asks ŷ to be a alone.",

@@ -100,3 +100,23 @@ class Curriculum:
         if quantile == 1.0:
             return torch.ones_like(norm, dtype=torch.bool)
         return norm < norm.quantile(quantile)
+
+
+def curriculum_of(text: str) -> Curriculum | None:
+    """A Curriculum from `500:0.3,1000:0.7`, STEP:QUANTILE; the default one from `on`, None from `off`."""
+    if text.strip() in ("on", "off"):
+        return Curriculum() if text.strip() == "on" else None
+    try:
+        stages = [stage.split(":") for stage in text.split(",")]
+        steps, quantiles = zip(*((int(step), float(quantile)) for step, quantile in stages), strict=True)
+    except ValueError:
+        raise NptVizError(
+            f"curriculum {text!r} must be on, off or STEP:QUANTILE,…, for example {curriculum_text(Curriculum())}"
+        ) from None
+    return Curriculum(steps=steps, quantiles=quantiles)
+
+
+def curriculum_text(curriculum: Curriculum) -> str:
+    """The text that `curriculum_of` reads as this curriculum."""
+    stages = zip(curriculum.steps, curriculum.quantiles, strict=True)
+    return ",".join(f"{step}:{quantile:g}" for step, quantile in stages)

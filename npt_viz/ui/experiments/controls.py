@@ -162,7 +162,8 @@ def _plan(source: Selection, prompt: str) -> Plan:
         model=source.model,
         dtype=source.dtype,
         device=source.device,
-        tokens=text.most,
+        tokens=text.tokens,
+        window=text.window,
         prompt=prompt,
     )
     if isinstance(start, AdapterSpec):

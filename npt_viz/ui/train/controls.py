@@ -1,6 +1,6 @@
 """Controls of the Training page, and the plan they set, checked before it starts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,26 +8,23 @@ import streamlit as st
 
 from npt_viz.errors import NptVizError
 from npt_viz.progress import Progress
-from npt_viz.training.recipe import SCHEDULES, STREAMS, Recipe
+from npt_viz.training.recipe import AUTOCAST, SCHEDULES, STREAMS, Recipe
+from npt_viz.training.settings import SETTINGS, line
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.opened import Selection
 from npt_viz.ui.shell.guarded import problem
+from npt_viz.ui.shell.text import plain
 from npt_viz.ui.train.controls_adapter import RESULT, adapter_controls, forms, spec_or_layers
 from npt_viz.ui.train.controls_adapter import fill_defaults as fill_adapter_defaults
 from npt_viz.ui.train.controls_losses import chosen_objective, loss_controls
 from npt_viz.ui.train.controls_texts import DEFAULTS as TEXT_DEFAULTS
-from npt_viz.ui.train.controls_texts import SAMPLE_TOKENS, chosen_text, text_controls, token_counts
+from npt_viz.ui.train.controls_texts import chosen_text, text_controls, token_counts
 from npt_viz.ui.train.job import TrainingSlot
 
 if TYPE_CHECKING:
     from npt_viz.training.losses import Objective
     from npt_viz.training.trainer import Training
 
-STREAM_HELP = (
-    "**base**: every layer on the base model's activations; layers do not influence each other.\n\n**in order**: one "
-    "layer after the other, each on the stream that the trained ones below make, captured anew (self-correcting)."
-    "\n\n**end to end**: all at once, on the stream as the running NPT model makes it."
-)
 DEFAULTS = TEXT_DEFAULTS | {
     "training_steps": Recipe.steps,
     "training_rate": Recipe.learning_rate,
@@ -39,6 +36,9 @@ DEFAULTS = TEXT_DEFAULTS | {
     "training_decay": Recipe.weight_decay,
     "training_seed": Recipe.seed,
     "training_stream": Recipe.stream,
+    "training_whole_sequences": Recipe.whole_sequences,
+    "training_cosines_every": Recipe.cosines_every,
+    "training_autocast": "auto",
     "training_every": 100,
 }
 """Those of Recipe, but for the evaluations: a page that is watched has them more often."""
@@ -88,34 +88,51 @@ def schedule_controls(*, steps: str = "training_steps", every: str = "training_e
     """Draw the Schedule tab; steps, every: keys of the number of steps and of the steps between evaluations."""
     place = st.columns(4, vertical_alignment="bottom")
 
-    def number(column: int, label: str, key: str, low: float, step: float, help: str | None = None) -> None:
+    def number(column: int, label: str, name: str, low: float, step: float) -> None:
         style = "%g" if isinstance(low, float) else None
-        key = {"steps": steps, "every": every}.get(key, f"training_{key}")
+        (key,) = SETTINGS[name].widgets
+        key = {"steps": steps, "evaluate_every": every}.get(name, key)
         place[column].number_input(
-            label, low, None, step=step, key=key, format=style, help=help, persist_state="session"
+            label,
+            low,
+            None,
+            step=step,
+            key=key,
+            format=style,
+            help=plain(line(name)),
+            persist_state="session",
         )
 
-    number(0, "Steps", "steps", 1, 100, "Of each layer, where layers train in order.")
-    number(1, "Learning rate", "rate", 0.0, 1e-3, "Peak of the schedule.")
+    def choice(column: int, label: str, name: str, options: Sequence[str]) -> None:
+        place[column].selectbox(
+            label,
+            options,
+            key=SETTINGS[name].widgets[0],
+            format_func=lambda each: each.replace("_", " "),
+            help=plain(line(name)),
+            persist_state="session",
+        )
+
+    number(0, "Steps", "steps", 1, 100)
+    number(1, "Learning rate", "learning_rate", 0.0, 1e-3)
     number(2, "Warm-up steps", "warmup", 0, 10)
-    place[3].selectbox("After the warm-up", SCHEDULES, key="training_schedule", persist_state="session")
-    number(
-        0, "Tokens a batch", "batch", 8, 64, "Losses on logits take whole sequences until there are as many."
-    )
-    number(1, "Batches a step", "accumulate", 1, 1, "Their gradients are averaged.")
+    choice(3, "After the warm-up", "schedule", SCHEDULES)
+    number(0, "Tokens a batch", "batch_tokens", 8, 64)
+    number(1, "Batches a step", "accumulate", 1, 1)
     number(2, "Clip the gradient at", "clip", 0.0, 0.5)
-    number(3, "Weight decay", "decay", 0.0, 0.01)
-    number(0, "Seed", "seed", 0, 1, "Of the initialisation, the split and the order of the text.")
-    number(1, "Steps between evaluations", "every", 1, 50)
-    place[2].selectbox(
-        "Stream",
-        STREAMS,
-        key="training_stream",
-        format_func=lambda name: name.replace("_", " "),
-        help=STREAM_HELP,
+    number(3, "Weight decay", "weight_decay", 0.0, 0.01)
+    number(0, "Seed", "seed", 0, 1)
+    number(1, "Steps between evaluations", "evaluate_every", 1, 50)
+    choice(2, "Stream", "stream", STREAMS)
+    choice(3, "bfloat16", "autocast", list(AUTOCAST))
+    number(0, "Steps between cosines", "cosines_every", 1, 10)
+    place[1].toggle(
+        "Whole sequences",
+        key="training_whole_sequences",
+        help=plain(line("whole_sequences")),
         persist_state="session",
     )
-    place[3].caption(f"Positions: {st.session_state['positions']} (sidebar)")
+    place[2].caption(f"Positions: {st.session_state['positions']} (sidebar)")
 
 
 def _plan(source: Selection, slot: TrainingSlot) -> Plan:
@@ -154,7 +171,10 @@ def chosen_recipe(*, steps: int, every: int) -> Recipe:
         clip=session["training_clip"],
         weight_decay=session["training_decay"],
         evaluate_every=every,
+        whole_sequences=session["training_whole_sequences"],
+        cosines_every=session["training_cosines_every"],
         stream=session["training_stream"],
+        autocast=AUTOCAST[session["training_autocast"]],
         positions=session["positions"],
     )
 
@@ -180,6 +200,8 @@ def _sentence(source: Selection, start, objective: "Objective", text) -> str:
     layers = list(start.layers)
     which = f"Layer {layers[0]}" if len(layers) == 1 else f"Layers {', '.join(map(str, layers))}"
     losses = ", ".join(name.replace("_", " ") for name in objective.active)
+    from npt_viz.training.sampling import SAMPLE_TOKENS
+
     tokens = f"about {text.n_samples * SAMPLE_TOKENS:,} tokens that the base writes first"
     if text.texts:
         train, heldout = token_counts(source.base, text, st.session_state["training_seed"])

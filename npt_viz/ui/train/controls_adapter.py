@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import streamlit as st
 
 from npt_viz.training.recipe import FRESH_COMPONENTS, FRESH_RANK, FRESH_VARIANT, INITIALISATIONS
+from npt_viz.training.settings import line
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.opened import Selection
 from npt_viz.ui.shell.text import plain
@@ -16,22 +17,6 @@ if TYPE_CHECKING:
     from npt_viz.training.spec import AdapterSpec
 
 FRESH, OPEN, RESULT = BEGINNINGS = ("a fresh adapter", "the open checkpoint", "the result so far")
-
-VARIANT_HELP = (
-    "The forward pass, as the Variants document names it. It sets the targets, the place of the attention output and the "
-    "scale beside it, which a rank-1 sum (N1–N5, S2) lets you change."
-)
-INITIALISATION_HELP = (
-    "**attention**: directions of the attention output itself; changes nothing yet. The others are published schemes: "
-    "improved and conservative for one layer, uniform for several; of rank-1 sums alone."
-)
-ATTENTION_HELP = (
-    "**withheld**: the modulated MLP has to write a + MLP(z_C). **beside**: a stays in the stream, and the MLP has to "
-    "write MLP(z_C)."
-)
-SCALE_HELP = (
-    "`modulation_scale`: factor on the modulation; on the added part alone where there is a factor as well."
-)
 
 DEFAULTS = {
     "training_from": FRESH,
@@ -95,7 +80,7 @@ def _form_controls() -> None:
         key="training_variant",
         format_func=lambda name: f"{name}: {VARIANTS[name].summary}",
         on_change=_use_variant,
-        help=VARIANT_HELP,
+        help=plain(line("variant")),
         persist_state="session",
     )
     chosen = VARIANTS[session["training_variant"]]
@@ -104,6 +89,7 @@ def _form_controls() -> None:
         "Targets",
         TARGETS,
         selection_mode="multi",
+        help=plain(line("targets")),
         key="training_targets",
         disabled=not free,
         persist_state="session",
@@ -114,7 +100,7 @@ def _form_controls() -> None:
         key="training_attention",
         format_func=lambda path: path.replace("_", " "),
         disabled=not free,
-        help=ATTENTION_HELP,
+        help=plain(line("attention")),
         persist_state="session",
     )
     scale.number_input(
@@ -123,7 +109,7 @@ def _form_controls() -> None:
         step=0.1,
         format="%g",
         disabled=chosen.semantics.rule == "multiplicative",
-        help=SCALE_HELP,
+        help=plain(line("scale")),
         persist_state="session",
     )
 
@@ -135,7 +121,7 @@ def _size_controls() -> None:
     free = takes_any_target(VARIANTS[st.session_state["training_variant"]].semantics)
     rank, components, initialisation, about = st.columns([1, 1, 1.3, 3], vertical_alignment="bottom")
     rank.number_input(
-        "Rank r", 1, None, key="training_rank", help="Width of the bottleneck.", persist_state="session"
+        "Rank r", 1, None, key="training_rank", help=plain(line("rank")), persist_state="session"
     )
     components.number_input(
         "Components k",
@@ -143,7 +129,7 @@ def _size_controls() -> None:
         None,
         key="training_components",
         disabled=not free,
-        help="Rank-1 updates a token, of a rank-1 sum (N1–N5, S2).",
+        help=plain(line("components")),
         persist_state="session",
     )
     initialisation.selectbox(
@@ -151,7 +137,7 @@ def _size_controls() -> None:
         INITIALISATIONS if free else INITIALISATIONS[:1],
         key="training_initialisation",
         disabled=not free,
-        help=INITIALISATION_HELP,
+        help=plain(line("initialisation")),
         persist_state="session",
     )
     form = fresh_form()

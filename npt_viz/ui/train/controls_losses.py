@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from npt_viz.training.settings import line
 from npt_viz.ui.shell.text import plain
 from npt_viz.ui.train.controls_adapter import Form
 
@@ -16,23 +17,6 @@ ADAPTIVE = {
     "gradient_norms": "by gradient norms",
     "as_written": "as written (uniform)",
 }
-ADAPTIVE_HELP = (
-    "**by gradient norms**: factors on the weights, inverse to each loss's running gradient norm with respect to the "
-    "adapter. **as written**: the published form takes the gradient of each loss with respect to itself, which is 1 "
-    "for all, so every weight becomes 1/n whatever is set above."
-)
-STAGES_HELP = (
-    "The published three stages: until S the adapter learns to encode attention, from S to 3S the weights move on a "
-    "line, from 3S on they are those set above (attention encoding at a fifth). They replace the weights of direct, "
-    "attention encoding, fidelity and regularisation. The jump at 3S is in the recipe."
-)
-CURRICULUM_HELP = (
-    "Tokens whose attention output is small first: below its 0.3 quantile of the batch, then 0.7, then all."
-)
-SCALE_HELP = (
-    "Multiplies the gradient. AdamW divides by the gradient's own size and so undoes it; only clipping, which comes "
-    "after, sets in earlier or later."
-)
 
 
 def loss_controls(forms: Sequence[Form] = ()) -> None:
@@ -60,10 +44,10 @@ def loss_controls(forms: Sequence[Form] = ()) -> None:
         key="training_adaptive",
         format_func=ADAPTIVE.__getitem__,
         persist_state="session",
-        help=ADAPTIVE_HELP,
+        help=plain(line("adaptive")),
     )
     with middle:
-        st.toggle("Stages", key="training_staged", persist_state="session", help=STAGES_HELP)
+        st.toggle("Stages", key="training_staged", persist_state="session", help=plain(line("stage_steps")))
         st.number_input(
             "S",
             1,
@@ -74,15 +58,28 @@ def loss_controls(forms: Sequence[Form] = ()) -> None:
             persist_state="session",
         )
     with right:
-        st.toggle("Curriculum", key="training_curriculum", persist_state="session", help=CURRICULUM_HELP)
+        st.toggle(
+            "Curriculum", key="training_curriculum", persist_state="session", help=plain(line("curriculum"))
+        )
         on = st.session_state["training_curriculum"]
-        first, second = st.columns(2)
-        first.number_input(
-            "until", 1, None, step=100, key="training_easy", disabled=not on, persist_state="session"
-        )
-        second.number_input(
-            "then until", 2, None, step=100, key="training_medium", disabled=not on, persist_state="session"
-        )
+        for label, low, step_key, quantile_key in (
+            ("until", 1, "training_easy", "training_easy_quantile"),
+            ("then until", 2, "training_medium", "training_medium_quantile"),
+        ):
+            step, quantile = st.columns(2)
+            step.number_input(
+                label, low, None, step=100, key=step_key, disabled=not on, persist_state="session"
+            )
+            quantile.number_input(
+                "quantile",
+                0.0,
+                1.0,
+                step=0.1,
+                key=quantile_key,
+                format="%g",
+                disabled=not on,
+                persist_state="session",
+            )
     last.number_input(
         "Scale the gradient by",
         1e-6,
@@ -90,7 +87,7 @@ def loss_controls(forms: Sequence[Form] = ()) -> None:
         key="training_gradient_scale",
         format="%g",
         persist_state="session",
-        help=SCALE_HELP,
+        help=plain(line("gradient_scale")),
     )
 
 
@@ -113,7 +110,10 @@ def chosen_objective(forms: Sequence[Form] = ()) -> "Objective":
         as_written=frozenset(name for name in on if session[f"training_form_{name}"] == "as_written"),
         stage_steps=session["training_stage_steps"] if session["training_staged"] else None,
         adaptive=session["training_adaptive"],
-        curriculum=Curriculum(steps=(session["training_easy"], session["training_medium"]))
+        curriculum=Curriculum(
+            steps=(session["training_easy"], session["training_medium"]),
+            quantiles=(session["training_easy_quantile"], session["training_medium_quantile"]),
+        )
         if session["training_curriculum"]
         else None,
         gradient_scale=float(session["training_gradient_scale"]),
@@ -134,7 +134,9 @@ def use(objective: "Objective") -> None:
     session["training_staged"] = objective.stage_steps is not None
     session["training_stage_steps"] = objective.stage_steps or STAGE_STEPS
     session["training_curriculum"] = objective.curriculum is not None
-    session["training_easy"], session["training_medium"] = (objective.curriculum or Curriculum()).steps
+    stages = objective.curriculum or Curriculum()
+    session["training_easy"], session["training_medium"] = stages.steps
+    session["training_easy_quantile"], session["training_medium_quantile"] = stages.quantiles
     session["training_gradient_scale"] = objective.gradient_scale
 
 

@@ -8,8 +8,11 @@ from npt_viz.errors import NptVizError
 from npt_viz.files import write_whole
 from npt_viz.progress import Progress
 from npt_viz.texts import bundled_texts, texts_from_file
+from npt_viz.training.recipe import TOKENS, WINDOW
+from npt_viz.training.settings import line
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.uploads import session_folder
+from npt_viz.ui.shell.text import plain
 
 KINDS = ("bundled sample", "pasted", "file", "sampled from the base")
 
@@ -17,10 +20,9 @@ DEFAULTS = {
     "training_text": KINDS[0],
     "training_pasted": "",
     "training_samples": 64,
-    "training_most": 16384,
+    "training_tokens": TOKENS,
+    "training_window": WINDOW,
 }
-
-SAMPLE_TOKENS = 256
 
 
 class TextChoice(NamedTuple):
@@ -30,25 +32,18 @@ class TextChoice(NamedTuple):
     texts: tuple[str, ...]
     """Empty where the base model has to write them first."""
     n_samples: int
-    most: int
-    """Tokens to use, at most."""
+    tokens: int
+    """To use, at most; 0 for all."""
+    window: int
+    """Tokens of a sequence."""
 
     def corpus(self, model, seed: int, progress: Progress):
         """The token sequences, split; samples them where they have to be."""
         from npt_viz.training.data import corpus_of
-        from npt_viz.training.sampling import sampled_texts
+        from npt_viz.training.sampling import texts_of_base
 
-        texts = list(self.texts)
-        if not texts:
-
-            def texts_done(done: int, n: int) -> None:
-                progress("sampling texts from the base model", done / n)
-
-            texts_done(0, self.n_samples)
-            texts = sampled_texts(
-                model, self.n_samples, tokens=SAMPLE_TOKENS, batch=8, seed=seed, progress=texts_done
-            )
-        return corpus_of(model, texts, seed=seed, most=self.most)
+        texts = self.texts or texts_of_base(model, self.n_samples, seed=seed, progress=progress)
+        return corpus_of(model, list(texts), seed=seed, tokens=self.tokens, window=self.window)
 
 
 def text_controls() -> None:
@@ -66,17 +61,31 @@ def text_controls() -> None:
             )
         case "sampled from the base":
             st.number_input(
-                f"Texts of {SAMPLE_TOKENS} tokens", 2, 10_000, key="training_samples", persist_state="session"
+                "Texts",
+                2,
+                10_000,
+                key="training_samples",
+                help=plain(line("samples")),
+                persist_state="session",
             )
-    st.number_input(
+    tokens, window = st.columns(2)
+    tokens.number_input(
         "Tokens to use, at most",
-        512,
+        0,
         None,
         step=4096,
-        key="training_most",
+        key="training_tokens",
         persist_state="session",
-        help="A random choice of the text's sequences. What the base model does on them is captured once, before "
-        "the first step.",
+        help=plain(line("tokens")),
+    )
+    window.number_input(
+        "Tokens of a sequence",
+        2,
+        None,
+        step=64,
+        key="training_window",
+        persist_state="session",
+        help=plain(line("window")),
     )
 
 
@@ -95,7 +104,8 @@ def chosen_text() -> TextChoice:
             texts = (session["training_pasted"],)
         case "file":
             texts = tuple(_of_file(session.get("training_file")))
-    return TextChoice(kind, texts, session["training_samples"], session["training_most"])
+    sizes = (session[f"training_{name}"] for name in ("samples", "tokens", "window"))
+    return TextChoice(kind, texts, *sizes)
 
 
 @st.cache_data(max_entries=16, show_spinner="Counting tokens")

@@ -14,6 +14,7 @@ from npt_viz.ui.shell import job
 
 if TYPE_CHECKING:
     from npt_viz.checkpoint import Checkpoint
+    from npt_viz.training.saving import Stated
     from npt_viz.training.streams import Captures
     from npt_viz.training.trainer import Training
 
@@ -32,12 +33,21 @@ class Snapshot(job.Snapshot):
 class TrainingJob(job.Job):
     """One training: begun in its thread, then stepped; what was learned stays when it ends."""
 
-    def __init__(self, begin: Begin, *, paused: bool = False, rows: Sequence[dict] = ()) -> None:
-        """rows: of the steps before a resumed training, as Step.rows gives them."""
+    def __init__(
+        self,
+        begin: Begin,
+        *,
+        paused: bool = False,
+        rows: Sequence[dict] = (),
+        stated: "Stated | None" = None,
+    ) -> None:
+        """rows: of the steps before a resumed training, as Step.rows gives them.
+        stated: what its checkpoint says of itself: dtype, licence, fault."""
         super().__init__(self._steps, paused=paused)
         self.history = History()
         self.history.rows += rows
         self.training: Training | None = None
+        self._stated = stated
         self._begin = begin
         # Fair: whoever asks for a checkpoint gets it between two steps.
         self._stepping = FairLock()
@@ -48,6 +58,18 @@ class TrainingJob(job.Job):
         done, total = (last.number if last else training.done, training.total_steps) if training else (0, 0)
         now: dict[str, Any] = vars(super().snapshot()) | {"seconds": last.seconds if last else 0.0}
         return Snapshot(**now, done=done, total=total)
+
+    @property
+    def stated(self) -> "Stated":
+        """What a checkpoint of this training says of itself, unless the user says otherwise."""
+        from npt_viz.training.saving import Stated
+
+        return self._stated or Stated()
+
+    @property
+    def endings(self) -> list[str]:
+        """Why nothing more can come of the training, in sentences."""
+        return [] if self.training is None else [end.sentence for end in self.training.endings.values()]
 
     @contextmanager
     def between_steps(self) -> "Iterator[Training]":

@@ -125,6 +125,8 @@ def _live(slot: TrainingSlot, was_active: bool) -> None:
     st.progress(min(1.0, now.fraction), text=status(now))
     if now.error:
         problem(now.error)
+    for sentence in job.endings:
+        problem(sentence)
     if text := answer(job.history):
         st.markdown(text)
     for alarm in job.history.alarms[-4:]:

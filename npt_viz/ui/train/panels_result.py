@@ -1,8 +1,8 @@
 """Panels of the result of a training: a token before and after, other pages, saving, going on."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import streamlit as st
@@ -10,7 +10,8 @@ import streamlit as st
 from npt_viz.errors import NptVizError
 from npt_viz.figures.theme import number
 from npt_viz.progress import Progress
-from npt_viz.training.log import FILE, logged_rows, save_log
+from npt_viz.training.log import FILE, logged_rows
+from npt_viz.training.settings import line
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.opened import Asked, Selection
 from npt_viz.ui.cache.uploads import session_folder
@@ -19,7 +20,8 @@ from npt_viz.ui.shell.sidebar import asked
 from npt_viz.ui.shell.text import code, plain
 from npt_viz.ui.train.job import TrainingJob, TrainingSlot
 
-LICENCE = "not stated"
+if TYPE_CHECKING:
+    from npt_viz.training.saving import Stated
 
 ROWS = {
     "recovered": "share of the attention effect recovered",
@@ -35,7 +37,7 @@ def result(slot: TrainingSlot) -> None:
         return
     job = slot.job
     st.divider()
-    look, use, name, save = st.columns([1.6, 1.6, 2.6, 1.2], vertical_alignment="bottom")
+    look, use, name, about, save = st.columns([1.6, 1.6, 2.2, 1, 1], vertical_alignment="bottom")
     look.button(
         "Pinned token, before and after",
         on_click=_look,
@@ -55,6 +57,8 @@ def result(slot: TrainingSlot) -> None:
     )
     st.session_state.setdefault("training_folder", _default_folder(job))
     name.text_input("Save in", key="training_folder", persist_state="session")
+    with about.popover("Say of it", icon=":material/edit_note:", width="stretch"):
+        _stated_controls(job)
     save.button(
         "Save", on_click=_save, args=[job], key="training_save", icon=":material/save:", width="stretch"
     )
@@ -63,6 +67,37 @@ def result(slot: TrainingSlot) -> None:
     if (table := st.session_state.get("training_pinned")) is not None:
         st.markdown(table[0])
         st.dataframe(table[1], hide_index=True, key="training_pinned_table")
+
+
+def _stated_controls(job: TrainingJob) -> None:
+    """Dtype, licence and fault of the checkpoint; those of the training that this one goes on from, to begin with."""
+    from npt_viz.training.saving import STORED
+
+    session = st.session_state
+    if session.get("_training_stated_of") is not job:
+        session["_training_stated_of"] = job
+        session["training_stored"], session["training_licence"] = job.stated.stored, job.stated.licence
+        session["training_fault"] = job.stated.fault or ""
+    st.selectbox(
+        "Weights as",
+        STORED,
+        key="training_stored",
+        help=plain(line("stored")),
+        persist_state="session",
+    )
+    st.text_input("Licence", key="training_licence", help=plain(line("licence")), persist_state="session")
+    st.text_input("Fault", key="training_fault", help=plain(line("fault")), persist_state="session")
+
+
+def _stated_here(job: TrainingJob) -> "Stated":
+    from npt_viz.training.saving import Stated
+
+    session = st.session_state
+    return Stated(
+        stored=session["training_stored"],
+        licence=session["training_licence"].strip() or Stated.licence,
+        fault=session["training_fault"].strip() or None,
+    )
 
 
 def before_and_after(job: TrainingJob, wanted: Asked, token: int | None) -> tuple[str, pd.DataFrame]:
@@ -101,42 +136,20 @@ def before_and_after(job: TrainingJob, wanted: Asked, token: int | None) -> tupl
     return title, pd.DataFrame(rows)
 
 
-def saved(job: TrainingJob, folder: Path, *, overwrite: bool = False) -> Path:
-    """Write the adapters as they are now as a native checkpoint, the record of the steps, and what `resume` reads."""
-    from npt_viz.checkpoint import save_checkpoint
-    from npt_viz.training.state import STATE_FILE, save_state
+def saved(job: TrainingJob, folder: Path, *, stated: "Stated | None" = None, overwrite: bool = False) -> Path:
+    """Write the adapters as they are now as a native checkpoint, the record of the steps, and what `resume` reads.
 
+    stated: what the user says of it; by default what the checkpoint that a resumed training came from says.
+    """
+    from npt_viz.training.saving import evaluated_as_saved, heldout_figures, save_training
+
+    stated = stated or job.stated
     with job.between_steps() as training:
-        save_checkpoint(
-            folder,
-            training.adapters,
-            training.model,
-            recipe=training.described(),
-            figures={"heldout": _heldout(job)},
-            licence=LICENCE,
-            initial=training.initial,
-            overwrite=overwrite,
+        figures = {"heldout": heldout_figures(evaluated_as_saved(training, stated.stored))}
+        save_training(
+            training, folder, list(job.history.rows), stated=stated, figures=figures, overwrite=overwrite
         )
-        save_log(folder / FILE, list(job.history.rows), name=folder.name, settings=training.described())
-        if training.is_between_steps:  # One that diverged ended inside a step.
-            save_state(training, folder / STATE_FILE)
     return folder
-
-
-def _heldout(job: TrainingJob) -> dict:
-    """Layer -> its last evaluation; None for what is no number."""
-    evaluations = {}
-    for row in job.history.rows:
-        if "heldout/recovered" in row:
-            numbers = {
-                key.removeprefix("heldout/"): value
-                for key, value in row.items()
-                if key.startswith("heldout/")
-            }
-            evaluations[str(row["layer"])] = {
-                key: None if math.isnan(value) else value for key, value in numbers.items()
-            } | {"step": row["step"]}
-    return evaluations
 
 
 def _default_folder(job: TrainingJob) -> str:
@@ -168,7 +181,7 @@ def _save(job: TrainingJob) -> None:
     session = st.session_state
     try:
         path = Path(session["training_folder"].strip()).expanduser()
-        folder = saved(job, path)
+        folder = saved(job, path, stated=_stated_here(job))
     except NptVizError as error:
         session["training_message"] = (False, str(error))
         return
@@ -218,6 +231,7 @@ def _steps_saved(file: str, changed: int) -> tuple[int, int]:
 
 
 def _resume(slot: TrainingSlot, file: Path, steps: int, base: tuple[str, str, str, str]) -> None:
+    from npt_viz.training.saving import stated_in
     from npt_viz.training.state import resumed
     from npt_viz.training.streams import Captures
 
@@ -230,4 +244,4 @@ def _resume(slot: TrainingSlot, file: Path, steps: int, base: tuple[str, str, st
     def begin(progress: Progress):
         return resumed(model, file, steps=steps, progress=progress, captures=captures)
 
-    slot.begin(TrainingJob(begin, rows=rows))
+    slot.begin(TrainingJob(begin, rows=rows, stated=stated_in(file.parent)))

@@ -1,7 +1,9 @@
 """The Training page: its plan, its buttons, its curves, and what it says to bad input."""
 
+import fnmatch
 import json
 import time
+from dataclasses import fields
 from functools import partial
 
 import pytest
@@ -10,6 +12,8 @@ from onpage import opener
 
 from npt_viz import open_checkpoint
 from npt_viz.runs import read_run
+from npt_viz.training.recipe import FRESH_TARGETS, FRESH_VARIANT, TOKENS, WINDOW, Recipe
+from npt_viz.training.settings import SETTINGS
 from npt_viz.ui.train import job, panels, panels_result
 from npt_viz.ui.train.job import TrainingSlot
 
@@ -123,6 +127,47 @@ def test_stop_and_reset(page):
     until(found, "stopped after")
     found.button(key="training_reset").click().run()
     assert not found.get("progress") and any("press Start" in each.value for each in found.info)
+
+
+NO_SETTINGS = {"training_from", "training_folder"}
+"""Where a training begins and where it is saved, which `--from`, `--resume` and `--out` say."""
+
+
+def keys(page) -> set[str]:
+    """Keys of the widgets of the page that hold a value."""
+    kinds = ("number_input", "selectbox", "toggle", "text_input", "text_area", "multiselect", "file_uploader")
+    drawn = [each.key for kind in kinds for each in page.get(kind)]
+    drawn += [each.key for each in page.get("button_group")]
+    return {key for key in drawn if key and key.startswith("training_")}
+
+
+def test_the_page_has_every_setting_of_the_command_and_no_other(page):
+    found = page()
+    found.button(key="training_one").click().run()
+    until(found, "paused after 1 of 30 steps")
+    drawn = keys(found)
+    for kind in ("bundled sample", "file", "sampled from the base"):
+        found.session_state["training_text"] = kind
+        drawn |= keys(found.run())
+    wanted = {key for setting in SETTINGS.values() for key in setting.widgets}
+    for pattern in wanted - {"positions"}:
+        assert fnmatch.filter(drawn, pattern), f"no widget {pattern}"
+    for key in drawn - NO_SETTINGS:
+        assert any(fnmatch.fnmatch(key, pattern) for pattern in wanted), f"{key} is no setting of the command"
+
+
+def test_the_defaults_of_the_page_are_those_of_the_library(app):
+    found = app("training")
+    state = found.session_state
+    for each in fields(Recipe):
+        (key,) = SETTINGS[each.name].widgets
+        if each.name not in ("evaluate_every", "positions", "autocast"):
+            assert state[key] == each.default, key
+    assert state["training_autocast"] == "auto" and state["training_every"] < Recipe.evaluate_every, (
+        "it is watched"
+    )
+    assert (state["training_tokens"], state["training_window"]) == (TOKENS, WINDOW)
+    assert (state["training_variant"], state["training_targets"]) == (FRESH_VARIANT, list(FRESH_TARGETS))
 
 
 def choose(page, variant):
@@ -253,6 +298,25 @@ def test_a_saved_training_goes_on_as_if_it_had_not_been_stopped(page, tmp_path):
     first, second = (open_checkpoint(folder).adapter(2).state_dict() for folder in (whole, again))
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
     assert len(read_run(again).layers[2].steps) == 30, "its record has the first step too"
+
+
+def test_a_resumed_training_keeps_what_its_checkpoint_states(page, tmp_path):
+    found = page(training_steps=2)
+    found.button(key="training_start").click().run()
+    until(found, "finished after 2 of 2")
+    found.text_input(key="training_licence").set_value("CC-BY-4.0")
+    found.text_input(key="training_fault").set_value("no rope on purpose")
+    found.selectbox(key="training_stored").select("bfloat16")
+    save(found, tmp_path / "stated")
+    found.button(key="training_reset").click().run()
+
+    found = page({"checkpoint": str(tmp_path / "stated")})
+    found.button(key="training_resume").click().run()
+    until(found, "finished after 4 of 4")
+    save(found, tmp_path / "again")
+    again = open_checkpoint(tmp_path / "again")
+    assert (again.config["licence"], again.config["fault"]) == ("CC-BY-4.0", "no rope on purpose")
+    assert again.report.layers[0].dtype == "bfloat16" and again.config["recipe"]["steps_taken"] == 4
 
 
 def test_a_finished_training_goes_on_with_more_steps(page, tmp_path):
