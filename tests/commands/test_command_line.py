@@ -405,7 +405,7 @@ def test_bad_settings_are_refused_before_anything_is_captured(call, on_disk, tex
     assert says in err and "capturing" not in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("variant", ["S1-early", "T1", "S2", "N2"])
+@pytest.mark.parametrize("variant", ["S0", "S1-early", "S1-add", "S1-mult-later", "T1", "S2", "N2"])
 def test_a_variant_is_trained_by_its_name_and_opens_as_it_was_trained(call, on_disk, text, tmp_path, variant):
     status, _, err = call(
         *("train", "--model", on_disk.model, "--layers", "2", "--variant", variant.lower(), "--rank", "5"),
