@@ -3,6 +3,7 @@
 import pkgutil
 import sys
 from importlib import import_module
+from traceback import clear_frames
 
 import typer
 
@@ -43,7 +44,27 @@ def main(arguments: list[str] | None = None) -> int:
         if error.name not in APP:
             raise
         return _failed(missing(error.name))
+    except Exception as error:
+        sentence = _memory_sentence(error, arguments)
+        if sentence is None:
+            raise
+        return _failed(NptVizError(sentence))
     return 0
+
+
+def _memory_sentence(error: Exception, arguments: list[str] | None) -> str | None:
+    """Sentence where a command ran out of memory; None for any other error."""
+    # Only here: `--help` does not wait for torch.
+    from npt_viz.model.memory import is_out_of_memory, out_of_memory_sentence
+
+    if not is_out_of_memory(error):
+        return None
+    clear_frames(error.__traceback__)
+    command = next(iter(sys.argv[1:] if arguments is None else arguments), "this")
+    return out_of_memory_sentence(error, f"the command {command}", MEMORY_ADVICE)
+
+
+MEMORY_ADVICE = "use a shorter text, fewer layers, a checkpoint of lower rank, --dtype bfloat16, or a machine with more of it"
 
 
 def _failed(error: NptVizError) -> int:

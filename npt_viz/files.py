@@ -1,5 +1,6 @@
 """Files and folders that are written whole or not at all, whatever ends the process that writes them."""
 
+import hashlib
 import math
 import os
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from npt_viz.errors import NptVizError
+from npt_viz.places import MOST_NAME_BYTES, typed_path
 
 ADVICE = "check the space and the permissions, or choose another place"
 
@@ -27,7 +29,7 @@ def whole_file(path: str | Path, *, parents: bool = False, advice: str = ADVICE)
     advice: what the error tells the user to do.
     Raises NptVizError where the file cannot be written.
     """
-    target = Path(path).expanduser()
+    target = typed_path(path)
     with _explained(target, advice):
         if target.exists() and not target.is_file() and not target.is_dir():
             yield target
@@ -75,7 +77,7 @@ def whole_folder(
     advice: what the error tells the user to do.
     Raises NptVizError where the folder exists and is not to be overwritten, or cannot be written.
     """
-    folder = Path(folder).expanduser()
+    folder = typed_path(folder)
     with _explained(folder, advice):
         folder = folder.resolve()
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +109,7 @@ def whole_folder(
 
 def restore_overwritten(path: str | Path) -> None:
     """Give an earlier folder its name back where the process that overwrote it was killed between its two renames."""
-    path = Path(path).expanduser()
+    path = typed_path(path)
     if not path.exists():
         with suppress(OSError):
             _clear_abandoned(path.resolve())
@@ -137,7 +139,7 @@ def _belongs(named: Path, path: Path) -> bool:
     if named == path or named in path.parents:
         return True
     beside = named.is_relative_to(path.parent) and named.relative_to(path.parent).parts[:1]
-    return bool(beside) and beside[0].startswith(f".{path.name}.")
+    return bool(beside) and beside[0].startswith(f".{_stem(path)}.")
 
 
 def _partial(path: Path) -> Path:
@@ -146,7 +148,20 @@ def _partial(path: Path) -> Path:
 
 
 def _prefix(path: Path) -> str:
-    return f".{path.name}.{socket.gethostname()}-"
+    return f".{_stem(path)}.{socket.gethostname()}-"
+
+
+def _stem(path: Path) -> str:
+    """The name, or the start of one that leaves no room for what a temporary name adds, with its hash."""
+    name = os.fsencode(path.name)
+    if len(name) <= MOST_NAME_BYTES - _ADDED:
+        return path.name
+    start = name[: MOST_NAME_BYTES - _ADDED - 9].decode(errors="ignore")
+    return f"{start}-{hashlib.sha256(name).hexdigest()[:8]}"
+
+
+_ADDED = 120
+"""Bytes for the machine, the process and a random part of a temporary name."""
 
 
 def _take_name(partial: Path, folder: Path, replaces: bool) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from npt_viz.errors import NptVizError
+from npt_viz.places import typed_path
 
 SAMPLE = Path(__file__).parent / "data" / "sample.jsonl"
 HELD_BACK = 48
@@ -26,7 +27,7 @@ def texts_from_file(path: str | Path) -> list[str]:
 
     Raises NptVizError for a file that is missing, not UTF-8, empty, or has a line that is no such object.
     """
-    path = Path(path)
+    path = typed_path(path)
     try:
         content = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:

@@ -365,6 +365,11 @@ def _baseline_id(model: BaseModel, baseline: str) -> int:
         raise NptVizError(
             f"the tokenizer of {model.name} has no {baseline} token; choose {'pad' if baseline == 'eos' else 'eos'}"
         )
+    if token_id >= model.vocab_size:
+        raise NptVizError(
+            f"the {baseline} token of {model.name} has id {token_id} and its embedding ends at id {model.vocab_size - 1}; "
+            f"choose {'pad' if baseline == 'eos' else 'eos'}"
+        )
     return token_id
 
 

@@ -20,6 +20,7 @@ from npt_viz.capture.running import Pass
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
+from npt_viz.model.tokens import text_ids
 from npt_viz.question import Mode, Positions
 from npt_viz.results.directions import Baseline, Unavailable
 from npt_viz.results.inspection import Inspection
@@ -288,7 +289,7 @@ def _windows(model: BaseModel, texts: Sequence[str]) -> Iterator[list[int]]:
     """The first MAX_REFERENCE tokens of the texts, in windows that the model sees one at a time."""
     left = MAX_REFERENCE
     for text in texts:
-        ids = model.tokenizer(text, verbose=False)["input_ids"][:left] if text else []
+        ids = text_ids(model, text)[:left] if text else []
         left -= len(ids)
         size = min(WINDOW, model.context_length)
         for start in range(0, len(ids), size):

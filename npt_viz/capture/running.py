@@ -16,6 +16,7 @@ from npt_viz.adapter import pooled_over
 from npt_viz.capture.finite import first_overflow, source
 from npt_viz.errors import NotFiniteError, NptVizError
 from npt_viz.model.base import BaseModel
+from npt_viz.model.memory import activation_bytes, check_fits
 from npt_viz.question import Positions, check_positions
 from npt_viz.shapes import Hidden, TokenIds
 
@@ -176,6 +177,13 @@ def _pass(
     gradients: bool = False,
     each_layer: Callable[[], None] | None = None,
 ) -> Pass:
+    n_lanes, (n_rows, n_tokens) = len(lanes), token_ids.shape
+    check_fits(
+        activation_bytes(model, n_rows * n_tokens, len(record), n_lanes),
+        model.device,
+        f"one pass over {n_rows * n_tokens:,} tokens with {n_lanes} versions of the model",
+        "shorten the text, or choose fewer layers",
+    )
     records = {layer: LayerRecord() for layer in record}
     final = torch.empty(0, 0, model.d_model)
     streams = [final]

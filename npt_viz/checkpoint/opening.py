@@ -21,10 +21,10 @@ from npt_viz.checkpoint.report import load_report
 from npt_viz.checkpoint.source import NATIVE_CONFIG, WEIGHTS, CheckpointFiles, is_stage, open_files
 from npt_viz.checkpoint.store import MappingStore
 from npt_viz.errors import NotFiniteError, NptVizError
-from npt_viz.files import gigabytes, restore_overwritten
+from npt_viz.files import restore_overwritten
 from npt_viz.model.base import BaseModel
 from npt_viz.model.finite import non_finite
-from npt_viz.model.memory import out_of_memory_explained
+from npt_viz.model.memory import check_fits, in_words, out_of_memory_explained
 from npt_viz.results.load_report import LoadReport
 
 CACHE_BYTES = 2 << 30
@@ -168,10 +168,15 @@ class Checkpoint:
 
     def _read(self, layer: int) -> LayerAdapter:
         plan, semantics = self.layout.layers[layer], self._semantics[layer]
-        size = gigabytes(sum(4 * math.prod(self.files.store.infos[key].shape) for key in plan.keys))
-        with out_of_memory_explained(
-            f"{self._where}: layer {layer} ({size})", "use a smaller base or fewer layers"
-        ):
+        stored = sum(4 * math.prod(self.files.store.infos[key].shape) for key in plan.keys)
+        rank = max(tensors.rank for tensors in plan.targets.values())
+        # Norms and overlaps take products of two factors, rank × rank, of v_a and of v_b.
+        needed = stored + 2 * 4 * rank**2
+        what = f"{self._where}: layer {layer} of rank {rank:,} ({in_words(stored)} of weights)"
+        advice = "use fewer layers, or an adapter of lower rank: beyond d_model a rank adds nothing"
+        home = torch.device("cpu") if self.model is None else _home(self.model, layer)
+        check_fits(needed, home, what, advice)
+        with out_of_memory_explained(what, advice):
             modulations = {
                 target: modulation(tensors, self._values(layer, tensors.keys(semantics.rule)), semantics)
                 for target, tensors in plan.targets.items()

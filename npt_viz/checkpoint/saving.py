@@ -21,6 +21,7 @@ from npt_viz.checkpoint.store import write_torch_file
 from npt_viz.errors import NptVizError
 from npt_viz.files import whole_folder
 from npt_viz.model.base import BaseModel
+from npt_viz.places import typed_path
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -75,7 +76,7 @@ def save_checkpoint(
         "fault": fault,
         "initial_hashes": hashes,
     }
-    return _written(Path(folder), config, tensors, overwrite)
+    return _written(typed_path(folder), config, tensors, overwrite)
 
 
 def save_converted(
@@ -86,9 +87,9 @@ def save_converted(
     Raises NptVizError where format A has no keys for it, and where it cannot be written.
     """
     if to == "native":
-        return _to_native(checkpoint, Path(folder), overwrite)
+        return _to_native(checkpoint, typed_path(folder), overwrite)
     if to == "A":
-        return _to_format_a(checkpoint, Path(folder), overwrite)
+        return _to_format_a(checkpoint, typed_path(folder), overwrite)
     raise NptVizError(f"format {to!r} cannot be written; choose native or A")
 
 

@@ -207,12 +207,11 @@ def in_words(values: dict, preview) -> str:
 
 def _earlier(path: str, base, checkpoint: "OpenedCheckpoint") -> list:
     """Updates in a recipe, an exported folder or a published history."""
-    from pathlib import Path
-
     from npt_viz.editing.files.recipe import updates_from_recipe
     from npt_viz.editing.making.history import updates_from_history
+    from npt_viz.places import typed_path
 
-    if Path(path).name == "injection_history.json":
+    if typed_path(path).name == "injection_history.json":
         replayed = updates_from_history(path, base, checkpoint)
         for note in replayed.notes:
             say(f"note: {path}: {note}")

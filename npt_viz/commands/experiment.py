@@ -9,6 +9,7 @@ from npt_viz.commands._options import AsJson
 from npt_viz.commands._output import print_json, progress, say, table
 from npt_viz.errors import NptVizError
 from npt_viz.files import write_whole
+from npt_viz.places import typed_path
 
 
 def run(
@@ -37,9 +38,9 @@ def run(
     from npt_viz.experiments.spec_file import read_experiment_spec
     from npt_viz.training.log import RUNS
 
-    source = Path(spec)
+    source = typed_path(spec)
     experiment = read_experiment_spec(source / SPEC if source.is_dir() else source)
-    folder = Path(out) if out else source if source.is_dir() else RUNS / source.stem
+    folder = typed_path(out) if out else source if source.is_dir() else RUNS / source.stem
     was_stopped = False
     try:
         if processes > 1:

@@ -1,6 +1,5 @@
 """Values of one or more training logs, as a table, JSON, CSV or TensorBoard event files."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,6 +7,7 @@ import typer
 from npt_viz.commands._options import AsJson
 from npt_viz.commands._output import print_json, say, table
 from npt_viz.files import write_whole
+from npt_viz.places import typed_path
 
 
 def run(
@@ -35,7 +35,7 @@ def run(
     from npt_viz.runs import logs_of, read_run
     from npt_viz.runs.curves import better, summary
 
-    runs = [read_run(log) for path in paths for log in logs_of(Path(path).expanduser())]
+    runs = [read_run(log) for path in paths for log in logs_of(typed_path(path))]
     summaries = {
         run.origin: [
             (layer, each)

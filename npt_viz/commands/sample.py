@@ -1,7 +1,6 @@
 """Sample texts from the base model, to train and to measure on."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ from npt_viz.commands._options import Device, Dtype, Model
 from npt_viz.commands._output import progress, say
 from npt_viz.errors import NptVizError
 from npt_viz.files import write_whole
+from npt_viz.places import typed_path
 
 
 def run(
@@ -28,7 +28,7 @@ def run(
     device: Device = "auto",
 ) -> None:
     """Sample texts from the base model, to train and to measure on."""
-    path = Path(out)
+    path = typed_path(out)
     if path.suffix != ".jsonl":
         raise NptVizError(f"{out} must end in .jsonl: one JSON object with a text is written on every line")
     import npt_viz

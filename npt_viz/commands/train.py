@@ -14,6 +14,7 @@ import typer
 from npt_viz.commands._options import AsJson, Device, Dtype, Model, Positions, numbers, words
 from npt_viz.commands._output import plain, print_json, progress, say, stages
 from npt_viz.errors import NptVizError
+from npt_viz.places import typed_path
 from npt_viz.training.recipe import (
     AUTOCAST,
     FRESH_COMPONENTS,
@@ -194,7 +195,7 @@ def run(
                 "from": start,
             }
             training = _begun(base, begin, texts, terms, recipe, (tokens, window, samples), origin)
-        folder = _Folder(Path(out), stated, overwrite, resume) if out else None
+        folder = _Folder(typed_path(out), stated, overwrite, resume) if out else None
         result, was_stopped = _trained(training, folder, save_every)
     if folder is None:
         say("nothing was saved: there is no --out")
@@ -382,7 +383,7 @@ def _check_free(out: str | None, overwrite: bool) -> None:
     """Refuse an --out in which the checkpoint could not be saved, before anything is trained."""
     if out is None:
         return
-    folder = Path(out).expanduser()
+    folder = typed_path(out)
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
             raise NptVizError(f"{place}: is a file; --out names a folder: choose another --out")

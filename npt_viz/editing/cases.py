@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from npt_viz.errors import NptVizError
+from npt_viz.places import typed_path
 from npt_viz.texts import bundled_texts
 
 UNRELATED = (
@@ -173,7 +174,7 @@ def cases_from_file(path: str | Path) -> list[Case]:
     lists (consequences of [prompt, answer] pairs); in CSV entries are separated by '|' and a pair by '=>'.
     Raises NptVizError naming the file and the line.
     """
-    path = Path(path)
+    path = typed_path(path)
     try:
         content = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

@@ -18,6 +18,7 @@ from npt_viz.errors import NptVizError
 from npt_viz.experiments.plan import Experiment
 from npt_viz.experiments.spec_file import experiment_toml, read_experiment_spec
 from npt_viz.files import plain_json, write_whole
+from npt_viz.places import typed_path
 from npt_viz.texts import bundled_texts, texts_from_file
 
 SPEC = "experiment.toml"
@@ -110,9 +111,9 @@ def _kept(folder: Path, experiment: Experiment, texts: Sequence[str] | None) -> 
     if texts is not None:
         experiment = replace(experiment, text=str(folder / TEXT))
     if experiment.text is not None:
-        experiment = replace(experiment, text=str(Path(experiment.text).absolute()))
+        experiment = replace(experiment, text=str(typed_path(experiment.text).absolute()))
     if isinstance(experiment.start, str):
-        experiment = replace(experiment, start=str(Path(experiment.start).absolute()))
+        experiment = replace(experiment, start=str(typed_path(experiment.start).absolute()))
     return experiment
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from npt_viz.errors import NptVizError
 from npt_viz.experiments.folder import begin_folder, read_json, tasks
 from npt_viz.experiments.plan import Experiment
+from npt_viz.places import typed_path
 from npt_viz.training.log import FILE, steps_logged
 
 POLL = 1.0
@@ -25,7 +26,7 @@ def run_in_processes(
     shares by hand instead, each with its own CUDA_VISIBLE_DEVICES (`--share`).
     Raises NptVizError where a process ends before its share is done; what was finished stays.
     """
-    folder = Path(folder)
+    folder = typed_path(folder)
     experiment = begin_folder(folder, experiment, texts)
     processes = [_begun(folder, i, n) for i in range(1, n + 1)]
     try:

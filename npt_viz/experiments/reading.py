@@ -11,6 +11,7 @@ from npt_viz.errors import NptVizError
 from npt_viz.experiments.folder import SPEC, Task, read_json, tasks
 from npt_viz.experiments.plan import Experiment
 from npt_viz.experiments.spec_file import read_experiment_spec
+from npt_viz.places import typed_path
 from npt_viz.results.experiments import MEASURES, ArmRun, ExperimentResult, Strip
 from npt_viz.results.health import Finding
 from npt_viz.results.training import Alarm, Curves, History
@@ -25,7 +26,7 @@ def read_experiment(folder: str | Path) -> ExperimentResult:
 
     Raises NptVizError where it is no experiment.
     """
-    folder = Path(folder)
+    folder = typed_path(folder)
     if not (folder / SPEC).is_file():
         raise NptVizError(
             f"{folder} is no experiment: it has no {SPEC}; give a folder that `experiment` wrote"

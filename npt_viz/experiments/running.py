@@ -19,6 +19,7 @@ from npt_viz.experiments.plan import Experiment
 from npt_viz.files import plain_json
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import encode
+from npt_viz.places import typed_path
 from npt_viz.progress import Progress, no_progress
 from npt_viz.results.training import Step
 from npt_viz.training.data import Corpus, corpus_of
@@ -60,7 +61,7 @@ def run_experiment(
 
     Raises NptVizError for a folder of another experiment, a text or a checkpoint that cannot be read, a full disk.
     """
-    folder = Path(folder)
+    folder = typed_path(folder)
     if isinstance(experiment.start, AdapterSpec):
         experiment.start.fits(model)
     experiment = begin_folder(folder, experiment, texts)

@@ -11,6 +11,7 @@ from npt_viz.adapter import Semantics
 from npt_viz.errors import NptVizError
 from npt_viz.experiments.plan import RECIPE_FIELDS, Arm, Experiment, arms_of
 from npt_viz.experiments.typed import refuse_wrong_types
+from npt_viz.places import typed_path
 from npt_viz.training.losses import Curriculum, Objective, losses_text, objective
 from npt_viz.training.recipe import Recipe
 from npt_viz.training.spec import AdapterSpec
@@ -47,7 +48,7 @@ def read_experiment_spec(path: str | Path) -> Experiment:
 
     Raises NptVizError for a file that is missing or no TOML, a key that nothing reads, and values that cannot be.
     """
-    path = Path(path)
+    path = typed_path(path)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

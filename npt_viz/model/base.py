@@ -63,6 +63,9 @@ class BaseModel:
 
     lock: FairLock = field(default_factory=FairLock)
 
+    notes: tuple[str, ...] = ()
+    """What was opened otherwise than its files say, a sentence each."""
+
     closed: bool = False
 
     def __repr__(self) -> str:

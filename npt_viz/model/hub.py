@@ -1,21 +1,29 @@
 """Hugging Face hub models: the copy on this machine, or a download where the network is allowed."""
 
 import json
+import os
 from pathlib import Path
 from typing import NamedTuple
 
-from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
+from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
     RepositoryNotFoundError,
+    RevisionNotFoundError,
 )
+from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import validate_repo_id
 
 from npt_viz.errors import NptVizError
+from npt_viz.places import shown
 from npt_viz.progress import Progress, no_progress
 
 FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 """Files that are downloaded: no Python code, no pickle."""
+
+MAIN = "main"
+"""The revision of a hub model that is meant where none is named."""
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 """Files that hold a tokenizer, each alone."""
@@ -35,50 +43,174 @@ class Located(NamedTuple):
         return self.path.suffix == ".gguf"
 
 
-def cached_snapshot(hub_id: str) -> Path | None:
+def parsed_hub_id(name: str) -> tuple[str, str]:
+    """(hub id, revision) of `owner/name` or `owner/name@revision`; the revision is main by default."""
+    hub_id, _, revision = name.partition("@")
+    if "@" in name and not revision:
+        raise NptVizError(
+            f"{name}: no revision stands behind the @; write owner/name@revision, or owner/name"
+        )
+    return hub_id, revision or MAIN
+
+
+def cached_snapshot(hub_id: str, revision: str = MAIN) -> Path | None:
     """The folder of a hub model that is wholly in the local cache; touches no network."""
-    try:
-        config = try_to_load_from_cache(hub_id, "config.json")
-    except HFValidationError:
+    folder = _cached_folder(hub_id, revision)
+    if folder is None or not (folder / "config.json").is_file():
         return None
-    if not isinstance(config, str):
-        return None
-    folder = Path(config).parent
-    has_tokenizer = any((folder / name).exists() for name in TOKENIZERS)
-    return folder if has_tokenizer and not missing_weights(folder) else None
+    has_tokenizer = any((folder / name).is_file() for name in TOKENIZERS)
+    return folder if has_tokenizer and not weights_fault(folder) else None
 
 
-def missing_weights(folder: Path) -> str | None:
-    """The first safetensors file that the folder needs and lacks: its only one, or a shard that its index names."""
+def weights_fault(folder: Path) -> str | None:
+    """What is wrong with the weights of a model folder, and what to do; None where all of them are there."""
     index = folder / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if index.exists():
         try:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return f"a readable {index.name}"
-    return next((name for name in names if not (folder / name).exists()), None)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return f"its {index.name} is not readable, which lists the shards; copy or fetch it again"
+    missing = [name for name in names if not (folder / name).is_file()]
+    pointers = [name for name in names if name not in missing and _is_pointer(folder / name)]
+    if pointers:
+        return f"{pointers[0]} is a Git LFS pointer, not the weights; run `git lfs pull` in the folder"
+    if not missing:
+        return None
+    if (folder / missing[0]).is_symlink():
+        return (
+            f"{missing[0]} is a link to {os.readlink(folder / missing[0])}, which is not there; copy or fetch the file "
+            "itself"
+        )
+    if _has_only_pickles(folder):
+        pickle = min(path.name for path in folder.glob("pytorch_model*.bin"))
+        return (
+            f"its weights are {pickle}, a pickle; npt_viz reads the base model from safetensors only: load it "
+            "with transformers and save it again with save_pretrained"
+        )
+    of_all = f" ({len(missing)} of {len(names)} shards are missing)" if len(names) > 1 else ""
+    return (
+        f"lacks {missing[0]}{of_all}; npt_viz reads weights from safetensors only: copy the missing file, or save the "
+        "model again with save_pretrained"
+    )
 
 
-def downloaded_snapshot(hub_id: str, progress: Progress = no_progress) -> Path:
+DAMAGED = "damaged in the hub's cache on this machine"
+NOT_WHOLE = "not whole in the hub's cache on this machine"
+
+
+def cache_state(hub_id: str, revision: str = MAIN) -> str:
+    """What the hub's cache on this machine has of a model that cannot be opened from it, as a clause."""
+    try:
+        home = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=hub_id, repo_type="model")
+        validate_repo_id(hub_id)
+    except HFValidationError:
+        return "not in the hub's cache on this machine"
+    folder = _cached_folder(hub_id, revision)
+    if folder is None:
+        others = sorted(_revisions(home))
+        if not others:
+            return "not in the hub's cache on this machine"
+        named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        return (
+            f"in the hub's cache on this machine in another revision than {revision}: {named}; open "
+            f"{hub_id}@{others[0]}"
+        )
+    unfinished = any(home.glob("blobs/*.incomplete"))
+    begun = "only half in the hub's cache on this machine (a download was interrupted)" if unfinished else ""
+    dangling = next(
+        (path.name for path in sorted(folder.iterdir()) if path.is_symlink() and not path.exists()), None
+    )
+    if dangling:
+        return f"{begun or DAMAGED}: {dangling} is a link to a file that is not there"
+    if not (folder / "config.json").is_file():
+        fault = "config.json is missing"
+    elif not any((folder / name).is_file() for name in TOKENIZERS):
+        fault = f"none of {', '.join(TOKENIZERS)} is there"
+    else:
+        fault = weights_fault(folder) or "it is there by now"
+    return f"{begun or NOT_WHOLE}: {fault}"
+
+
+def downloaded_snapshot(hub_id: str, revision: str = MAIN, progress: Progress = no_progress) -> Path:
     """The folder of a hub model, downloaded unless offline mode (HF_HUB_OFFLINE) forbids it."""
+    cached = _cached_folder(hub_id, revision)
+    if cached is not None and _has_only_pickles(cached):
+        # The hub has no more than that either.
+        raise NptVizError(
+            f"{shown(hub_id)} is in the hub's cache on this machine, and {weights_fault(cached)}"
+        )
     if constants.HF_HUB_OFFLINE:
         raise NptVizError(
-            f"{hub_id} is no folder, and not in the hub's cache on this machine; HF_HUB_OFFLINE forbids a "
-            "download: unset it, or give a local folder or a .gguf file"
+            f"{shown(hub_id)} is no folder; it is {cache_state(hub_id, revision)}; HF_HUB_OFFLINE forbids a download: unset "
+            "it, or give a local folder or a .gguf file"
         )
     progress(f"downloading {hub_id} from the hub", None)
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=FILES))
+        folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=FILES))
     except HFValidationError:
         reason = "it is neither a folder, a .gguf file, nor a hub id; a hub id is written owner/name"
     except GatedRepoError:
         reason = "its owner asks you to accept terms first; do so on its hub page and run `hf auth login`"
+    except RevisionNotFoundError:
+        reason = f"it has no revision {revision}; give a branch, a tag or a commit that its hub page lists"
     except RepositoryNotFoundError:
         reason = "the hub has no such model, or it is private; check the name, or run `hf auth login`"
     except Exception as error:  # The network has more ways to fail than can be listed.
         reason = (
-            f"it is not on this machine and the hub cannot be reached ({type(error).__name__}); "
+            f"it is {cache_state(hub_id, revision)}, and the hub cannot be reached ({type(error).__name__}); "
             "check the network, or give a local folder or a .gguf file"
         )
-    raise NptVizError(f"{hub_id} cannot be opened: {reason}")
+    else:
+        if not (folder / "config.json").is_file():
+            reason = "its repository has no config.json, so it is no model of transformers; open its .gguf file, if it has one"
+        elif fault := weights_fault(folder):
+            reason = fault
+        else:
+            return folder
+    raise NptVizError(f"{shown(hub_id)} cannot be opened: {reason}")
+
+
+def _cached_folder(hub_id: str, revision: str) -> Path | None:
+    """The snapshot folder of a revision in the cache, whole or not."""
+    try:
+        validate_repo_id(hub_id)
+    except HFValidationError:
+        return None
+    home = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=hub_id, repo_type="model")
+    try:
+        commit = (home / "refs" / revision).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        # A commit, whole or by its first digits.
+        known = [
+            path.name for path in home.glob("snapshots/*") if revision and path.name.startswith(revision)
+        ]
+        commit = known[0] if len(known) == 1 else ""
+    folder = home / "snapshots" / commit
+    return folder if commit and folder.is_dir() else None
+
+
+def _revisions(home: Path) -> set[str]:
+    """Revisions of a model that the cache has files of: branches and tags by name, other commits by their digits."""
+    commits = {path.name: path.name[:12] for path in home.glob("snapshots/*") if path.is_dir()}
+    for ref in home.glob("refs/**/*"):
+        if ref.is_file():
+            try:
+                commit = ref.read_text(encoding="utf-8").strip()
+            except (OSError, ValueError):
+                continue
+            if commit in commits:
+                commits[commit] = str(ref.relative_to(home / "refs"))
+    return set(commits.values())
+
+
+def _has_only_pickles(folder: Path) -> bool:
+    return any(folder.glob("pytorch_model*.bin")) and not any(folder.glob("*.safetensors*"))
+
+
+def _is_pointer(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(20) == b"version https://git-"
+    except OSError:
+        return False

@@ -1,47 +1,59 @@
 """Locate the files of a base model by name; opens nothing and imports no torch."""
 
+import os
 from pathlib import Path
 
 from npt_viz.errors import NptVizError
-from npt_viz.model.hub import Located, cached_snapshot, downloaded_snapshot, missing_weights
+from npt_viz.model.hub import Located, cached_snapshot, downloaded_snapshot, parsed_hub_id, weights_fault
 from npt_viz.model.packaged import PACKAGED, fetch_packaged, packaged_folder
+from npt_viz.places import shown, typed_path
 from npt_viz.progress import Progress, no_progress
 
 
 def located(name: str, progress: Progress = no_progress, *, fetch: bool = False) -> Located:
-    """Files of the model that a name stands for: an alias, a folder, a .gguf file, or a hub id.
+    """Files of the model that a name stands for: an alias, a folder, a .gguf file, or a hub id (owner/name@revision).
 
     A hub id that is not in the cache is downloaded unless HF_HUB_OFFLINE is set; an alias only with `fetch`.
     Raises NptVizError where there is nothing, and ModelNotHereError where `fetch` would help.
     """
-    path = Path(name).expanduser()
+    path = typed_path(name)
+    name = name if path.exists() else str(name).strip().strip("\"'")
     if name in PACKAGED and not path.exists():
         return (fetch_packaged if fetch else packaged_folder)(name, progress)
     if path.suffix == ".gguf":
         if not path.is_file():
-            raise NptVizError(f"{name}: there is no such file; give the path of a .gguf file")
+            raise NptVizError(f"{shown(path)}: {_not_there(path)}; give the path of a .gguf file")
         return Located(path.resolve(), "GGUF file, dequantised")
     if path.is_dir():
         _check_folder(path)
         return Located(path.resolve(), "folder")
     if path.is_file():
-        raise NptVizError(f"{name} is a file; give the folder that holds config.json, or a .gguf file")
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise NptVizError(f"{shown(path)} is a file; give the folder that holds config.json, or a .gguf file")
+    if os.path.lexists(path) or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise NptVizError(
-            f"{name}: there is no such folder; give a folder with config.json, or a hub id (owner/name)"
+            f"{shown(path)}: {_not_there(path, 'folder')}; give a folder with config.json, or a hub id (owner/name)"
         )
-    if snapshot := cached_snapshot(name):
+    hub_id, revision = parsed_hub_id(name)
+    if snapshot := cached_snapshot(hub_id, revision):
         return Located(snapshot, "hub cache")
-    return Located(downloaded_snapshot(name, progress), "hub, downloaded")
+    return Located(downloaded_snapshot(hub_id, revision, progress), "hub, downloaded")
+
+
+def _not_there(path: Path, kind: str = "file") -> str:
+    if path.is_symlink():
+        return f"it is a link to {shown(os.readlink(path))}, which is not there"
+    return f"there is no such {kind}"
 
 
 def _check_folder(folder: Path) -> None:
-    if not (folder / "config.json").exists():
+    config = folder / "config.json"
+    if not config.exists():
+        if config.is_symlink():
+            raise NptVizError(
+                f"{shown(config)}: {_not_there(config)}; copy the files that the links mean, too"
+            )
         ggufs = sorted(folder.glob("*.gguf"))
         hint = f"open {ggufs[0]} itself" if ggufs else "give a folder made by save_pretrained"
-        raise NptVizError(f"{folder} has no config.json, so it is no model folder; {hint}")
-    if missing := missing_weights(folder):
-        raise NptVizError(
-            f"{folder} lacks {missing}; npt_viz reads weights from safetensors only: "
-            "copy the missing file, or save the model again with save_pretrained"
-        )
+        raise NptVizError(f"{shown(folder)} has no config.json, so it is no model folder; {hint}")
+    if fault := weights_fault(folder):
+        raise NptVizError(f"{shown(folder)}: {fault}")

@@ -1,6 +1,8 @@
 """Devices, their free memory, and errors that explain a lack of it."""
 
+import errno
 import gc
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from traceback import clear_frames
@@ -10,6 +12,7 @@ import torch
 
 from npt_viz.errors import NptVizError
 from npt_viz.files import gigabytes
+from npt_viz.model.base import BaseModel
 
 
 def best_device() -> torch.device:
@@ -39,6 +42,55 @@ def release_unused() -> None:
         torch.cuda.empty_cache()
 
 
+_SAYINGS = (
+    "can't allocate memory",
+    "defaultcpuallocator",
+    "out of memory",
+    "not enough memory",
+    "cublas_status_alloc_failed",
+    "cannot allocate memory",
+)
+"""What libraries without an error class for it say, in lower case."""
+
+_ASKED = re.compile(r"(?:tried to allocate|unable to allocate)\s+([\d.]+)\s*(bytes|[KMGTP]i?B)", re.I)
+_UNITS = {"b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out: Python's, numpy's, torch's on any device, the system's."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(saying in str(error).lower() for saying in _SAYINGS)
+
+
+def asked_bytes(error: BaseException) -> int | None:
+    """Bytes of the allocation that failed, where the error says; None where it does not."""
+    asked = _ASKED.search(str(error))
+    return int(float(asked[1]) * _UNITS[asked[2][0].lower()]) if asked else None
+
+
+def out_of_memory_sentence(error: BaseException, work: str, advice: str) -> str:
+    """Sentence on an error that `is_out_of_memory`: what was done, what it asked for, what is free, what to do.
+
+    The memory of dropped tensors is given back first, so that what is free is what the next try has.
+    """
+    message = str(error).lower()
+    is_gpu = (isinstance(error, torch.OutOfMemoryError) or "cu" in message or "mps" in message) and (
+        "cpuallocator" not in message and torch.accelerator.is_available()
+    )
+    is_gpu |= isinstance(error, torch.OutOfMemoryError)
+    release_unused()
+    device = best_device() if is_gpu else torch.device("cpu")
+    asked = asked_bytes(error)
+    wanted = f"it asked for {in_words(asked)} at once, " if asked else ""
+    return (
+        f"{work} needs more {'GPU' if is_gpu else 'CPU'} memory than there is ({wanted}{in_words(free_bytes(device))} free "
+        f"now); {advice}"
+    )
+
+
 @contextmanager
 def out_of_memory_explained(work: str, advice: str) -> Iterator[None]:
     """Inside the block, running out of memory is one sentence: what needed it, what is free, what to do.
@@ -49,15 +101,39 @@ def out_of_memory_explained(work: str, advice: str) -> Iterator[None]:
     try:
         yield
         return
-    except (MemoryError, RuntimeError) as error:
-        # torch's CPU allocator has no error class of its own.
-        is_cpu = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
-        if not is_cpu and not isinstance(error, torch.OutOfMemoryError):
+    except Exception as error:
+        if not is_out_of_memory(error):
             raise
-        where = "CPU" if is_cpu else "GPU"
         clear_frames(error.__traceback__)
-    release_unused()
-    device = best_device() if where == "GPU" else torch.device("cpu")
-    raise NptVizError(
-        f"{work} needs more {where} memory than there is ({gigabytes(free_bytes(device))} free now); {advice}"
-    )
+        sentence = out_of_memory_sentence(error, work, advice)
+    raise NptVizError(sentence)
+
+
+def check_fits(needed: int, device: torch.device, work: str, advice: str) -> None:
+    """Raise NptVizError before work whose estimate, in bytes, is more than a device has free."""
+    if needed < SMALL:
+        return
+    free = free_bytes(device)
+    if needed > free:
+        raise NptVizError(
+            f"{work} needs about {in_words(needed)} and {device} has {in_words(free)} free; {advice}"
+        )
+
+
+def in_words(n_bytes: float) -> str:
+    """Bytes in words, small ones in MB."""
+    return gigabytes(n_bytes) if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"
+
+
+SMALL = 2**26
+"""Bytes that are not worth asking a device for."""
+
+
+def activation_bytes(model: BaseModel, n_tokens: int, n_recorded: int, n_lanes: int = 2) -> int:
+    """Bytes of one pass, at most: the lanes of the stream and one MLP, plus the records, in float32.
+
+    A layer's record is h, a and the MLP's output of every lane; the MLP's three inner tensors live one layer at a
+    time, and so do three of the adapter's.
+    """
+    stream = n_lanes * n_tokens * model.d_model
+    return 4 * (stream * (2 + 3 * n_recorded) + 6 * n_lanes * n_tokens * model.d_ffn)

@@ -1,5 +1,6 @@
 """Open a base model: locate it, check that it can carry NPT layers, then read its weights."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from npt_viz.model.locating import located
 from npt_viz.model.memory import best_device, free_bytes, out_of_memory_explained
 from npt_viz.model.quiet import quiet_transformers
 from npt_viz.progress import Progress, no_progress
+
+_log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -46,10 +49,10 @@ def open_model(
     name = str(name)
     files = located(name, progress)
     progress("reading the config", None)
-    config = _config(name, files)
-    skeleton = _skeleton(name, config)
-    check_structure(skeleton, name)
     wanted = _device(device)
+    config = _config(name, files)
+    skeleton, notes = _skeleton(name, config, wanted)
+    check_structure(skeleton, name)
     dtype = _dtype(dtype, config, wanted)
     needed = sum(p.numel() for p in skeleton.parameters()) * dtype.itemsize
     placement = _placement(name, needed, wanted, is_choice=device == "auto")
@@ -58,13 +61,16 @@ def open_model(
     progress("loading the weights", None)
     advice = "close other models, choose a smaller dtype (bfloat16), or use device='map'"
     with out_of_memory_explained(f"{name} ({gigabytes(needed)} in {_word(dtype)})", advice):
-        hf = _weights(name, files, dtype, placement)
+        hf = _weights(name, files, dtype, placement, config)
         hf.eval().requires_grad_(False)
         check_weights(hf, name, files.path)
         if config.model_type not in KNOWN:
             check_arithmetic(hf, name)
+    for note in notes:
+        # On stderr of every command, and in the log of the app.
+        _log.warning("%s: %s", name, note)
     progress("ready", 1.0)
-    return BaseModel(hf=hf, tokenizer=tokenizer, name=name, source=files.source)
+    return BaseModel(hf=hf, tokenizer=tokenizer, name=name, source=files.source, notes=notes)
 
 
 def _config(name: str, files: Located):
@@ -96,8 +102,37 @@ def _quantisation(config) -> str:
     )
 
 
-def _skeleton(name: str, config) -> PreTrainedModel:
-    """The model without memory for its weights."""
+def _skeleton(name: str, config, wanted: Placement = "auto") -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """The model without memory for its weights, and a note where its attention is another than its config names.
+
+    The config of a model that was saved on a GPU may name an attention that needs a package or a GPU of its own; sdpa
+    takes its place, in the config too.
+    """
+    named = config._attn_implementation
+    if named in (None, *PLAIN_ATTENTION):
+        return _built(name, config), ()
+    if isinstance(wanted, torch.device) and wanted.type == "cuda":
+        try:
+            return _built(name, config), ()
+        except NptVizError:
+            reason = "is not installed"
+    else:
+        where = wanted if isinstance(wanted, torch.device) else "a map of devices"
+        reason = f"npt_viz does not use on {where}"
+    config._attn_implementation = "sdpa"
+    same = ", which computes the same" if str(named).startswith(SAME_AS_SDPA) else ""
+    note = f"its config names the attention {named}, which {reason}; attention runs as sdpa{same}"
+    return _built(name, config), (note,)
+
+
+SAME_AS_SDPA = ("flash_attention", "flex_attention")
+"""What names of attention begin with that differ from sdpa in speed alone."""
+
+PLAIN_ATTENTION = ("sdpa", "eager")
+"""Attention of torch itself, which runs everywhere."""
+
+
+def _built(name: str, config) -> PreTrainedModel:
     try:
         with torch.device("meta"), quiet_transformers():
             return AutoModelForCausalLM.from_config(config)
@@ -110,18 +145,29 @@ def _skeleton(name: str, config) -> PreTrainedModel:
 
 def _device(device: str | torch.device | Mapping[str, object]) -> Placement:
     if isinstance(device, Mapping):
+        for place in device.values():
+            if place != "disk":
+                _one_device(place)
         return device
     if device == "auto":
         return best_device()
     if device == "map":
         return "auto"
+    return _one_device(device)
+
+
+def _one_device(device: object) -> torch.device:
+    choices = ", ".join(dict.fromkeys(["cpu", str(best_device()), "auto"]))
     try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError):
+        chosen = torch.device(device.strip() if isinstance(device, str) else device)  # pyright: ignore[reportArgumentType]
+        if chosen.type != "meta":
+            torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, TypeError):
+        raise NptVizError(f"device {device!r:.60} is not on this machine; choose {choices} or map") from None
+    if chosen.type == "meta":
         raise NptVizError(
-            f"device {device!r} is not on this machine; choose cpu, {best_device()}, auto or map"
-        ) from None
+            f"device 'meta' holds no values, so no model can run there; choose {choices} or map"
+        )
     return chosen
 
 
@@ -170,7 +216,9 @@ def _tokenizer(name: str, files: Located):
         ) from None
 
 
-def _weights(name: str, files: Located, dtype: torch.dtype, placement: Placement) -> PreTrainedModel:
+def _weights(
+    name: str, files: Located, dtype: torch.dtype, placement: Placement, config: Any
+) -> PreTrainedModel:
     """The loaded model; raises where a weight is missing, which transformers would fill with random numbers."""
     is_mapped = not isinstance(placement, torch.device)
     loaded: Any
@@ -184,6 +232,7 @@ def _weights(name: str, files: Located, dtype: torch.dtype, placement: Placement
                     dtype=dtype,
                     device_map=placement if is_mapped else None,
                     use_safetensors=True,
+                    config=config,
                     trust_remote_code=False,
                     output_loading_info=True,
                     ignore_mismatched_sizes=True,

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
+from npt_viz.model.chat import chat_text
 from npt_viz.question import Bos, Prompt, Question, as_question
 from npt_viz.results.inspection import Token
 
@@ -61,7 +62,7 @@ def encode(
     text, chat, bos = question.prompt, question.chat, question.bos
     is_text = isinstance(text, str)
     ids = _text_ids(model, text, chat, bos) if is_text else [operator.index(i) for i in text]
-    _check(model, ids)
+    _check(model, ids, is_text=is_text)
     pieces = tuple(display_token(model.tokenizer, i) for i in ids)
     return Encoded(ids, pieces, tuple(_notes(model, text, chat, pieces)) if is_text else ())
 
@@ -91,10 +92,7 @@ def _text_ids(model: BaseModel, text: str, chat: bool, bos: Bos) -> list[int]:
             "remove it"
         )
     if chat:
-        if not tokenizer.chat_template:
-            raise NptVizError(f"{model.name} has no chat template; leave chat off, or open an instruct model")
-        turns = [{"role": "user", "content": text}]
-        written = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        written = chat_text(tokenizer, model.name, text)
         return tokenizer(written, add_special_tokens=False, verbose=False)["input_ids"]
     if bos is False:
         return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
@@ -108,10 +106,36 @@ def _text_ids(model: BaseModel, text: str, chat: bool, bos: Bos) -> list[int]:
     return ids
 
 
-def _check(model: BaseModel, ids: list[int]) -> None:
+def text_ids(model: BaseModel, text: str, *, special: bool = True) -> list[int]:
+    """Token ids of a whole text, of any length; the home of every text that is not a prompt.
+
+    special: with the tokens that the tokenizer adds by itself.
+    Raises NptVizError where a token lies beyond the model's embedding.
+    """
+    ids = model.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
+    _check_embedded(model, ids)
+    return ids
+
+
+def _check_embedded(model: BaseModel, ids: Sequence[int]) -> None:
+    """Raise NptVizError where the tokenizer has made a token that the model has no embedding for."""
+    beyond = next((i for i in ids if i >= model.vocab_size), None)
+    if beyond is not None:
+        raise NptVizError(
+            f"the tokenizer of {model.name} makes the token {display_token(model.tokenizer, beyond).glyph!r:.60} (id {beyond}) "
+            f"of this text, and the model's embedding ends at id {model.vocab_size - 1}: the tokenizer has tokens that were "
+            "added without resizing the embedding, or is another model's; take that text out, or put the model's own "
+            "tokenizer beside its weights"
+        )
+
+
+def _check(model: BaseModel, ids: list[int], *, is_text: bool) -> None:
     if not ids:
         raise NptVizError("the prompt gives no tokens; give other text")
-    if wrong := next((i for i in ids if not 0 <= i < model.vocab_size), None):
+    if is_text:
+        _check_embedded(model, ids)
+    wrong = next((i for i in ids if not 0 <= i < model.vocab_size), None)
+    if wrong is not None:
         raise NptVizError(
             f"token id {wrong} is not in the vocabulary of {model.name} (0 to {model.vocab_size - 1}); choose ids in that range"
         )

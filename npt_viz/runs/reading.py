@@ -11,6 +11,7 @@ from typing import IO, Literal
 import numpy as np
 
 from npt_viz.errors import NptVizError
+from npt_viz.places import typed_path
 from npt_viz.results.runs import Run
 from npt_viz.results.training import Curves
 from npt_viz.runs.beside import NOTHING, Beside, beside
@@ -43,7 +44,7 @@ def read_run(source: Source) -> Run:
     if isinstance(source, tuple):
         name, content = source
         return _read(io.BytesIO(content), origin=name, name=Path(name).stem, around=NOTHING)
-    path, *others = logs_of(Path(source).expanduser())
+    path, *others = logs_of(typed_path(source))
     if others:
         raise NptVizError(f"{source} holds {len(others) + 1} runs; name one of them, for example {path}")
     around = beside(path)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from npt_viz.errors import NptVizError
+from npt_viz.places import typed_path
 from npt_viz.results.runs import Run
 from npt_viz.runs.curves import line, series_name
 
@@ -24,7 +25,7 @@ def write_events(runs: Sequence[Run], folder: str | Path) -> list[Path]:
     written = []
     for run in runs:
         for layer in run.layers:
-            path = Path(folder).expanduser() / (re.sub(r"[^\w.+-]+", "_", series_name(run, layer)) or "run")
+            path = typed_path(folder) / (re.sub(r"[^\w.+-]+", "_", series_name(run, layer)) or "run")
             try:
                 if path.exists() and any(path.iterdir()):
                     raise NptVizError(f"{path} has files in it already; choose another folder")

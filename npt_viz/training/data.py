@@ -9,6 +9,7 @@ import torch
 
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
+from npt_viz.model.tokens import text_ids
 from npt_viz.shapes import Int, Tensor
 from npt_viz.training.recipe import TOKENS, WINDOW
 
@@ -70,7 +71,7 @@ def corpus_of(
     window = min(window, model.context_length)
     if isinstance(texts, str):
         texts = [texts]
-    by_text = [_windows(model.tokenizer(text)["input_ids"], window) for text in texts]
+    by_text = [_windows(text_ids(model, text), window) for text in texts]
     sequences = [ids for windows in by_text for ids in windows]
     if len(sequences) < 2:
         n_tokens = sum(map(len, sequences))

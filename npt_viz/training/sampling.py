@@ -7,6 +7,7 @@ from torch import Tensor
 
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
+from npt_viz.model.tokens import text_ids
 from npt_viz.progress import CountProgress, Progress, no_progress
 
 SAMPLE_TOKENS = 256
@@ -56,7 +57,7 @@ def sampled_texts(
     while len(texts) < n_texts:
         n_rows = min(batch, n_texts - len(texts))
         start = starts[(len(texts) // batch) % len(starts)]
-        ids = torch.tensor([model.tokenizer(start)["input_ids"]] * n_rows)
+        ids = torch.tensor([text_ids(model, start)] * n_rows)
         # A sequence goes on past its end-of-text, which is part of the distribution.
         new = model.decode(ids, max(0, tokens - ids.shape[1]), drawn)
         rows = torch.cat([ids, new], dim=1)

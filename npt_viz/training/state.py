@@ -20,6 +20,7 @@ from npt_viz.checkpoint.store import MappingStore, read_torch_file, write_torch_
 from npt_viz.errors import NptVizError
 from npt_viz.files import restore_overwritten, whole_file
 from npt_viz.model.base import BaseModel
+from npt_viz.places import typed_path
 from npt_viz.progress import Progress, no_progress
 from npt_viz.training.data import Corpus
 from npt_viz.training.losses import Curriculum, Objective
@@ -38,7 +39,7 @@ def save_state(training: Training, path: str | Path) -> Path:
 
     Raises NptVizError where it cannot be written, and inside a step; an earlier file of that name is then as it was.
     """
-    path = Path(path)
+    path = typed_path(path)
     if not training.is_between_steps:
         raise NptVizError(
             f"{path}: not saved, because the training ended inside step {training.done + 1}; go on from what was saved "
@@ -123,7 +124,7 @@ def resumed(
 
 def state_file(path: str | Path) -> Path:
     """The file that a path names: itself, or STATE_FILE in a folder; raises NptVizError where there is none."""
-    path = Path(path)
+    path = typed_path(path)
     restore_overwritten(path)
     path = path / STATE_FILE if path.is_dir() else path
     if not path.is_file():

@@ -15,6 +15,7 @@ from npt_viz.capture.running import refuse_pooled
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NotFiniteError, NptVizError
 from npt_viz.model.base import BaseModel
+from npt_viz.model.tokens import text_ids
 from npt_viz.progress import Progress, no_progress
 from npt_viz.results.health import HealthReport, ordered
 from npt_viz.results.load_report import LoadReport
@@ -128,7 +129,7 @@ def _report(
 def _sequences(model: BaseModel, texts: Sequence[str]) -> tuple[list[list[int]], int]:
     """(windows of token ids, tokens that were left out); the first window of each text before the second of any."""
     window = min(WINDOW, model.context_length)
-    encoded = [model.tokenizer(text, verbose=False)["input_ids"] for text in texts]
+    encoded = [text_ids(model, text) for text in texts]
     starts = [(start, i) for i, ids in enumerate(encoded) for start in range(0, len(ids), window)]
     kept = [encoded[i][start : start + window] for start, i in sorted(starts)[:MAX_SEQUENCES]]
     return kept, sum(map(len, encoded)) - sum(map(len, kept))

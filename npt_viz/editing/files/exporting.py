@@ -14,6 +14,7 @@ from npt_viz.editing.updates import Factors, Place, Update, accumulated
 from npt_viz.errors import NptVizError
 from npt_viz.files import whole_folder
 from npt_viz.model.base import BaseModel
+from npt_viz.places import typed_path
 
 LORA_WEIGHTS = "adapter_model.safetensors"
 LORA_CONFIG = "adapter_config.json"
@@ -44,7 +45,7 @@ def export(model: BaseModel, updates: Sequence[Update], folder: str | Path, kind
     if not updates:
         raise NptVizError("the ledger is empty, so there is nothing to export; apply an update first")
     # Named here: inside the block it would be the folder's hidden sibling.
-    folder = Path(folder).expanduser().absolute()
+    folder = typed_path(folder).absolute()
     needs = merged_bytes(model) if kind == "merged" else 0
     with whole_folder(folder, needs_bytes=needs) as new:
         (new / RECIPE_FILE).write_text(recipe_text(model, updates), encoding="utf-8")

@@ -21,6 +21,7 @@ from npt_viz.editing.making.from_source import checkpoint_fingerprint
 from npt_viz.editing.updates import Factors, Origin, Place, Update
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
+from npt_viz.places import typed_path
 
 FORMAT = "npt_viz edits"
 VERSION = 1
@@ -51,7 +52,7 @@ def updates_from_recipe(
     checkpoint: where given, every edit has to come from it.
     Raises NptVizError for another base or checkpoint, and for a file that was changed after it was saved.
     """
-    path = Path(path)
+    path = typed_path(path)
     path = path / RECIPE_FILE if path.is_dir() else path
     try:
         text = path.read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from npt_viz.editing.making.readings import windows
 from npt_viz.editing.updates import Update, UpdateStore, check_alpha
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
-from npt_viz.model.tokens import display_token, encode
+from npt_viz.model.tokens import display_token, encode, text_ids
 from npt_viz.next_token import kl
 from npt_viz.results.editing import AlphaSweep
 
@@ -105,7 +105,7 @@ def first_token(model: BaseModel, continuation: str) -> int:
 
 def continuation_ids(model: BaseModel, continuation: str) -> list[int]:
     """Token ids of a continuation, without a beginning-of-sequence token."""
-    ids = model.tokenizer(continuation, add_special_tokens=False, verbose=False)["input_ids"]
+    ids = text_ids(model, continuation, special=False)
     if not ids:
         raise NptVizError(
             "the continuation is empty; give the text that should follow, with its leading space"

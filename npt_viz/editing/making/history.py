@@ -24,6 +24,7 @@ from npt_viz.editing.updates import Factors, Number, Origin, Place, Update, chec
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import Encoded, encode
+from npt_viz.places import typed_path
 from npt_viz.shapes import Float, Tensor
 
 
@@ -41,7 +42,7 @@ def updates_from_history(path: str | Path, model: BaseModel, checkpoint: Checkpo
 
     Raises NptVizError where the file is no injection history.
     """
-    path = Path(path)
+    path = typed_path(path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -13,7 +13,7 @@ from npt_viz.capture.running import Lane, forward_pass
 from npt_viz.editing.updates import Place
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
-from npt_viz.model.tokens import encode
+from npt_viz.model.tokens import encode, text_ids
 from npt_viz.question import Positions
 from npt_viz.results.inspection import Token
 from npt_viz.shapes import Float, TokenIds
@@ -93,7 +93,7 @@ def windows(model: BaseModel, texts: Sequence[str], length: int = WINDOW) -> Ite
     for text in texts:
         if not text:
             raise NptVizError("a reference text is empty; give text, or leave it out")
-        ids = model.tokenizer(text, verbose=False)["input_ids"]
+        ids = text_ids(model, text)
         for start in range(0, len(ids), length):
             window = ids[start : start + length]
             if len(window) > 1 or len(ids) == 1:

@@ -22,7 +22,7 @@ class Memory(NamedTuple):
 
 def memory(selection: Selection) -> Memory:
     """Memory of what is open now; the device is asked for its free part."""
-    from npt_viz.model.memory import free_bytes
+    from npt_viz.model.memory import activation_bytes, free_bytes
 
     model, checkpoint = opened(selection)
     return Memory(
@@ -32,16 +32,6 @@ def memory(selection: Selection) -> Memory:
         free=free_bytes(model.device),
         where="RAM" if model.device.type == "cpu" else model.device.type.upper(),
     )
-
-
-def activation_bytes(model, n_tokens: int, n_recorded: int) -> int:
-    """Bytes of one inspection, at most: two lanes of the stream and one MLP, plus the records, in float32.
-
-    A layer's record is h, a and the MLP's output of both lanes; the MLP's three inner tensors live one layer at a
-    time, and so do three of the adapter's.
-    """
-    stream = 2 * n_tokens * model.d_model
-    return 4 * (stream * (2 + 3 * n_recorded) + 6 * 2 * n_tokens * model.d_ffn)
 
 
 def memory_bar(memory: Memory) -> None:

@@ -64,12 +64,15 @@ class Asked(NamedTuple):
 
 
 def stamp(path: str) -> str:
-    """Text that changes when a file, or any file below a folder, changes; empty where nothing is there."""
-    where = located(path)
-    if not where.exists():
+    """Text that changes when a file, or any file below a folder, changes; empty where nothing is there, or can be read."""
+    try:
+        where = located(path)
+        if not where.exists():
+            return ""
+        files = [where] if where.is_file() else sorted(p for p in where.glob("**/*") if p.is_file())[:500]
+        marks = [(file.name, status.st_mtime_ns, status.st_size) for file in files if (status := file.stat())]
+    except (NptVizError, OSError):  # Opening it says what is wrong.
         return ""
-    files = [where] if where.is_file() else sorted(p for p in where.glob("**/*") if p.is_file())[:500]
-    marks = [(file.name, status.st_mtime_ns, status.st_size) for file in files if (status := file.stat())]
     return f"{hash(tuple(marks)):x}"
 
 
@@ -182,6 +185,7 @@ def model_facts(selection: Selection) -> dict[str, str]:
         "source": model.source,
         "size": f"{model.n_layers} layers, d_model {model.d_model:,}, d_ffn {model.d_ffn:,}",
         "context": f"{model.context_length:,} tokens",
+        "notes": " ".join(f"{note}." for note in model.notes),
         "runs": f"{str(model.dtype).removeprefix('torch.')} on {model.device}",
     }
 

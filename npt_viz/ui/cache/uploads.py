@@ -28,7 +28,15 @@ def uploaded_checkpoint() -> Path | None:
 
 def safe_name(name: str, otherwise: str) -> str:
     """File name for an uploaded file: the harmless part of the user's name, or `otherwise` where none is left."""
-    return re.sub(r"[^\w.-]+", "_", Path(name).name).lstrip(".") or otherwise
+    harmless = re.sub(r"[^\w.-]+", "_", Path(name).name).lstrip(".") or otherwise
+    # In bytes a letter may count four times; a file name has 255 of them.
+    return (
+        harmless if len(harmless) <= _LONGEST else f"{harmless[: _LONGEST - 20]}{Path(harmless).suffix[:20]}"
+    )
+
+
+_LONGEST = 60
+"""Characters of an uploaded file's name that are kept."""
 
 
 class _Folder:

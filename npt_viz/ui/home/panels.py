@@ -20,6 +20,8 @@ def identity(selection: Selection, report: LoadReport) -> None:
     facts = opened.model_facts(selection)
     tiles = st.columns(5)
     _tile(tiles[0], "Base model", facts["name"], f"{facts['size']}, {facts['runs']}; {facts['source']}")
+    if facts["notes"]:
+        st.caption(f":material/info: Base model: {plain(facts['notes'])}")
     layers = ", ".join(str(each.layer) for each in report.layers)
     _tile(
         tiles[1],

@@ -11,7 +11,7 @@ from npt_viz.results.runs import Axis, Run
 from npt_viz.runs import curves
 from npt_viz.ui.cache.opened import located
 from npt_viz.ui.cache.uploads import safe_name, session_folder
-from npt_viz.ui.shell.guarded import problem
+from npt_viz.ui.shell.guarded import guarded_callback, problem
 from npt_viz.ui.shell.text import code
 
 MOST_OF_A_FOLDER = 12
@@ -81,6 +81,7 @@ def _run(log: str, marks: tuple[tuple[int, int], ...]) -> Run:
     return read_run(log)
 
 
+@guarded_callback
 def take_uploads() -> None:
     """Keep the uploaded files for the session, and choose them."""
     for file in st.session_state["runs_upload"]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from npt_viz.ui.cache.opened import Selection, opened_model
+from npt_viz.ui.shell.guarded import guarded_callback
 from npt_viz.ui.shell.text import plain
 
 if TYPE_CHECKING:
@@ -60,12 +61,14 @@ def ledger_in_sidebar(selection: Selection) -> None:
             )
 
 
+@guarded_callback
 def _undo(selection: Selection, number: int) -> None:
     # Two quick clicks: the second finds the entry gone.
     if any(entry.number == number for entry in entries(selection)):
         st.session_state["_ledgers"][selection.base].undo(number)
 
 
+@guarded_callback
 def _undo_all(selection: Selection) -> None:
     if entries(selection):
         st.session_state["_ledgers"][selection.base].undo_all()

@@ -7,7 +7,7 @@ import streamlit as st
 
 from npt_viz.figures.training import PANELS, panel
 from npt_viz.results.training import History
-from npt_viz.ui.shell.guarded import problem
+from npt_viz.ui.shell.guarded import guarded_callback, problem
 from npt_viz.ui.shell.text import plain
 from npt_viz.ui.train.controls import Plan
 from npt_viz.ui.train.job import Snapshot, TrainingJob, TrainingSlot
@@ -180,6 +180,7 @@ def _marks(objective) -> tuple[tuple[int, str], ...]:
     return tuple(marks)
 
 
+@guarded_callback
 def _start(slot: TrainingSlot, plan: Plan, *, paused: bool = False) -> None:
     slot.begin(TrainingJob(plan.begin, paused=paused))
 

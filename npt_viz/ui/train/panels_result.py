@@ -9,13 +9,14 @@ import streamlit as st
 
 from npt_viz.errors import NptVizError
 from npt_viz.figures.theme import number
+from npt_viz.places import typed_path
 from npt_viz.progress import Progress
 from npt_viz.training.log import FILE, logged_rows
 from npt_viz.training.settings import line
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.opened import Asked, Selection
 from npt_viz.ui.cache.uploads import session_folder
-from npt_viz.ui.shell.guarded import guarded, problem
+from npt_viz.ui.shell.guarded import guarded, guarded_callback, problem
 from npt_viz.ui.shell.sidebar import asked
 from npt_viz.ui.shell.text import code, plain
 from npt_viz.ui.train.job import TrainingJob, TrainingSlot
@@ -160,6 +161,7 @@ def _default_folder(job: TrainingJob) -> str:
     return f"checkpoints/{Path(training.model.name).name}-{targets}-{layers}-trained"
 
 
+@guarded_callback
 def _look(job: TrainingJob) -> None:
     try:
         st.session_state["training_pinned"] = before_and_after(job, asked(), st.session_state["tok"])
@@ -167,6 +169,7 @@ def _look(job: TrainingJob) -> None:
         st.session_state["training_message"] = (False, str(error))
 
 
+@guarded_callback
 def _open(job: TrainingJob) -> None:
     assert job.training is not None
     try:
@@ -177,10 +180,11 @@ def _open(job: TrainingJob) -> None:
         st.session_state["training_message"] = (False, str(error))
 
 
+@guarded_callback
 def _save(job: TrainingJob) -> None:
     session = st.session_state
     try:
-        path = Path(session["training_folder"].strip()).expanduser()
+        path = typed_path(session["training_folder"])
         folder = saved(job, path, stated=_stated_here(job))
     except NptVizError as error:
         session["training_message"] = (False, str(error))
@@ -230,6 +234,7 @@ def _steps_saved(file: str, changed: int) -> tuple[int, int]:
     return steps_saved(file)
 
 
+@guarded_callback
 def _resume(slot: TrainingSlot, file: Path, steps: int, base: tuple[str, str, str, str]) -> None:
     from npt_viz.training.saving import stated_in
     from npt_viz.training.state import resumed

@@ -5,7 +5,8 @@ import torch
 from conftest import specimen
 
 from npt_viz.capture.running import forward_pass
-from npt_viz.ui.cache.memory import activation_bytes, size
+from npt_viz.model.memory import activation_bytes
+from npt_viz.ui.cache.memory import size
 
 N_TOKENS = 11
 

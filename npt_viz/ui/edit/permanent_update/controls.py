@@ -5,6 +5,7 @@ import streamlit as st
 from npt_viz.editing.cases import BUILT_IN, Case
 from npt_viz.ui.cache import opened
 from npt_viz.ui.edit.permanent_update.state import last_sentence, n_components
+from npt_viz.ui.shell.guarded import guarded_callback
 from npt_viz.ui.shell.sidebar import selection
 from npt_viz.ui.widgets.view import View
 
@@ -115,6 +116,7 @@ def _facts(view: View) -> None:
     )
 
 
+@guarded_callback
 def _take(cases: dict[str, Case]) -> None:
     case = cases.get(st.session_state["edit_fact"] or "")
     if case is None:

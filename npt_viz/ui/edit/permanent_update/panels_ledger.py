@@ -1,14 +1,12 @@
 """Permanent update page: applying updates to the ledger, exporting and importing it."""
 
-from pathlib import Path
-
 import streamlit as st
 
 from npt_viz.errors import NptVizError
 from npt_viz.ui.cache.opened import opened
 from npt_viz.ui.edit.permanent_update.state import requested, update_of
 from npt_viz.ui.shell import ledger_box as edits
-from npt_viz.ui.shell.guarded import guarded
+from npt_viz.ui.shell.guarded import guarded, guarded_callback
 from npt_viz.ui.shell.text import plain
 from npt_viz.ui.widgets.view import View
 
@@ -50,6 +48,7 @@ def ledger(view: View) -> None:
         _import(view)
 
 
+@guarded_callback
 def _apply(view: View) -> None:
     try:
         update = update_of(requested(view)).at(float(st.session_state["edit_alpha"]))
@@ -79,10 +78,11 @@ def _export(view: View) -> None:
         st.form_submit_button("Write", key="edit_write", on_click=_ask_to_write)
     if folder := st.session_state.pop("_edit_write", ""):
         with st.spinner("Writing and checking"):
-            exported = updates.export(Path(folder), kind)
+            exported = updates.export(folder, kind)
         st.success(plain(f"{exported.folder}: " + "; ".join(exported.notes)))
 
 
+@guarded_callback
 def _ask_to_write() -> None:
     # Kept for the run in which it can be done: a button's own True is lost where the page is run anew before it.
     st.session_state["_edit_write"] = st.session_state["edit_folder"].strip()
@@ -103,6 +103,7 @@ def _import(view: View) -> None:
         st.info(plain(note))
 
 
+@guarded_callback
 def _bring(view: View, name: str, content: bytes) -> None:
     try:
         st.session_state["_edit_notes"] = _added(view, name, content)

@@ -9,6 +9,7 @@ from npt_viz.results.inspection import Metric, Token
 from npt_viz.results.transplant import Transplant
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.opened import Asked, Selection
+from npt_viz.ui.shell.guarded import guarded_callback
 from npt_viz.ui.widgets.view import View
 
 DEFAULTS = {
@@ -102,6 +103,7 @@ def receive_at(token: int) -> None:
     st.session_state["transplant_token"] = token
 
 
+@guarded_callback
 def keep(view: View) -> None:
     """Put the outcome on top of the list, once."""
     result = transplanted(requested(view))
