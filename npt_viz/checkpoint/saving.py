@@ -220,7 +220,6 @@ def refuse_foreign(folder: Path) -> None:
 @contextmanager
 def _new_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
     """Temporary folder to write a checkpoint into; only an earlier checkpoint is overwritten."""
-    folder = folder.expanduser()
     is_taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     if is_taken and overwrite:
         refuse_foreign(folder)
