@@ -96,6 +96,11 @@ PANELS: dict[str, Panel] = {
 }
 
 
+def has_lines(name: str, curves: Curves) -> bool:
+    """Whether a panel has anything to draw: an additive adapter has no scalar and no norms."""
+    return any(len(curves.measured(column)[0]) for _, column, _ in _lines(PANELS[name].columns, curves))
+
+
 def panel(
     name: str, curves: Curves, *, marks: Sequence[tuple[int, str]] = (), theme: Theme = "light"
 ) -> go.Figure:

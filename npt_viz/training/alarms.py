@@ -271,8 +271,10 @@ def _holding(
 
 
 def _rises(watch: LayerWatch) -> bool:
-    """Whether the held-out share rose between the last two evaluations, or there is only one."""
-    return len(watch.shares) < 2 or watch.shares[-1][1] > watch.shares[0][1]
+    """Whether the held-out share rose between the last two evaluations; after one, whether the loss has not risen."""
+    if len(watch.shares) < 2:
+        return not statistics.median(watch.totals) > watch.first_total
+    return watch.shares[-1][1] > watch.shares[0][1]
 
 
 def _ending(watch: LayerWatch, layer_step: LayerStep, layer: int) -> Ending | None:
@@ -364,8 +366,9 @@ def _total(watch: LayerWatch, number: int) -> Iterator[_Symptom]:
             "no progress",
             "",
             "info",
-            f"the loss has not fallen by 0.1 % for {PATIENCE} steps (it is {total:.3g}): it has converged, or "
-            "cannot go on from here",
+            f"for {PATIENCE} steps the loss has not fallen by 0.1 % below its best, {watch.best_total:.3g} (it is "
+            f"{total:.3g}): {'it has converged, or' if total - watch.best_total <= 0.1 * size else 'it'} cannot go on "
+            "from here",
         )
 
 

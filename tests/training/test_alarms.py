@@ -104,6 +104,13 @@ def test_two_terms_in_conflict_name_both():
 def test_no_progress_is_information():
     found = heard([*falling(50), *(layer_step(1.3) for _ in range(PATIENCE + 100))])
     assert [(alarm.rule, alarm.severity) for alarm in found] == [("no progress", "info")]
+    assert "it has converged, or cannot go on" in found[0].sentence
+
+
+def test_a_loss_far_above_its_best_is_not_called_converged():
+    found = heard([*falling(50), *(layer_step(1.9) for _ in range(PATIENCE + 100))])
+    (said,) = [alarm for alarm in found if alarm.rule == "no progress"]
+    assert "(it is 1.9): it cannot go on from here" in said.sentence
 
 
 def test_a_new_stage_is_no_explosion():
@@ -264,6 +271,13 @@ def test_worse_than_no_modulation_is_an_alarm():
 def test_a_layer_on_its_way_up_is_not_worse_until_it_is_over(shares, steps, when):
     found = heard(falling(30), shares, watch=Watch(steps=steps))
     assert [alarm.step for alarm in found if alarm.rule == "worse than none"] == when
+
+
+def test_one_evaluation_below_none_is_enough_where_the_loss_rose_too():
+    rose = [*(layer_step(1.0) for _ in range(20)), *(layer_step(2.0) for _ in range(20))]
+    found = heard(rose, {40: -0.9}, watch=Watch(steps=1000))
+    assert [alarm.rule for alarm in found] == ["worse than none"]
+    assert heard(falling(40), {40: -0.9}, watch=Watch(steps=1000)) == []
 
 
 def test_heldout_text_that_gets_worse_with_the_loss_is_not_called_memory():

@@ -86,13 +86,15 @@ def fill_defaults(source: Selection) -> None:
 
 def schedule_controls(*, steps: str = "training_steps", every: str = "training_every") -> None:
     """Draw the Schedule tab; steps, every: keys of the number of steps and of the steps between evaluations."""
-    place = st.columns(4, vertical_alignment="bottom")
+    # A row of its own for every four: columns of several widgets would stand at different heights.
+    rows = [st.columns(4, vertical_alignment="bottom") for _ in range(4)]
+    places = iter(column for row in rows for column in row)
 
-    def number(column: int, label: str, name: str, low: float, step: float) -> None:
+    def number(label: str, name: str, low: float, step: float) -> None:
         style = "%g" if isinstance(low, float) else None
         (key,) = SETTINGS[name].widgets
         key = {"steps": steps, "evaluate_every": every}.get(name, key)
-        place[column].number_input(
+        next(places).number_input(
             label,
             low,
             None,
@@ -103,8 +105,8 @@ def schedule_controls(*, steps: str = "training_steps", every: str = "training_e
             persist_state="session",
         )
 
-    def choice(column: int, label: str, name: str, options: Sequence[str]) -> None:
-        place[column].selectbox(
+    def choice(label: str, name: str, options: Sequence[str]) -> None:
+        next(places).selectbox(
             label,
             options,
             key=SETTINGS[name].widgets[0],
@@ -113,26 +115,26 @@ def schedule_controls(*, steps: str = "training_steps", every: str = "training_e
             persist_state="session",
         )
 
-    number(0, "Steps", "steps", 1, 100)
-    number(1, "Learning rate", "learning_rate", 0.0, 1e-3)
-    number(2, "Warm-up steps", "warmup", 0, 10)
-    choice(3, "After the warm-up", "schedule", SCHEDULES)
-    number(0, "Tokens a batch", "batch_tokens", 8, 64)
-    number(1, "Batches a step", "accumulate", 1, 1)
-    number(2, "Clip the gradient at", "clip", 0.0, 0.5)
-    number(3, "Weight decay", "weight_decay", 0.0, 0.01)
-    number(0, "Seed", "seed", 0, 1)
-    number(1, "Steps between evaluations", "evaluate_every", 1, 50)
-    choice(2, "Stream", "stream", STREAMS)
-    choice(3, "bfloat16", "autocast", list(AUTOCAST))
-    number(0, "Steps between cosines", "cosines_every", 1, 10)
-    place[1].toggle(
+    number("Steps", "steps", 1, 100)
+    number("Learning rate", "learning_rate", 0.0, 1e-3)
+    number("Warm-up steps", "warmup", 0, 10)
+    choice("After the warm-up", "schedule", SCHEDULES)
+    number("Tokens a batch", "batch_tokens", 8, 64)
+    number("Batches a step", "accumulate", 1, 1)
+    number("Clip the gradient at", "clip", 0.0, 0.5)
+    number("Weight decay", "weight_decay", 0.0, 0.01)
+    number("Seed", "seed", 0, 1)
+    number("Steps between evaluations", "evaluate_every", 1, 50)
+    choice("Stream", "stream", STREAMS)
+    choice("bfloat16", "autocast", list(AUTOCAST))
+    number("Steps between cosines", "cosines_every", 1, 10)
+    next(places).toggle(
         "Whole sequences",
         key="training_whole_sequences",
         help=plain(line("whole_sequences")),
         persist_state="session",
     )
-    place[2].caption(f"Positions: {st.session_state['positions']} (sidebar)")
+    next(places).caption(f"Positions: {st.session_state['positions']} (sidebar)")
 
 
 def _plan(source: Selection, slot: TrainingSlot) -> Plan:

@@ -116,7 +116,7 @@ def _form_controls() -> None:
 
 def _size_controls() -> None:
     from npt_viz.adapter import VARIANTS, variant_name
-    from npt_viz.training.spec import takes_any_target
+    from npt_viz.training.spec import takes_any_target, why_untrainable
 
     free = takes_any_target(VARIANTS[st.session_state["training_variant"]].semantics)
     rank, components, initialisation, about = st.columns([1, 1, 1.3, 3], vertical_alignment="bottom")
@@ -141,9 +141,8 @@ def _size_controls() -> None:
         persist_state="session",
     )
     form = fresh_form()
-    about.caption(
-        plain(f"{variant_name(form.semantics, form.targets)}; the MLP learns {form.semantics.reconstructs}")
-    )
+    learns = "" if why_untrainable(form.semantics) else f"; the MLP learns {form.semantics.reconstructs}"
+    about.caption(plain(variant_name(form.semantics, form.targets) + learns))
 
 
 def _use_variant() -> None:

@@ -149,7 +149,7 @@ def _use_preset() -> None:
 
 
 def _row(name: str, term: "Term", reason: str | None, forms: Sequence[Form]) -> None:
-    toggle, weight, form, about = st.columns([1.5, 0.8, 1.3, 4], vertical_alignment="center")
+    toggle, weight, form, about = st.columns([1.5, 0.8, 1.7, 3.8], vertical_alignment="center")
     toggle.toggle(
         name.replace("_", " "),
         key=f"training_on_{name}",

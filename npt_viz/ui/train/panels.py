@@ -5,7 +5,7 @@ import time
 
 import streamlit as st
 
-from npt_viz.figures.training import PANELS, panel
+from npt_viz.figures.training import PANELS, has_lines, panel
 from npt_viz.results.training import History
 from npt_viz.ui.shell.guarded import guarded_callback, problem
 from npt_viz.ui.shell.text import plain
@@ -16,6 +16,9 @@ from npt_viz.ui.widgets.head import theme
 
 REFRESH = 1.0
 """Seconds between two drawings of a running training."""
+
+OF_VECTORS = ("variance", "norms")
+"""Panels of what an additive adapter has not."""
 
 ICONS = {"info": ":material/info:", "warning": ":material/warning:", "error": ":material/error:"}
 
@@ -146,6 +149,7 @@ def _curves(job: TrainingJob) -> None:
         layer = layer if chosen is None else chosen
     curves = history.curves(layer, points=300)
     shown = [name for name in PANELS if len(curves.parts("loss")) > 1 or name not in ("shares", "cosines")]
+    shown = [name for name in shown if name not in OF_VECTORS or has_lines(name, curves)]
     for row in range(0, len(shown), 2):
         for place, name in zip(st.columns(2), shown[row : row + 2], strict=False):
             with place:

@@ -58,7 +58,7 @@ def result(slot: TrainingSlot) -> None:
     )
     st.session_state.setdefault("training_folder", _default_folder(job))
     name.text_input("Save in", key="training_folder", persist_state="session")
-    with about.popover("Say of it", icon=":material/edit_note:", width="stretch"):
+    with about.popover("Details", icon=":material/edit_note:", width="stretch"):
         _stated_controls(job)
     save.button(
         "Save", on_click=_save, args=[job], key="training_save", icon=":material/save:", width="stretch"

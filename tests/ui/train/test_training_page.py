@@ -198,6 +198,8 @@ def test_a_variant_is_trained_from_the_page(page, variant):
     until(found, "finished after 30 of 30 steps")
     (adapter,) = job.training_slot().job.training.adapters.values()
     assert adapter.variant == variant
+    drawn = len(found.get("plotly_chart"))
+    assert drawn == (4 if variant == "S1-early" else 6), "no empty panel of a scalar that is not there"
 
 
 def test_a_target_that_is_already_met_is_said_before_start(page):
