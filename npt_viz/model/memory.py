@@ -77,10 +77,9 @@ def out_of_memory_sentence(error: BaseException, work: str, advice: str) -> str:
     The memory of dropped tensors is given back first, so that what is free is what the next try has.
     """
     message = str(error).lower()
-    is_gpu = (isinstance(error, torch.OutOfMemoryError) or "cu" in message or "mps" in message) and (
-        "cpuallocator" not in message and torch.accelerator.is_available()
+    is_gpu = isinstance(error, torch.OutOfMemoryError) or any(
+        name in message for name in ("cuda", "cublas", "mps backend")
     )
-    is_gpu |= isinstance(error, torch.OutOfMemoryError)
     release_unused()
     device = best_device() if is_gpu else torch.device("cpu")
     asked = asked_bytes(error)

@@ -1,15 +1,20 @@
 """The memory that a model needs, estimated before its weights are read, against the bytes of its files."""
 
+import errno
 import json
 import math
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import tiny_model
+from handmade import format_a
 
 from npt_viz import NptVizError, files
+from npt_viz.capture.opening import open_checkpoint
+from npt_viz.capture.running import forward_pass
 from npt_viz.model import memory, opening
 from npt_viz.model.memory import out_of_memory_explained
 from npt_viz.model.opening import open_model
@@ -108,3 +113,98 @@ def test_other_errors_pass_unchanged():
 )
 def test_a_gigabyte_is_a_thousand_million_bytes(n_bytes, words):
     assert files.gigabytes(n_bytes) == words
+
+
+RAN_OUT = {
+    "python": (MemoryError(), "CPU", None),
+    "numpy": (MemoryError("Unable to allocate 1.50 GiB for an array with shape (2, 3)"), "CPU", 1.5 * 2**30),
+    "torch on the CPU": (
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
+            "allocate 160000000000 bytes. Error code 12 (Cannot allocate memory)"
+        ),
+        "CPU",
+        160e9,
+    ),
+    "torch on a GPU": (
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 31.00 GiB."),
+        "GPU",
+        31 * 2**30,
+    ),
+    "the system": (OSError(errno.ENOMEM, "Cannot allocate memory"), "CPU", None),
+    "a map of a file": (
+        RuntimeError("unable to mmap 9 bytes from file <x>: Cannot allocate memory (12)"),
+        "CPU",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RAN_OUT)
+def test_every_way_to_run_out_is_one_sentence_with_what_was_asked_for(name):
+    error, where, asked = RAN_OUT[name]
+    assert memory.is_out_of_memory(error) and memory.asked_bytes(error) == (asked and int(asked))
+    sentence = memory.out_of_memory_sentence(error, "this", "do that")
+    assert sentence.startswith(f"this needs more {where} memory than there is (") and sentence.endswith(
+        "; do that"
+    )
+    assert (
+        (f"it asked for {files.gigabytes(asked)} at once, " in sentence)
+        if asked
+        else ("asked" not in sentence)
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("shape mismatch"),
+        ValueError("out of memory"),
+        KeyError(1),
+    ],
+)
+def test_other_errors_are_no_lack_of_memory(error):
+    assert not memory.is_out_of_memory(error)
+
+
+def test_a_real_refusal_of_each_library_is_recognised():
+    for refused in (
+        lambda: torch.empty(2**55, dtype=torch.uint8),
+        lambda: np.empty(2**55, np.uint8),
+        lambda: bytearray(2**55),
+    ):
+        with pytest.raises(Exception) as caught:
+            refused()
+        assert memory.is_out_of_memory(caught.value), caught.value
+
+
+def test_an_estimate_that_does_not_fit_is_refused_and_one_that_does_is_not(monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 3_000_000_000)
+    memory.check_fits(3_000_000_000, torch.device("cpu"), "it", "do that")
+    with pytest.raises(NptVizError, match=r"^it needs about 3.2 GB and cpu has 3.0 GB free; do that$"):
+        memory.check_fits(3_200_000_000, torch.device("cpu"), "it", "do that")
+
+
+def test_an_adapter_is_refused_by_its_shapes_before_a_weight_is_read(tmp_path, monkeypatch):
+    """Products of two factors are rank × rank, of v_a and of v_b: 8 r² bytes in float32."""
+    rank = 6_000
+    torch.save(format_a(1, rank=rank), tmp_path / "wide.pt")
+    checkpoint = open_checkpoint(tmp_path / "wide.pt")
+    monkeypatch.setattr(checkpoint.files.store, "read", lambda key: pytest.fail("a weight was read"))
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 8 * rank**2)
+    with pytest.raises(NptVizError, match=r"layer 1 of rank 6,000 \(1.9 MB of weights\) needs about 0.3 GB"):
+        checkpoint.adapter(1)
+
+
+def test_a_pass_that_does_not_fit_is_refused_before_a_layer_runs(tiny_llama, monkeypatch):
+    monkeypatch.setattr(memory, "SMALL", 0)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 2**10)
+    handle = tiny_llama.parts(0).layer.register_forward_pre_hook(lambda *_: pytest.fail("a layer ran"))
+    try:
+        with pytest.raises(
+            NptVizError, match="one pass over 7 tokens with 1 versions of the model needs about"
+        ):
+            forward_pass(tiny_llama, torch.arange(7)[None])
+    finally:
+        handle.remove()
