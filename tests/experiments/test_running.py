@@ -21,7 +21,7 @@ from npt_viz.experiments.processes import run_in_processes, share_done
 from npt_viz.experiments.reading import read_experiment
 from npt_viz.experiments.running import run_experiment
 from npt_viz.experiments.spec_file import experiment_toml, read_experiment_spec
-from npt_viz.training import log
+from npt_viz.training import log, trainer
 from npt_viz.training.batches import Batches
 from npt_viz.training.data import corpus_of
 from npt_viz.training.losses import Objective, objective
@@ -458,3 +458,34 @@ def test_a_killed_process_is_not_quoted(tmp_path, monkeypatch):
     plan = experiment(arm("a", "direct=1"), arm("b", "direct=2"))
     with pytest.raises(NptVizError, match="ended with status -9 before its runs were done"):
         list(run_in_processes(plan, tmp_path, 1))
+
+
+def test_an_arm_that_diverges_fails_with_its_numbers_and_the_others_go_on(
+    tiny_llama, texts, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("npt_viz.training.alarms.BEGINNING", 4)
+    made, trained_now = trainer.evaluated, []
+
+    def worse(layer, batches):
+        found = made(layer, batches)
+        return replace(found, recovered=-0.9) if trained_now == ["lost"] else found
+
+    monkeypatch.setattr(trainer, "evaluated", worse)
+    plan = experiment(
+        arm("healthy", "direct=1"),
+        arm("lost", "direct_robust=1"),
+        recipe=replace(RECIPE, steps=12),
+    )
+    begun = running._run_task
+
+    def noted(model, of, task, *arguments):
+        trained_now[:] = [task.arm]
+        return begun(model, of, task, *arguments)
+
+    monkeypatch.setattr(running, "_run_task", noted)
+    result = finished(tiny_llama, plan, tmp_path / "e", texts)
+    healthy, lost = result.run("healthy", 0), result.run("lost", 0)
+    assert (healthy.state, healthy.done) == ("finished", 12)
+    assert (lost.state, lost.done) == ("failed", 4)
+    assert "layer 1 diverged: on held-out text it recovers -0.900 at its step 2" in lost.error
+    assert "layer 3 diverged" in lost.error and not lost.final

@@ -3,7 +3,7 @@
 import copy
 import inspect as inspect_module
 import math
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pandas as pd
@@ -13,10 +13,12 @@ from conftest import tiny_model
 
 from npt_viz.capture.inspection import inspect
 from npt_viz.errors import NptVizError
+from npt_viz.training import trainer
 from npt_viz.training.learner import Diverged
 from npt_viz.training.losses import Curriculum, composite
 from npt_viz.training.recipe import TOKENS, WINDOW, Recipe
 from npt_viz.training.spec import AdapterSpec
+from npt_viz.training.state import resumed, save_state
 from npt_viz.training.student import student
 from npt_viz.training.trainer import learning_rate, train
 
@@ -290,3 +292,53 @@ def test_two_trainings_on_one_model_at_once_do_not_touch_each_other(tiny_llama, 
         together = list(threads.map(made, (1, 2)))
     for one, other in zip(alone, together, strict=True):
         assert np.array_equal(one, other, equal_nan=True)
+
+
+@pytest.fixture
+def lost(monkeypatch):
+    """lost(layers): from now on these layers recover −0.9 of held-out text; two evaluations are enough."""
+    made, layers = trainer.evaluated, set()
+
+    def evaluated(layer, batches):
+        found = made(layer, batches)
+        return replace(found, recovered=-0.9) if layer in layers else found
+
+    monkeypatch.setattr(trainer, "evaluated", evaluated)
+    monkeypatch.setattr("npt_viz.training.alarms.BEGINNING", 4)
+    return layers.update
+
+
+LONG = QUICK | {"steps": 12, "evaluate_every": 2}
+
+
+def test_a_training_of_which_nothing_can_come_ends_with_an_evaluation(tiny_llama, texts, lost, tmp_path):
+    lost({1, 3})
+    training = train(tiny_llama, SPEC, texts, **LONG)
+    steps = list(training)
+    assert len(steps) == training.done == 4 and training.has_ended
+    assert [ending.kind for ending in training.endings.values()] == ["diverged", "diverged"]
+    assert set(steps[-1].heldout) == {1, 3} and steps[-1].heldout[3].recovered == -0.9
+    assert next(training, None) is None
+    going_on = resumed(tiny_llama, save_state(training, tmp_path / "training_state.pt"))
+    assert not going_on.endings and len(list(going_on)) == 4, "it is watched anew, for two more evaluations"
+
+
+def test_one_layer_of_which_nothing_can_come_does_not_stop_the_other(tiny_llama, texts, lost):
+    lost({3})
+    training = train(tiny_llama, SPEC, texts, **LONG)
+    assert len(list(training)) == 12 and not training.has_ended
+    assert list(training.endings) == [3] and "layer 3 diverged" in training.endings[3].sentence
+
+
+def test_in_order_a_layer_that_diverged_ends_those_above_it(tiny_llama, texts, lost):
+    lost({1})
+    training = train(tiny_llama, SPEC, texts, stream="in_order", **LONG)
+    assert len(list(training)) == 4 and training.has_ended and set(training.adapters) == {1}
+
+
+def test_a_loss_that_no_weight_reaches_has_nothing_to_learn(tiny_llama, texts):
+    """W_b_up is 0 at the beginning and W_b_up·0 has no gradient: ‖ΔW‖ alone stays where it is."""
+    training = train(tiny_llama, SPEC, texts, "update_norm", **QUICK | {"steps": 40, "evaluate_every": 40})
+    steps = list(training)
+    assert len(steps) == 20 and {ending.kind for ending in training.endings.values()} == {"nothing learned"}
+    assert set(steps[-1].heldout) == {1, 3}
