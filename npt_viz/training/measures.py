@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
-from npt_viz.adapter import Additive, LayerAdapter, Target
+from npt_viz.adapter import Additive, LayerAdapter, LowRank, Target
 from npt_viz.capture.layer_trace import fit_columns
 from npt_viz.results.training import HeldOut, TargetStep
 from npt_viz.shapes import Float, Tensor
@@ -36,14 +36,13 @@ def _measured(student: Student, target: Target) -> TargetStep:
         return NOTHING
     v_a, v_b = student.vectors[target]
     scalar = v_a.dot(student.input_of(target))
-    # With one component the product of the norms is exact and cheap.
     norm_a, norm_b = (v.squared_norm().clamp_min(0).sqrt() for v in (v_a, v_b))
-    alone = modulation.components == 1
-    update = (
-        (norm_a * norm_b)[:, 0]
-        if alone
-        else (v_a.overlaps() * v_b.overlaps()).sum((1, 2)).clamp_min(0).sqrt()
-    )
+    if modulation.components == 1:  # The product of the norms is exact and cheap.
+        update = (norm_a * norm_b)[:, 0]
+    elif isinstance(modulation, LowRank):  # Its r components would make (token, r, r) overlaps.
+        update = modulation.update_norm(student.attention)
+    else:
+        update = (v_a.overlaps() * v_b.overlaps()).sum((1, 2)).clamp_min(0).sqrt()
     similarity = scalar.new_tensor(math.nan)
     if target != "down":
         sizes = (norm_a * student.attention.norm(dim=-1, keepdim=True)).clamp_min(EPSILON)

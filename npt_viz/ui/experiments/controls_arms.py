@@ -155,11 +155,14 @@ def _use_preset() -> None:
 
 def _add_from_training() -> None:
     from npt_viz.experiments.plan import Arm
+    from npt_viz.ui.train.controls_adapter import FRESH, fresh_form
     from npt_viz.ui.train.controls_losses import chosen_objective
 
     rows = st.session_state["experiment_rows"]
     try:
-        losses = chosen_objective()
+        losses = chosen_objective(
+            [fresh_form()] if st.session_state.get("training_from", FRESH) == FRESH else []
+        )
     except NptVizError as error:
         st.toast(str(error), icon=":material/error:")
         return
