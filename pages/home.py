@@ -28,5 +28,6 @@ with ui.guarded():
 st.markdown("#### Checkpoint")
 panels.load_table(report)
 panels.load_details(report)
+controls.stage_choice(report)
 controls.semantics_choice(report)
 panels.parity_table(selection)

@@ -11,7 +11,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = (
-    {"errors", "files", "next_token", "places", "progress", "question", "results", "shapes", "texts", "data"},
+    {
+        "errors",
+        "files",
+        "identity",
+        "next_token",
+        "places",
+        "progress",
+        "question",
+        "results",
+        "shapes",
+        "texts",
+        "data",
+    },
     {"adapter"},
     {"model", "checkpoint"},
     {"capture"},

@@ -3,6 +3,7 @@
 Format A  layer_{i}_np.{W_down|W_a_up|W_b_up}[_gate|_up|_down][.{j}], or model.layers.{i}.np_component.…
 Format B  model.layers.{i}.adapter.{A_proj|B_model|B_ffn|B_proj|B_add|B_mult}.weight, nn.Linear orientation
 Format C  layer_{i}_A, layer_{i}_B
+Before any of them may stand a prefix that ends in a dot (module., _orig_mod., base_model.model., student.).
 The suffix of format A is read in B and C too, where only npt_viz writes it (other targets than the gate). T1 has
 no form for down: its A multiplies both a and the projection's input, which there has another width.
 """
@@ -19,20 +20,24 @@ from npt_viz.adapter.semantics import Rule
 _NUMBER = r"\d{1,4}"
 _TARGET = r"(?:_(?P<target>gate|up|down))?"
 _A_ROLE = rf"(?P<role>W_down|W_a_up|W_b_up){_TARGET}(?:\.(?P<component>{_NUMBER}))?"
+_PREFIX = r"(?P<prefix>(?:\w+\.)*?)"
 _PATTERNS = {
-    re.compile(pattern): format_
+    re.compile(_PREFIX + pattern): format_
     for pattern, format_ in {
         rf"layer_(?P<layer>{_NUMBER})_np\.{_A_ROLE}": "A",
-        rf"model\.layers\.(?P<layer>{_NUMBER})\.np_component\.{_A_ROLE}": "A",
-        rf"model\.layers\.(?P<layer>{_NUMBER})\.adapter\."
+        rf"(?:model\.)?layers\.(?P<layer>{_NUMBER})\.np_component\.{_A_ROLE}": "A",
+        rf"(?:model\.)?layers\.(?P<layer>{_NUMBER})\.adapter\."
         rf"(?P<role>A_proj|B_model|B_ffn|B_proj|B_add|B_mult){_TARGET}\.weight": "B",
         rf"layer_(?P<layer>{_NUMBER})_(?P<role>A|B)(?:_(?P<target>gate|up))?": "C",
     }.items()
 }
 
 _BASE = re.compile(
-    r"(model\.)?(embed_tokens|norm|layers\.\d+\.(self_attn|mlp|input_layernorm|post_attention_layernorm))\..+"
-    r"|lm_head\..+"
+    r"(\w+\.)*?((model\.)?(embed_tokens|norm|rotary_emb"
+    r"|layers\.\d+\.(\w+\.)*?(self_attn|mlp|input_layernorm|post_attention_layernorm))\..+|lm_head\..+)"
+)
+_ADAPTER_LIKE = re.compile(
+    rf"(?:^|.*[._])layers?[._](?P<layer>{_NUMBER})\D.*(W_down|W_a_up|W_b_up|A_proj|B_model|B_ffn|B_proj|B_add|B_mult).*"
 )
 
 
@@ -66,6 +71,8 @@ class Key(NamedTuple):
     target: Target
     role: str
     component: int
+    prefix: str
+    """What stands before the format's own name: module., student. …; usually nothing."""
 
 
 def parsed_key(name: str) -> Key | None:
@@ -75,13 +82,19 @@ def parsed_key(name: str) -> Key | None:
             parts = match.groupdict()
             component = int(parts.get("component") or 0)
             target = cast(Target, parts["target"] or "gate")  # The patterns know no other.
-            return Key(int(parts["layer"]), format_, target, parts["role"], component)
+            return Key(int(parts["layer"]), format_, target, parts["role"], component, parts["prefix"])
     return None
 
 
 def is_base_key(name: str) -> bool:
     """Whether the tensor is the base model's own (format B keeps both in one file)."""
     return bool(_BASE.fullmatch(name)) or name.endswith(".original_gate_weight")
+
+
+def looks_like_adapter(name: str) -> int | None:
+    """Layer of a name that has an adapter's parts in it, in no form that is known; None for any other name."""
+    match = _ADAPTER_LIKE.fullmatch(name)
+    return int(match["layer"]) if match else None
 
 
 def native_keys(

@@ -1,6 +1,6 @@
 """Layers of a file, from the names and shapes of its tensors. Reads no value."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ from npt_viz.adapter import (
     Target,
 )
 from npt_viz.adapter.semantics import Rule
-from npt_viz.checkpoint.keys import FAMILIES, Family, is_base_key, parsed_key
+from npt_viz.checkpoint.keys import FAMILIES, Family, is_base_key, looks_like_adapter, parsed_key
 from npt_viz.checkpoint.store import TensorInfo
 from npt_viz.errors import NptVizError
 
@@ -88,6 +88,10 @@ class Layout:
     unused: tuple[str, ...]
     base: tuple[str, ...]
     """Names of the base model's own tensors."""
+    aliases: tuple[str, ...] = ()
+    """Other names of tensors that are counted already: the same memory in the file."""
+    prefixes: tuple[str, ...] = ("",)
+    """What stands before the names of the adapters' tensors."""
 
 
 def layout_of(infos: Infos, where: str) -> Layout:
@@ -97,26 +101,43 @@ def layout_of(infos: Infos, where: str) -> Layout:
     tensor, and shapes that do not fit.
     """
     roles_of: dict[int, dict[str, _Targets]] = {}
-    unused, base = [], []
+    unused, base, aliases, prefixes = [], [], [], {}
     for name in infos:
         key = parsed_key(name)
         if key is None:
             (base if is_base_key(name) else unused).append(name)
             continue
+        prefixes.setdefault(key.prefix, name)
         roles = roles_of.setdefault(key.layer, {}).setdefault(key.format, {}).setdefault(key.target, {})
         components = roles.setdefault(key.role, {})
         if key.component in components:
+            if infos[name].shares_memory(infos[components[key.component]]):
+                aliases.append(name)
+                continue
             raise NptVizError(
                 f"{where}: {components[key.component]} and {name} are the same tensor of layer {key.layer} under two "
                 "names; keep one of them"
             )
         components[key.component] = name
     if not roles_of:
-        raise NptVizError(_nothing_recognised(where, infos))
+        raise NptVizError(_nothing_recognised(where, infos, base))
+    stored = {info.storage for name, info in infos.items() if name not in unused} - {None}
+    aliases += [name for name in unused if infos[name].storage in stored]
+    unused = [name for name in unused if name not in aliases]
+    _refuse_unread(unused, where)
     layers = {layer: _layer_plan(layer, roles_of[layer], infos, where) for layer in sorted(roles_of)}
     _refuse_partial(layers.values(), where)
+    _refuse_mixed_prefixes(layers.values(), where)
     widths = _checked_widths(layers.values(), infos, where)
-    return Layout(layers, widths["d_model"], widths.get("d_ffn"), tuple(unused), tuple(base))
+    return Layout(
+        layers,
+        widths["d_model"],
+        widths.get("d_ffn"),
+        tuple(unused),
+        tuple(base),
+        tuple(aliases),
+        tuple(sorted(prefixes)),
+    )
 
 
 def modulation(
@@ -193,6 +214,11 @@ def _target_plan(
     keys = {role: tuple(roles[role][j] for j in range(count)) for role in families[0].arguments}
     for key in (key for group in keys.values() for key in group):
         info = infos[key]
+        if info.dtype == "meta":
+            raise NptVizError(
+                f"{where}: {key} is a meta tensor: the file has its shape and no values; save the weights of a model that "
+                "is loaded, not one made on the meta device or offloaded"
+            )
         if len(info.shape) != 2 or 0 in info.shape or not info.is_float:
             raise NptVizError(
                 f"{where}: {key} is {info.dtype} of shape {info.shape}; an adapter's tensor is a matrix of floats: "
@@ -209,6 +235,16 @@ def _target_plan(
     return TargetPlan(keys, families, transposed, ranks[0])
 
 
+def _refuse_unread(unused: Iterable[str], where: str) -> None:
+    """A name that is nearly an adapter's: opened without it, part of a layer would be missing unseen."""
+    for name in unused:
+        if (layer := looks_like_adapter(name)) is not None:
+            raise NptVizError(
+                f"{where}: {name} has the parts of an adapter's name, in no form that npt_viz knows; opened without it, a "
+                f"part of layer {layer} would be missing: rename it as in docs/formats.md"
+            )
+
+
 def _refuse_partial(layers: Iterable[LayerPlan], where: str) -> None:
     """Half of an S1 adapter is a variant of its own, unless another layer of the file has both halves."""
     both = [plan for plan in layers if {"B_add", "B_mult"} <= plan.roles]
@@ -219,6 +255,16 @@ def _refuse_partial(layers: Iterable[LayerPlan], where: str) -> None:
             raise NptVizError(
                 f"{where}: layer {plan.layer} lacks {missing} beside {present}, and layer {both[0].layer} has both; "
                 "an adapter needs all of its tensors: copy the complete file"
+            )
+
+
+def _refuse_mixed_prefixes(layers: Iterable[LayerPlan], where: str) -> None:
+    for plan in layers:
+        first = {parsed.prefix: key for key in reversed(plan.keys) if (parsed := parsed_key(key)) is not None}
+        if len(first) > 1:
+            raise NptVizError(
+                f"{where}: layer {plan.layer} is put together from names with different prefixes ({', '.join(first.values())}); "
+                "an adapter's tensors come from one training: keep those of one"
             )
 
 
@@ -255,7 +301,16 @@ def _axes(argument: str, target: Target) -> tuple[str, str]:
             return "rank", out
 
 
-def _nothing_recognised(where: str, infos: Mapping[str, TensorInfo]) -> str:
+def _nothing_recognised(where: str, infos: Mapping[str, TensorInfo], base: Collection[str]) -> str:
+    if infos and len(base) == len(infos):
+        return (
+            f"{where}: holds tensors of a base model ({len(infos)}) and no adapter: give its folder as the base model, and "
+            "open the file with the adapter as the checkpoint"
+        )
+    if any("lora_" in name for name in infos):
+        return (
+            f"{where}: holds a LoRA adapter, which is no NPT checkpoint: open the file with the NPT adapter"
+        )
     examples = ", ".join(list(infos)[:3]) or "no tensor at all"
     return (
         f"{where}: no NPT adapter recognised among {len(infos)} tensors ({examples}…); expected keys such as "

@@ -14,11 +14,12 @@ from torch import Tensor
 from npt_viz.adapter import LayerAdapter, Semantics
 from npt_viz.adapter.semantics import Provenance
 from npt_viz.checkpoint import meaning, native
+from npt_viz.checkpoint.finding import NATIVE_CONFIG, WEIGHTS, is_stage
 from npt_viz.checkpoint.keys import named_tensors
 from npt_viz.checkpoint.layout import Layout, layout_of, modulation
 from npt_viz.checkpoint.meaning import Choice
 from npt_viz.checkpoint.report import load_report
-from npt_viz.checkpoint.source import NATIVE_CONFIG, WEIGHTS, CheckpointFiles, is_stage, open_files
+from npt_viz.checkpoint.source import CheckpointFiles, open_files
 from npt_viz.checkpoint.store import MappingStore
 from npt_viz.errors import NotFiniteError, NptVizError
 from npt_viz.files import restore_overwritten
@@ -254,8 +255,8 @@ def _name(path: Path) -> str:
     parts = list(path.resolve().parts)
     if path.name in WEIGHTS:
         parts.pop()
-    if len(parts) > 2 and parts[-2] == "checkpoints" and is_stage(parts[-1]):
-        return f"{parts[-3]}/{parts[-1]}"
+    if len(parts) > 2 and is_stage(parts[-1]):
+        return f"{parts[-3 if parts[-2] == 'checkpoints' else -2]}/{parts[-1]}"
     return parts[-1]
 
 

@@ -9,6 +9,7 @@ from npt_viz.adapter import NOT_CAUSAL, Semantics, variant_name
 from npt_viz.adapter.semantics import Provenance, Rule
 from npt_viz.checkpoint import base_match, meaning
 from npt_viz.checkpoint.initialisation import untouched_rule
+from npt_viz.checkpoint.keys import parsed_key
 from npt_viz.checkpoint.layout import LayerPlan, Layout, TargetPlan
 from npt_viz.checkpoint.native import tensor_hash
 from npt_viz.checkpoint.source import CheckpointFiles
@@ -48,8 +49,13 @@ def load_report(
         tensors_used=used,
         unused=unused,
         base_tensors=len(layout.base),
+        aliases=layout.aliases,
+        others=tuple(map(str, files.others)),
         layers=layers,
-        warnings=tuple(_warnings(files, doubts, layers, claims, match, edits, unused, len(layout.base))),
+        warnings=(
+            *_naming(layout),
+            *_warnings(files, doubts, layers, claims, match, edits, unused, len(layout.base)),
+        ),
         claims=claims,
         base_match=match,
         past_edits=edits,
@@ -137,6 +143,33 @@ def _claims(files: CheckpointFiles, layout: Layout, rules: Mapping[int, Rule]) -
             yield Claim(key=f"layers.{layer}.targets", claimed=targets, found=sizes)
 
 
+def _naming(layout: Layout) -> Iterator[str]:
+    """What is unusual about the names of the tensors."""
+    prefixes = [prefix for prefix in layout.prefixes if prefix]
+    if prefixes and len(layout.prefixes) == 1:
+        yield f"the names of the tensors begin with {prefixes[0]}, and are read without it"
+    elif prefixes:
+        bare = (
+            [f"no prefix ({', '.join(map(str, _layers_with(layout, '')))})"] if "" in layout.prefixes else []
+        )
+        named = [f"{p} ({', '.join(map(str, _layers_with(layout, p)))})" for p in prefixes]
+        yield (
+            f"the names of the tensors begin in several ways, by layer: {'; '.join(bare + named)}; the file was put together "
+            "from several: check that they belong to one training"
+        )
+    if layout.aliases:
+        yield f"{len(layout.aliases)} names are other names of tensors that are counted already: {', '.join(layout.aliases[:3])}"
+
+
+def _layers_with(layout: Layout, prefix: str) -> list[int]:
+    """Layers of which a tensor has this prefix."""
+    return [
+        layer
+        for layer, plan in layout.layers.items()
+        if any((parsed := parsed_key(key)) is not None and parsed.prefix == prefix for key in plan.keys)
+    ]
+
+
 def _warnings(
     files: CheckpointFiles,
     doubts: Iterable[str],
@@ -157,7 +190,10 @@ def _warnings(
         if not claim.agrees:
             yield f"the config says {claim.key} {claim.claimed}, the weights say {claim.found}; the weights count"
     if unused:
-        yield f"{len(unused)} entries of the file belong to no NPT layer and were left: {', '.join(unused[:5])}"
+        entries = (
+            "1 entry of the file belongs" if len(unused) == 1 else f"{len(unused)} entries of the file belong"
+        )
+        yield f"{entries} to no NPT layer and {'was' if len(unused) == 1 else 'were'} left: {', '.join(unused[:5])}"
     if n_base:
         yield (
             f"{n_base} tensors of a base model lie beside the adapters and are not used: "

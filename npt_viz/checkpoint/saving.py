@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from npt_viz.adapter import LayerAdapter, Semantics, Target
+from npt_viz.checkpoint.finding import NATIVE_CONFIG, NATIVE_WEIGHTS
 from npt_viz.checkpoint.keys import is_transposed, named_tensors, native_keys
 from npt_viz.checkpoint.native import FORMAT_VERSION, layer_fields, tensor_hash
 from npt_viz.checkpoint.opening import Checkpoint
-from npt_viz.checkpoint.source import NATIVE_CONFIG, NATIVE_WEIGHTS
 from npt_viz.checkpoint.store import write_torch_file
 from npt_viz.errors import NptVizError
 from npt_viz.files import whole_folder

@@ -1,15 +1,23 @@
-"""Files of one checkpoint, found from the path a user gives: weights and configs."""
+"""Files of one checkpoint, opened: weights and configs."""
 
 import argparse
-import json
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor
 
+from npt_viz.checkpoint.finding import (
+    NATIVE_CONFIG,
+    NATIVE_WEIGHTS,
+    Found,
+    json_object,
+    weight_map,
+    weights_at,
+)
+from npt_viz.checkpoint.keys import parsed_key
 from npt_viz.checkpoint.store import (
     MappingStore,
     SafetensorsStore,
@@ -19,13 +27,6 @@ from npt_viz.checkpoint.store import (
 )
 from npt_viz.errors import NptVizError
 from npt_viz.places import located
-
-NATIVE_CONFIG = "npt_config.json"
-NATIVE_WEIGHTS = "npt_weights.safetensors"
-_SHARD_INDEX = "model.safetensors.index.json"
-WEIGHTS = (NATIVE_WEIGHTS, "npt_weights.pt", "accumulated_npt_weights.pt", "model.safetensors")
-"""In the order in which they are looked for."""
-_NO_WEIGHTS = ("training_state.pt", "training_info.pt", "optimizer.pt", "scheduler.pt", "training_args.bin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,8 @@ class CheckpointFiles:
     """Entries of the file that are no tensors."""
     notes: tuple[str, ...] = ()
     """Choices made on the way, in sentences."""
+    others: tuple[Path, ...] = ()
+    """Checkpoints beside the one that was chosen."""
 
 
 def open_files(path: str | Path) -> CheckpointFiles:
@@ -52,11 +55,11 @@ def open_files(path: str | Path) -> CheckpointFiles:
 
     Reads headers and configs only. Raises NptVizError where there is nothing to open or it is damaged.
     """
-    files, notes = _weights_files(located(path))
-    folder = files[0].parent
+    found = weights_at(located(path))
+    files, folder = found.files, found.files[0].parent
     is_native = files[0].name == NATIVE_WEIGHTS and (folder / NATIVE_CONFIG).is_file()
-    native = _json(folder / NATIVE_CONFIG) if is_native else None
-    store, embedded, left_over = _opened(files)
+    native = json_object(folder / NATIVE_CONFIG) if is_native else None
+    store, embedded, left_over, wrapped = _opened(found)
     scale = (embedded or {}).get("modulation_scale")
     if scale is None and any(".adapter." in name for name in store.infos):
         scale = _trained_scale(folder / "training_info.pt")
@@ -72,138 +75,90 @@ def open_files(path: str | Path) -> CheckpointFiles:
         claims=embedded or claims,
         scale=scale,
         left_over=left_over,
-        notes=notes + complaint,
+        notes=found.notes + wrapped + complaint,
+        others=found.others,
     )
 
 
-def _weights_files(path: Path) -> tuple[list[Path], tuple[str, ...]]:
-    if not path.exists():
-        raise NptVizError(
-            f"{path}: no such file or folder; give a checkpoint file, its folder or a run directory"
-        )
-    if path.name in (NATIVE_CONFIG, _SHARD_INDEX):
-        path = path.parent
-    if path.is_file() and not _is_shard(path):
-        return [path], ()
-    if path.is_file():
-        path = path.parent
-    files, note = _in_folder(path)
-    if files:
-        return files, note
-    return _in_run(path)
+class _Opened(NamedTuple):
+    store: TensorStore
+    embedded: Mapping | None
+    """The config inside the file (format C)."""
+    left_over: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
-def _in_folder(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
-    """The weights that lie directly in a folder."""
-    if (folder / NATIVE_CONFIG).is_file():
-        if not (folder / NATIVE_WEIGHTS).is_file():
+def _opened(found: Found) -> _Opened:
+    file = found.files[0]
+    if is_safetensors(file) or file.suffix == ".safetensors":
+        store = SafetensorsStore(found.files)
+        _check_complete(store.infos, found.listing)
+        return _Opened(store, None, ())
+    tensors, left_over, notes, embedded = {}, [], [], None
+    for part in found.files:
+        content = read_torch_file(part)
+        if not isinstance(content, dict):
             raise NptVizError(
-                f"{folder}: {NATIVE_CONFIG} is there but {NATIVE_WEIGHTS} is missing; copy the whole folder again"
+                f"{part}: holds a {type(content).__name__}, not a dict of tensors; save the state dict"
             )
-        return [folder / NATIVE_WEIGHTS], ()
-    if (folder / _SHARD_INDEX).is_file():
-        return _shards(folder / _SHARD_INDEX), ()
-    named = [folder / name for name in WEIGHTS if (folder / name).is_file()]
-    if not named:
-        loose = [f for f in sorted(folder.iterdir()) if f.suffix in (".pt", ".pth", ".bin", ".safetensors")]
-        named = [f for f in loose if f.is_file() and f.name not in _NO_WEIGHTS]
-        if len(named) > 1:
-            raise NptVizError(
-                f"{folder}: holds {len(named)} weights files ({', '.join(f.name for f in named[:5])}); open one of them"
-            )
-    if len(named) > 1:
-        others = ", ".join(file.name for file in named[1:])
-        return named[:1], (f"opened {named[0].name}; beside it lies {others}, which opens by its own path",)
-    return named, ()
+        if isinstance(content.get("state_dict"), dict) and isinstance(content.get("config"), dict):
+            embedded = content["config"]
+        inside, path, outside = _unwrapped(content)
+        left_over += outside
+        if path and embedded is None:
+            notes.append(f"the weights lie inside {path} of {part.name}")
+        for name, value in _flat(inside):
+            if not isinstance(value, Tensor):
+                left_over.append(name)
+            elif name in tensors:
+                raise NptVizError(
+                    f"{part}: holds {name}, which another shard has; copy the whole folder again"
+                )
+            else:
+                tensors[name] = value
+    _check_complete(tensors, found.listing)
+    return _Opened(MappingStore(tensors, found.files), embedded, tuple(left_over), tuple(notes))
 
 
-def _in_run(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
-    """The checkpoint of a run directory: best, else final, else the last step."""
-    home = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
-    candidates = [child for child in sorted(home.iterdir()) if child.is_dir() and _holds_weights(child)]
-    ranks = {child: rank for child in candidates if (rank := _rank(child)) is not None}
-    ranked = sorted(ranks, key=ranks.__getitem__)
-    if ranked:
-        files, note = _in_folder(ranked[0])
-        others = ", ".join(child.name for child in ranked[1:])
-        chosen = (f"opened {home.name}/{ranked[0].name}; also there: {others}",) if others else ()
-        return files, note + chosen
-    if candidates:
-        raise NptVizError(
-            f"{folder}: holds several checkpoints ({', '.join(c.name for c in candidates[:9])}); open one of them"
-        )
-    raise NptVizError(
-        f"{folder}: no checkpoint in it; expected {NATIVE_CONFIG}, {', '.join(WEIGHTS)}, or "
-        "checkpoints/best, final or checkpoint-N with one of them: open the folder that holds the weights"
+def _unwrapped(content: Mapping) -> tuple[Mapping, str, list[str]]:
+    """The dict that holds the adapters, its path in the file (model_state_dict, module …), and what else has tensors."""
+    path, outside = [], []
+    while not any(parsed_key(str(name)) for name, value in content.items() if isinstance(value, Tensor)):
+        # Where several hold adapters, all are read, and their names tell them apart.
+        holding = [name for name, value in content.items() if isinstance(value, dict) and _has_adapter(value)]
+        if len(holding) != 1:
+            break
+        path.append(str(holding[0]))
+        outside += [str(n) for n, value in content.items() if n != holding[0] and _has_tensors(value)]
+        content = content[holding[0]]
+    return content, ".".join(path), outside
+
+
+def _flat(content: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Names and values of nested dicts, joined by dots; a dict without an adapter's tensors stays one value."""
+    for name, value in content.items():
+        full = f"{prefix}{name}"
+        if isinstance(value, dict) and _has_adapter(value, f"{full}."):
+            yield from _flat(value, f"{full}.")
+        else:
+            yield full, value
+
+
+def _has_adapter(content: Mapping, prefix: str = "") -> bool:
+    return any(
+        _has_adapter(value, f"{prefix}{name}.")
+        if isinstance(value, dict)
+        else parsed_key(f"{prefix}{name}") is not None
+        for name, value in content.items()
     )
 
 
-def _holds_weights(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in (*WEIGHTS, _SHARD_INDEX))
+def _has_tensors(value: object) -> bool:
+    return isinstance(value, Tensor) or (isinstance(value, dict) and any(map(_has_tensors, value.values())))
 
 
-def _is_shard(file: Path) -> bool:
-    """Whether the file is one of several shards, which are opened together."""
-    return bool(re.search(r"-\d+-of-\d+\.safetensors$", file.name)) and (file.parent / _SHARD_INDEX).is_file()
-
-
-def is_stage(name: str) -> bool:
-    """Whether a folder of this name is a stage of a run: best, final, checkpoint-N."""
-    return _rank(Path(name)) is not None
-
-
-def _rank(child: Path) -> tuple[int, int] | None:
-    if child.name in ("best", "final"):
-        return ("best", "final").index(child.name), 0
-    if step := re.fullmatch(r"checkpoint-(\d+)", child.name):
-        return 2, -int(step[1])
-    return None
-
-
-def _shards(index: Path) -> list[Path]:
-    weight_map = _json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise NptVizError(f"{index}: has no weight_map; copy the index again")
-    names = sorted(set(map(str, weight_map.values())))
-    for name in names:
-        if Path(name).name != name:
-            raise NptVizError(f"{index}: names the shard {name!r} outside its folder; that is refused")
-        if not (index.parent / name).is_file():
-            raise NptVizError(f"{index.parent / name}: this shard is missing; copy the whole folder again")
-    return [index.parent / name for name in names]
-
-
-def _opened(files: list[Path]) -> tuple[TensorStore, Mapping | None, tuple[str, ...]]:
-    file = files[0]
-    if file.stat().st_size == 0:
-        raise NptVizError(f"{file}: is empty; copy or download it again")
-    with file.open("rb") as opened:
-        start = opened.read(20)
-    if start == b"version https://git-":
-        raise NptVizError(f"{file}: is a Git LFS pointer, not the weights; run `git lfs pull`")
-    if len(files) > 1 or is_safetensors(file) or file.suffix == ".safetensors":
-        store = SafetensorsStore(files)
-        if len(files) > 1:
-            _check_complete(store, file.parent / _SHARD_INDEX)
-        return store, None, ()
-    content = read_torch_file(file)
-    if not isinstance(content, dict):
-        raise NptVizError(
-            f"{file}: holds a {type(content).__name__}, not a dict of tensors; save the state dict"
-        )
-    config = content.get("config")
-    embedded = config if isinstance(content.get("state_dict"), dict) and isinstance(config, dict) else None
-    if isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    tensors = {
-        name: value for name, value in content.items() if isinstance(value, Tensor) and isinstance(name, str)
-    }
-    left_over = tuple(str(name) for name in content if name not in tensors)
-    return MappingStore(tensors, [file]), embedded, left_over
-
-
-def _check_complete(store: TensorStore, index: Path) -> None:
-    missing = [name for name in _json(index)["weight_map"] if name not in store.infos]
+def _check_complete(names: Collection[str], index: Path | None) -> None:
+    missing = [name for name in weight_map(index) if name not in names] if index else []
     if missing:
         raise NptVizError(
             f"{index}: lists {missing[0]}, which is in none of the shards ({len(missing)} missing); "
@@ -231,17 +186,7 @@ def _claims(folder: Path) -> tuple[Mapping[str, object], tuple[str, ...]]:
     for place in (folder, *run):
         if (place / "config.json").is_file():
             try:
-                return _json(place / "config.json"), ()
+                return json_object(place / "config.json"), ()
             except NptVizError as error:
                 return {}, (str(error),)
     return {}, ()
-
-
-def _json(file: Path) -> dict:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise NptVizError(f"{file}: is no readable JSON ({error}); copy or correct it") from None
-    if not isinstance(content, dict):
-        raise NptVizError(f"{file}: holds a {type(content).__name__}, not a JSON object; copy or correct it")
-    return content

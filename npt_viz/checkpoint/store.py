@@ -28,8 +28,14 @@ class TensorInfo(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: str
-    """float32, bfloat16, …; a safetensors code where torch has no such float"""
+    """float32, bfloat16, …; a safetensors code where torch has no such float; meta where there are no values"""
     bytes: int
+    storage: tuple[int, ...] | None = None
+    """Where the values lie in memory, the same for two names of one tensor; None where that is not known."""
+
+    def shares_memory(self, other: "TensorInfo") -> bool:
+        """Whether both are names of one tensor."""
+        return self.storage is not None and self.storage == other.storage
 
     @property
     def is_float(self) -> bool:
@@ -182,5 +188,9 @@ def _info_of_slice(piece) -> TensorInfo:
 
 
 def _info_of_tensor(tensor: Tensor) -> TensorInfo:
+    shape = tuple(tensor.shape)
+    if tensor.is_meta:
+        return TensorInfo(shape, "meta", 0)
+    storage = (tensor.data_ptr(), *shape, *tensor.stride()) if tensor.numel() else None
     dtype = str(tensor.dtype).removeprefix("torch.")
-    return TensorInfo(tuple(tensor.shape), dtype, tensor.numel() * tensor.element_size())
+    return TensorInfo(shape, dtype, tensor.numel() * tensor.element_size(), storage)

@@ -6,7 +6,25 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from npt_viz.errors import NptVizError
+from npt_viz.identity import GGUF, begins_with, damage_of
 from npt_viz.model.quiet import quiet_transformers
+
+
+def check_gguf(path: Path, name: str) -> None:
+    """Raise NptVizError where a .gguf file is empty, a pointer to the file, or something else."""
+    if (damage := damage_of(path)) is not None:
+        raise NptVizError(f"{name}: is {damage.words}; {damage.advice}")
+    if not begins_with(path, GGUF):
+        raise NptVizError(f"{name}: is no GGUF file, whatever its name; copy or download it again")
+
+
+def incomplete_gguf(path: Path, name: str) -> NptVizError:
+    """The error for a file that begins as GGUF and cannot be read."""
+    return NptVizError(
+        f"{name}: begins as a GGUF file and cannot be read ({path.stat().st_size:,} bytes), so it may be truncated: "
+        "copy or download it again"
+    )
 
 
 def dense_model(path: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, dict]:

@@ -13,7 +13,7 @@ from npt_viz.errors import NptVizError
 from npt_viz.files import gigabytes
 from npt_viz.model.base import BaseModel
 from npt_viz.model.finite import check_weights
-from npt_viz.model.gguf import dense_model, gguf_tokenizer
+from npt_viz.model.gguf import check_gguf, dense_model, gguf_tokenizer, incomplete_gguf
 from npt_viz.model.hub import Located
 from npt_viz.model.llama_type import KNOWN, check_arithmetic, check_structure
 from npt_viz.model.locating import located
@@ -48,6 +48,8 @@ def open_model(
     """
     name = str(name)
     files = located(name, progress)
+    if files.is_gguf:
+        check_gguf(files.path, name)
     progress("reading the config", None)
     wanted = _device(device)
     config = _config(name, files)
@@ -81,6 +83,8 @@ def _config(name: str, files: Located):
                 return AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
             config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # Whatever a config may do to its reader: it is the user's file.
+        if files.is_gguf:
+            raise incomplete_gguf(path, name) from None
         raise NptVizError(
             f"{name}: its config cannot be read ({_first_line(error)}); npt_viz opens what this version of "
             "transformers knows and never runs code from a model folder"

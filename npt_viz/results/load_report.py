@@ -98,6 +98,10 @@ class LoadReport:
     """Keys that belong to no NPT layer and not to the base model."""
     base_tensors: int
     """The base model's own tensors beside the adapters."""
+    aliases: tuple[str, ...] = ()
+    """Other names of tensors that are counted already."""
+    others: tuple[str, ...] = ()
+    """Paths of checkpoints beside this one: other stages of its run."""
     layers: tuple[LayerReport, ...]
     warnings: tuple[str, ...]
     """Sentences."""

@@ -10,7 +10,8 @@ import torch
 
 from npt_viz.adapter import LayerAdapter
 from npt_viz.checkpoint import save_checkpoint
-from npt_viz.checkpoint.source import NATIVE_CONFIG, open_files
+from npt_viz.checkpoint.finding import NATIVE_CONFIG
+from npt_viz.checkpoint.source import open_files
 from npt_viz.files import plain_json
 from npt_viz.results.training import HeldOut
 from npt_viz.training.log import FILE, save_log

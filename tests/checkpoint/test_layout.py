@@ -109,6 +109,7 @@ def test_only_matrices_of_floats_are_adapters(tmp_path, tensor):
 
 
 def test_nothing_recognised_shows_what_was_there_and_what_is_expected(tmp_path):
-    message = refusal(tmp_path, {"lora_A.weight": torch.ones(2, 3)})
-    assert "lora_A.weight" in message and "layer_15_np.W_down" in message
+    assert "LoRA adapter" in refusal(tmp_path, {"lora_A.weight": torch.ones(2, 3)})
+    message = refusal(tmp_path, {"soft_prompt.weight": torch.ones(2, 3)})
+    assert "soft_prompt.weight" in message and "layer_15_np.W_down" in message
     assert "no tensor at all" in refusal(tmp_path, {})

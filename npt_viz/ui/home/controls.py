@@ -1,5 +1,7 @@
 """Home page: how the layers of a checkpoint are read."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from npt_viz.results.load_report import LoadReport
@@ -36,3 +38,17 @@ def semantics_choice(report: LoadReport) -> None:
     alike = len({str(each.semantics["attention"]) for each in report.layers}) == 1
     where = "every layer" if alike and len(report.layers) > 1 else f"layer {first.layer}"
     right.markdown(f"**{plain(report.semantics)}**, {plain(provenance)}. In {where} {path}.")
+
+
+def stage_choice(report: LoadReport) -> None:
+    """Buttons for the other checkpoints of the run; nothing where there is one."""
+    if not report.others:
+        return
+    st.caption(f"{plain(report.name)} is open. The same run or folder also holds:")
+    with st.container(horizontal=True):
+        for path in report.others:
+            st.button(Path(path).name, key=f"home_stage_{path}", on_click=_open, args=[path])
+
+
+def _open(path: str) -> None:
+    st.session_state.update(checkpoint=path, semantics="", on=[], layer=None)

@@ -89,3 +89,15 @@ def test_without_any_checkpoint_the_app_says_what_to_do(app, monkeypatch):
     assert not home.exception
     assert "no checkpoint is open" in home.error[0].value.replace("\\", "")
     assert "checkpoint" not in home.query_params or home.query_params["checkpoint"] == ""
+
+
+def test_the_other_stages_of_a_run_are_one_click_away(app, on_disk, tmp_path):
+    weights = load_file(Path(on_disk.checkpoint) / "npt_weights.safetensors")
+    for stage in ("checkpoint-best", "checkpoint-final"):
+        (tmp_path / stage).mkdir()
+        save_file(weights, tmp_path / stage / "model.safetensors")
+    home = app(checkpoint=str(tmp_path))
+    assert r"checkpoint\-best is open. The same run" in texts(home)
+    home.button(key=f"home_stage_{tmp_path / 'checkpoint-final'}").click().run()
+    assert not home.exception and not home.error
+    assert home.session_state["checkpoint"] == str(tmp_path / "checkpoint-final")
