@@ -22,7 +22,7 @@ def check_gguf(path: Path, name: str) -> None:
 def incomplete_gguf(path: Path, name: str) -> NptVizError:
     """The error for a file that begins as GGUF and cannot be read."""
     return NptVizError(
-        f"{name}: begins as a GGUF file and cannot be read ({path.stat().st_size:,} bytes), so it may be truncated: "
+        f"{name}: begins as a GGUF file and cannot be read ({path.stat().st_size:,} bytes); it may be truncated: "
         "copy or download it again"
     )
 

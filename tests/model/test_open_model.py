@@ -333,8 +333,16 @@ def test_a_gguf_without_some_weight_is_never_filled_with_random_numbers(tmp_path
 
 def test_a_damaged_gguf_is_refused(gguf_file, tmp_path):
     damaged = tmp_path / "damaged.gguf"
-    damaged.write_bytes(gguf_file.read_bytes()[:100])
-    assert "damaged.gguf" in sentence(damaged)
+    whole = gguf_file.read_bytes()
+    for content, words in (
+        (whole[:100], "begins as a GGUF file and cannot be read (100 bytes)"),
+        (whole[: len(whole) * 9 // 10], "begins as a GGUF file and cannot be read"),
+        (b"", "is an empty file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
+        (b"PK\x03\x04", "is no GGUF file, whatever its name"),
+    ):
+        damaged.write_bytes(content)
+        assert f"damaged.gguf: {words}" in sentence(damaged)
 
 
 # The real base model, where it is on the machine.
