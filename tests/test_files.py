@@ -288,3 +288,19 @@ def test_a_reader_finds_the_earlier_folder_of_an_overwrite_that_was_killed(tmp_p
     (old / "weights").write_bytes(b"whole")
     restore_overwritten(folder)
     assert (folder / "weights").read_bytes() == b"whole" and not old.exists()
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "é" * 127, "n" * 200 + ".txt"])
+def test_the_longest_name_that_a_file_may_have_is_written_and_cleared(tmp_path, name):
+    """What a temporary name adds must not make it too long."""
+    write_whole(tmp_path / name, "first")
+    write_whole(tmp_path / name, "second")
+    assert (tmp_path / name).read_text() == "second" and [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_two_long_names_with_one_start_do_not_share_a_temporary_name(tmp_path):
+    one, other = (tmp_path / ("n" * 250 + end) for end in "ab")
+    with whole_file(one) as first, whole_file(other) as second:
+        first.write_text("1")
+        second.write_text("2")
+    assert (one.read_text(), other.read_text()) == ("1", "2")

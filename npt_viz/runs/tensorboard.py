@@ -25,7 +25,7 @@ def write_events(runs: Sequence[Run], folder: str | Path) -> list[Path]:
     written = []
     for run in runs:
         for layer in run.layers:
-            path = typed_path(folder) / (re.sub(r"[^\w.+-]+", "_", series_name(run, layer)) or "run")
+            path = typed_path(folder) / (re.sub(r"[^\w.+-]+", "_", series_name(run, layer))[:60] or "run")
             try:
                 if path.exists() and any(path.iterdir()):
                     raise NptVizError(f"{path} has files in it already; choose another folder")

@@ -205,3 +205,13 @@ def test_updates_of_different_bases_do_not_add(first, second):
     with pytest.raises(NptVizError, match="different base models"):
         sum_of([here, Update(factors=second.factors, base={"config": "b", "layers": {"4": "y"}})])
     assert (first + here + second).base == here.base and (first + second).base == {}
+
+
+def test_the_cosine_of_two_weight_changes_is_that_of_their_dense_matrices():
+    random = np.random.default_rng(0)
+    one, other = (Factors(random.normal(size=(k, 7)), random.normal(size=(k, 11))) for k in (3, 2))
+    dense, dense_other = (f.v_b.astype(float).T @ f.v_a for f in (one, other))
+    expected = (dense * dense_other).sum() / np.linalg.norm(dense) / np.linalg.norm(dense_other)
+    assert one.cosine(other) == pytest.approx(expected, rel=1e-6)
+    assert one.cosine(one.scaled(-2.0)) == pytest.approx(-1.0)
+    assert np.isnan(one.cosine(one.scaled(0.0)))

@@ -25,7 +25,9 @@ BY_MODEL_ALONE = {"training", "experiments"}
 
 def said(found) -> str:
     assert not found.exception, found.exception
-    return " ".join(element.value for element in [*found.error, *found.info, *found.warning]).replace("\\", "")
+    return " ".join(element.value for element in [*found.error, *found.info, *found.warning]).replace(
+        "\\", ""
+    )
 
 
 @pytest.mark.parametrize("page", PAGES)
