@@ -24,24 +24,29 @@ def main() -> None:
     print(f"the MLP has {own:,} parameters; all else is added to it\n")
     print("| variant | k | parameters | share | multiplications | time, median of pairs |")
     print("|---|---|---|---|---|---|")
-    for variant, components in [*((name, 1) for name in VARIANTS if "+residual" not in name), ("N5", 4)]:
+    for variant, components in [*((name, 1) for name in VARIANTS if "residual" not in name), ("N5", 4)]:
         described = VARIANTS[variant]
-        adapter = random_adapter(
-            15,
-            described.semantics,
-            described.targets,
-            d_model=D_MODEL,
-            d_ffn=D_FFN,
-            rank=RANK,
-            components=components,
-        ).requires_grad_(False)
+        adapter = (
+            random_adapter(
+                15,
+                described.semantics,
+                described.targets,
+                d_model=D_MODEL,
+                d_ffn=D_FFN,
+                rank=RANK,
+                components=components,
+            )
+            .requires_grad_(False)
+            .of_text(attention)
+        )
         size = sum(p.numel() for p in adapter.parameters())
         # T1 uses A twice: on the attention and on the input.
         products = size + (D_MODEL * RANK if variant == "T1" else 0)
         time = paired(
             lambda adapter=adapter: adapter.mlp(mlp, attention, x), lambda: mlp_trace(mlp, x), pairs=PAIRS
         )
-        k = {"S0": "–", "S1": "–", "T1": "r"}.get(variant[:2], components)
+        k = {"S0": "–", "S1": "–", "T1": "r", "S0-pooled": "r"}
+        k = k.get(variant, k.get(variant[:2], components))
         print(
             f"| {variant} | {k} | {size:,} | +{size / own:.1%} | +{products / own:.1%} | {time.median - 1:+.0%} |"
         )

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import specimen
-from literal import SCALE, LiteralLlama, rank_one_update, tanh_update
+from literal import SCALE, LiteralLlama, pooled_update, rank_one_update, tanh_update
 
 from npt_viz.adapter import VARIANTS
 from npt_viz.capture import layer_trace
@@ -156,6 +156,15 @@ def test_another_key_has_the_same_effect_at_the_source_token(tiny_llama, variant
         weight += dense(update, place).float()
         assert len(update.factors[place]) == 1
     assert close(edited(x), modulated.output, 1e-4)
+
+
+@pytest.mark.parametrize("token", [0, -1, "all"])
+def test_a_pooled_layer_writes_the_weight_change_of_the_whole_source(tiny_llama, token):
+    npt = checkpoint(tiny_llama, "S0-pooled")
+    update = update_from(tiny_llama, npt, SOURCE, layer=2, token=token)
+    literal = pooled_update(npt.adapter(2).modulations["gate"], literal_attention(tiny_llama, 2))
+    assert close(dense(update, Place(2, "gate")), literal)
+    assert any("the same at every token" in detail for detail in update.origins[0].details)
 
 
 def test_the_minimum_norm_key_is_the_smallest_with_its_effect(tiny_llama):
