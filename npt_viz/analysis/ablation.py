@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from npt_viz.adapter import Additive, LayerAdapter, LowRank, Modulation, RankOneSum, pooled_over
+from npt_viz.adapter import Additive, LayerAdapter, LowRank, Modulation, RankOneSum
+from npt_viz.adapter.amplified import Amplified
 from npt_viz.capture.inspection import scalars_of
 from npt_viz.capture.layer_trace import LayerTrace, attention_sinks, fit_of, local_trace
 from npt_viz.capture.predictions import predictions
@@ -24,20 +25,6 @@ FACTORS = (0.0, 0.5, 2.0, 5.0)
 
 MAX_TOKENS = 512
 """All versions of a prompt run side by side; a longer prompt is cut here, which changes nothing before the cut."""
-
-
-class Amplified(nn.Module):
-    """What the modulation adds, times a factor."""
-
-    def __init__(self, modulation: Modulation, factor: float) -> None:
-        super().__init__()
-        self.modulation, self.factor = modulation, factor
-
-    def of_text(self, attention: Tensor) -> "Amplified":
-        return Amplified(pooled_over(self.modulation, attention), self.factor)
-
-    def change(self, attention: Tensor, x: Tensor, unmodulated: Tensor) -> Tensor:
-        return self.factor * self.modulation.change(attention, x, unmodulated)
 
 
 class FedWith(nn.Module):

@@ -162,17 +162,19 @@ def layer_run(
     record: LayerRecord,
     lane: int,
     tokens: slice = slice(None),
+    plain: MlpTrace | None = None,
 ) -> LayerRun:
     """Run one layer's MLP, with and without its modulation, on what a pass recorded; the caller holds the lock.
 
     record: of lanes BASE and, for another `lane`, that one.
+    plain: the base's MLP on this layer's input where it is known.
     Raises NotFiniteError where the layer's MLP overflows.
     """
     parts = model.parts(adapter.layer)
     adapter = adapter.of_text(record.attention[lane])
     hidden, attention = record.hidden[lane, tokens], record.attention[lane, tokens]
     mlp_input = mlp_input_of(parts, hidden, attention, adapter.attention)
-    plain = mlp_trace(parts.mlp, mlp_input)
+    plain = plain or mlp_trace(parts.mlp, mlp_input)
     modulated = adapter.mlp(parts.mlp, attention, mlp_input, plain)
     # Of the base's stream, too: there a layer may overflow that the running NPT model keeps below it.
     refuse_overflow(model, adapter.layer, plain.output, "the MLP's output without modulation")

@@ -1,72 +1,273 @@
-"""Infer from the weights whether attention was withheld or beside, which key names cannot tell (N1 or N2, N4 or N3)."""
+"""What does an adapter fit? It is tried as it stands and in every other way, on the base's own activations.
 
-from collections.abc import Mapping
-from typing import NamedTuple
+A conclusion is drawn from an interval over tokens, never from a point, and a near tie is undecided (docs/health.md).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from npt_viz.capture.inspection import inspect
+from npt_viz.adapter import LayerAdapter, MlpTrace, Semantics
+from npt_viz.capture.alternatives import Trial, trials
+from npt_viz.capture.inspection import adapters_of
+from npt_viz.capture.layer_trace import BASE, LayerTrace, attention_sinks, fit_of, layer_run
+from npt_viz.capture.running import LayerRecord, forward_pass
 from npt_viz.checkpoint import Checkpoint
+from npt_viz.checkpoint.meaning import Choice
 from npt_viz.model.base import BaseModel
+from npt_viz.progress import Progress, no_progress
+from npt_viz.question import Positions
+from npt_viz.results.estimate import DECIDING, compared, median_of
+from npt_viz.results.probe import Alternative, Kind, LayerProbe, Probe, Verdict
+from npt_viz.texts import bundled_texts
 
-TEXT = (
-    "The river had risen in the night, and by morning the lower fields were under water. Anna counted the sheep "
-    "twice, wrote 47 in the book, and walked back to the house. “We should have moved them on Tuesday,” she said."
-)
-"""Prompt of the probe; any text will do, a fixed one gives the same answer every time."""
+WINDOW = 160
+"""Tokens of a sequence: far enough for RoPE to matter."""
+
+SEQUENCES = 2
+"""Of the default text."""
+
+MIN_TOKENS = 20
+"""Tokens below which nothing is said: the deciding interval of fewer has no room between its ends."""
+
+FITS = 0.1
+"""Share that an alternative must recover, at the low end of its interval, to be what the adapter fits."""
+
+NOTHING = 0.05
+"""A layer whose interval ends below this share recovers nothing worth a word."""
+
+MARGINS: Mapping[Kind, float] = {
+    "sign": 0.1,
+    "size": 0.05,
+    "swapped": 0.03,
+    "layer": 0.1,
+    "positions": 0.2,
+    "reading": 0.1,
+}
+"""By how much more a way must recover than the adapter as it is. Attention without RoPE is simpler, so healthy adapters
+fit it up to 0.1 better; their best size is not exactly 1; exchanged parts never help a healthy one (docs/health.md)."""
 
 
-class AttentionPathFit(NamedTuple):
-    """Fit of one layer to either attention path: median over tokens of the share recovered, sinks left out."""
+@dataclass(frozen=True)
+class Seen:
+    """What the base's layers saw on some texts, for one setting of positions."""
 
-    path: str | None
-    """withheld or beside, the reading that fits better; None where the adapter fits neither."""
-    withheld: float
-    """Share of a + MLP(z_C) − MLP(z) that the modulation replaces."""
-    beside: float
-    """Share of MLP(z_C) − MLP(z)."""
+    records: Sequence[Mapping[int, LayerRecord]]
+    """One a text: layer -> its record. The first text has every layer, the others those that were asked for."""
+
+    def sinks(self, layer: int) -> Tensor:
+        """(token,) bool, of all texts: attention sinks of the stream that enters the layer."""
+        return torch.cat([attention_sinks(text[layer].hidden[BASE]) for text in self.records])
 
 
-def attention_paths(model: BaseModel, checkpoint: Checkpoint) -> dict[int, AttentionPathFit]:
-    """Fit of every rank-1 layer to either path: withheld reconstructs a + MLP(z_C), beside reconstructs MLP(z_C).
+def probe(
+    model: BaseModel,
+    checkpoint: Checkpoint,
+    texts: Sequence[str] | None = None,
+    *,
+    layers: Sequence[int] | None = None,
+    progress: Progress = no_progress,
+) -> Probe:
+    """What every NPT layer fits: itself, itself otherwise (sign, size, swapped parts, positions, reading), or another layer.
 
-    The modulated MLP is the same in both readings; only the target differs. An adapter that beats its own
-    absence at neither target (untrained, or of another base) decides nothing.
+    texts: the last bundled ones by default, of which two windows of 160 tokens are read; the same of your own.
+    Costs two passes of the base model and about a hundred MLPs a layer.
+
+    Raises NptVizError for a layer that the checkpoint does not have.
     """
-    layers = [layer for layer in checkpoint.layers if checkpoint.semantics(layer).rule == "rank_one_sum"]
-    tokens = model.tokenizer.encode(TEXT)[: model.context_length]
-    shares: dict[str, Mapping[int, float]] = {}
-    for reading in ("withheld", "beside"):
-        read = checkpoint.with_semantics(dict.fromkeys(layers, reading))
-        run = inspect(model, read, tokens, layers=layers, logits=False) if layers else None
-        shares[reading] = {
-            layer: float(np.nanmedian(run.layers[layer].recovered[~run.is_sink])) for layer in layers
-        }
-    return {
-        layer: AttentionPathFit(
-            _better(shares["withheld"][layer], shares["beside"][layer]), *(s[layer] for s in shares.values())
-        )
-        for layer in layers
-    }
-
-
-def probed(checkpoint: Checkpoint, model: BaseModel) -> Checkpoint:
-    """The checkpoint with the attention path that each rank-1 layer fits better; the fits join the report's warnings."""
-    fits = attention_paths(model, checkpoint)
-    decided = {layer: fit.path for layer, fit in fits.items() if fit.path}
-    notes = [_in_words(layer, fit) for layer, fit in fits.items()]
-    return checkpoint.with_semantics(decided, provenance="probe", notes=notes)
-
-
-def _in_words(layer: int, fit: AttentionPathFit) -> str:
-    verdict = f"attention is {fit.path}" if fit.path else "neither, so the reading stays as it was"
-    return (
-        f"layer {layer}: the probe says {verdict}; the modulation recovers {fit.withheld:.2f} of the way to "
-        f"a + MLP(z_C) and {fit.beside:.2f} of the way to MLP(z_C) (medians over tokens)"
+    sequences = windows(model, bundled_texts("heldout")[-SEQUENCES:] if texts is None else texts, SEQUENCES)
+    named = "bundled text" if texts is None else "your text"
+    progress("running the base with and without RoPE", 0.0)
+    adapters = adapters_of(checkpoint, layers)
+    both = seen_by_base(model, sequences, list(adapters))
+    found = {}
+    for i, (layer, adapter) in enumerate(adapters.items()):
+        progress(f"trying layer {layer} in other ways", 0.3 + 0.7 * i / len(adapters))
+        found[layer] = probed_layer(model, adapter, both, named)
+    sinks = both["deployed"].sinks(next(iter(adapters)))
+    return Probe(
+        model=model.name,
+        checkpoint=checkpoint.name,
+        layers=found,
+        n_tokens=len(sinks),
+        n_sinks=int(sinks.sum()),
+        texts=named,
     )
 
 
-def _better(withheld: float, beside: float) -> str | None:
-    if not max(withheld, beside) > 0:
-        return None
-    return "withheld" if withheld > beside else "beside"
+def probed(checkpoint: Checkpoint, model: BaseModel) -> Checkpoint:
+    """The checkpoint read as each layer fits; a layer that decides nothing keeps its reading. The evidence joins the
+    report's warnings."""
+    found = probe(model, checkpoint).layers
+    choices = {
+        layer: reading
+        for layer, each in found.items()
+        if (reading := reading_of(each, checkpoint.semantics(layer)))
+    }
+    return checkpoint.with_semantics(
+        choices,
+        provenance="probe",
+        notes=[_about_reading(each, layer in choices) for layer, each in found.items()],
+    )
+
+
+def reading_of(found: LayerProbe, semantics: Semantics) -> Choice | None:
+    """The reading that the layer fits clearly better than every other; None where that cannot be said."""
+    if found.verdict == "something else" and found.fits[0].kind == "reading":
+        return found.fits[0].value if isinstance(found.fits[0].value, str) else None
+    readings = [each for each in found.alternatives if each.kind == "reading"]
+    clear = all(each.gain.high < 0 for each in readings) and found.as_it_is.recovered.low > NOTHING
+    return semantics if found.verdict == "as it is" and readings and clear else None
+
+
+def _about_reading(found: LayerProbe, decided: bool) -> str:
+    readings = [each for each in found.alternatives if each.kind == "reading"]
+    figures = ", ".join(f"{each.figure} {each.name}" for each in (found.as_it_is, *readings))
+    if not readings:
+        return f"layer {found.layer}: its tensors have one reading only"
+    verdict = "the probe decided" if decided else "undecided by the probe, the reading stays as it was"
+    return f"layer {found.layer}: {verdict}; recovered {figures} ({found.setting})"
+
+
+def windows(model: BaseModel, texts: Sequence[str], most: int) -> list[list[int]]:
+    """Token ids, cut into windows; the first window of each text before the second of any."""
+    window = min(WINDOW, model.context_length)
+    encoded = [model.tokenizer(text, verbose=False)["input_ids"] for text in texts]
+    starts = [(start, i) for i, ids in enumerate(encoded) for start in range(0, len(ids), window)]
+    return [encoded[i][start : start + window] for start, i in sorted(starts)[:most]]
+
+
+def seen_by_base(
+    model: BaseModel, sequences: Sequence[Sequence[int]], layers: Sequence[int]
+) -> dict[Positions, Seen]:
+    """Positions -> what the base saw: one pass a sequence, and one without RoPE."""
+    every = range(model.n_layers)
+    recorded = {
+        "deployed": [every if i == 0 else layers for i in range(len(sequences))],
+        "trained": [layers] * len(sequences),
+    }
+    return {
+        positions: Seen(
+            [
+                forward_pass(
+                    model,
+                    torch.tensor([list(ids)]),
+                    record=record,
+                    positions=positions,
+                    stop_after=max(record),
+                ).layers
+                for ids, record in zip(sequences, records, strict=True)
+            ]
+        )
+        for positions, records in recorded.items()
+    }
+
+
+@torch.no_grad()
+def probed_layer(
+    model: BaseModel, adapter: LayerAdapter, seen: Mapping[Positions, Seen], texts: str = "the text"
+) -> LayerProbe:
+    """One layer in every way."""
+    bench = Bench(model, adapter, seen)
+    with model.lock:
+        shares_of = {trial: bench.shares(trial) for trial in trials(adapter, model.n_layers)}
+    own = next(iter(shares_of.values()))
+    if adapter.attention == "standard":  # With its modulation off it is the base's own layer already.
+        own = np.zeros_like(own)
+    tried = [(_alternative(trial, own, shares), shares) for trial, shares in shares_of.items()]
+    verdict, fits = _judged(tried, own)
+    if adapter.attention == "standard" and not fits:
+        verdict = "not judged"
+    as_it_is, *others = (alternative for alternative, _ in tried)
+    return LayerProbe(
+        layer=adapter.layer,
+        variant=adapter.variant,
+        verdict=verdict,
+        fits=fits,
+        alternatives=(as_it_is, *sorted(others, key=_by_share)),
+        texts=texts,
+    )
+
+
+class Bench:
+    """Runs one layer's adapter in other ways on what the base saw; the caller holds the model's lock."""
+
+    def __init__(self, model: BaseModel, adapter: LayerAdapter, seen: Mapping[Positions, Seen]) -> None:
+        self.model, self.seen = model, seen
+        self._counted = (~seen["deployed"].sinks(adapter.layer)).numpy()
+        self._plain: dict[tuple[bool, int], MlpTrace] = {}
+        self._own = adapter.layer
+
+    def shares(self, trial: Trial) -> np.ndarray:
+        """(token,) share recovered at the tokens that are no sinks; NaN at tokens on which the way was not tried."""
+        shares, start = np.full(len(self._counted), np.nan, np.float32), 0
+        # Other layers are tried on the first text alone.
+        for i, text in enumerate(self.seen[trial.positions].records):
+            if trial.adapter.layer not in text:
+                break
+            part = fit_of(trial.adapter, self._trace(trial, i, text[trial.adapter.layer]))["recovered"]
+            shares[start : start + len(part)] = part
+            start += len(part)
+        return shares[self._counted]
+
+    def _trace(self, trial: Trial, i: int, record: LayerRecord) -> LayerTrace:
+        """One text; the base's own MLP runs once for all ways that feed it alike."""
+        key = trial.adapter.attention == "standard", i
+        is_shared = trial.adapter.layer == self._own and trial.positions == "deployed"
+        run = layer_run(
+            self.model, trial.adapter, record, BASE, plain=self._plain.get(key) if is_shared else None
+        )
+        if is_shared:
+            self._plain[key] = run.plain
+        return run.trace
+
+
+def _alternative(trial: Trial, own: np.ndarray, shares: np.ndarray) -> Alternative:
+    return Alternative(
+        kind=trial.kind,
+        name=trial.name,
+        recovered=median_of(shares),
+        gain=median_of(shares - own, DECIDING),
+        value=trial.value,
+    )
+
+
+def _judged(
+    tried: Sequence[tuple[Alternative, np.ndarray]], own: np.ndarray
+) -> tuple[Verdict, tuple[Alternative, ...]]:
+    """The verdict, and what fits better than the adapter as it is: several where they are a near tie."""
+    as_it_is, *others = (alternative for alternative, _ in tried)
+    shares_of = {each.name: shares for each, shares in tried}
+    better = [each for each in others if each.recovered.low > FITS and each.gain.low > MARGINS[each.kind]]
+    if better:
+        fits = _best_of(better, shares_of)
+        return ("something else" if len(fits) == 1 else "undecided"), fits
+    if as_it_is.recovered.n < MIN_TOKENS:
+        return "too few tokens", ()
+    if any(
+        each.gain.high > each.gain.value > MARGINS[each.kind] and each.recovered.value > FITS
+        for each in others
+    ):
+        return "undecided", ()
+    return ("nothing" if as_it_is.recovered.high < NOTHING else "as it is"), ()
+
+
+def _best_of(better: Sequence[Alternative], shares_of: Mapping[str, np.ndarray]) -> tuple[Alternative, ...]:
+    """The best, and what cannot be told from it; the sizes of one kind are steps of one thing, layers are not."""
+    best = max(better, key=lambda each: each.recovered.value)
+    rivals = [
+        each
+        for each in better
+        if each is not best
+        and (each.kind != best.kind or best.kind == "layer")
+        and compared(shares_of[each.name], shares_of[best.name]) != "more"
+    ]
+    return best, *sorted(rivals, key=_by_share)
+
+
+def _by_share(alternative: Alternative) -> float:
+    value = alternative.recovered.value
+    return -value if np.isfinite(value) else np.inf

@@ -1,8 +1,10 @@
 """What is wrong with a checkpoint: findings as data, each with the numbers that say so and what to do about it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Literal, NamedTuple
+
+from npt_viz.results.probe import LayerProbe
 
 Severity = Literal["error", "warning", "info"]
 
@@ -26,11 +28,16 @@ RULES: dict[str, RuleInfo] = {
     "vanishing": RuleInfo("the modulation is too small to matter", "directions"),
     "scalar_constant": RuleInfo("the scalar is a constant", "directions"),
     "direction_collapsed": RuleInfo("one direction for all tokens", "directions"),
-    "worse_than_nothing": RuleInfo("further from its target than no modulation", "reconstruction"),
-    "wrong_size": RuleInfo("right direction, wrong size", "reconstruction"),
-    "parity": RuleInfo("cannot tell a from −a", "reconstruction"),
-    "objective_mismatch": RuleInfo("reconstructs the other target", "reconstruction"),
+    "wrong_layer": RuleInfo("fits another layer", "home"),
+    "sign_flipped": RuleInfo("fits with its sign turned", "home"),
+    "swapped": RuleInfo("fits with parts exchanged", "home"),
+    "wrong_size": RuleInfo("right direction, wrong size", "home"),
+    "objective_mismatch": RuleInfo("fits another reading", "home"),
     "trained_without_rope": RuleInfo("trained without RoPE", "reconstruction"),
+    "ambiguous": RuleInfo("fits something else, undecided what", "home"),
+    "worse_than_nothing": RuleInfo("further from its target than no modulation", "reconstruction"),
+    "recovers_nothing": RuleInfo("recovers nothing", "reconstruction"),
+    "parity": RuleInfo("cannot tell a from −a", "reconstruction"),
     "broken_downstream": RuleInfo("good local error, broken predictions", "reconstruction"),
     "sink_dominates": RuleInfo("attention sinks dominate the mean", "reconstruction"),
     "rank_floor": RuleInfo("as good as its shape allows", "reconstruction"),
@@ -83,6 +90,8 @@ class HealthReport:
     """Of the tokens; left out of medians."""
     n_sequences: int
     seconds: float
+    probes: Mapping[int, LayerProbe] = field(default_factory=dict)
+    """Layer -> what its adapter fits, and everything that was tried."""
     notes: tuple[str, ...] = ()
     """What was not checked, and why, in sentences."""
 

@@ -196,6 +196,20 @@ class ClassFloor:
     positions: Positions
 
     @property
+    def problem(self) -> str | None:
+        """Why nothing can be concluded from this fit, in words; None where something can."""
+        if not self.recovered > USELESS:
+            return (
+                f"the fit itself recovers {percent(self.recovered)}: it did not learn, so it shows no limit"
+            )
+        if self.recovered_train - self.recovered > MEMORISED:
+            return (
+                f"the fit recovers {percent(self.recovered_train)} of its own text and {percent(self.recovered)} of the "
+                "held-out text: it memorised, so it shows no limit"
+            )
+        return None
+
+    @property
     def allows(self) -> float:
         """The larger of the fit and the checkpoint itself, which is one of its class."""
         return float(np.nanmax([self.recovered, self.adapter_recovered]))
@@ -220,6 +234,12 @@ class ClassFloor:
             return f"{sentence}, less than this short fit: more training can help."
         return f"{sentence}."
 
+
+USELESS = 0.05
+"""A fit that recovers less than this of held-out text failed; nothing follows from it."""
+
+MEMORISED = 0.2
+"""A fit that recovers this much more of its own text than of held-out text has too little text to estimate a floor."""
 
 MORE_TRAINING = 0.02
 """A fresh fit that recovers this much more than the checkpoint shows that the shape is not what holds it back."""

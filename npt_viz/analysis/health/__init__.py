@@ -7,10 +7,11 @@ from dataclasses import replace
 from npt_viz.analysis.class_floor import class_floor
 from npt_viz.analysis.downstream import cost as cost_downstream
 from npt_viz.analysis.health.evidence import Evidence
-from npt_viz.analysis.health.gathering import EACH_ALONE, layer_evidence, predicted, samples
+from npt_viz.analysis.health.gathering import EACH_ALONE, layer_evidence, predicted
 from npt_viz.analysis.health.load_rules import overflow
 from npt_viz.analysis.health.rules import findings
 from npt_viz.capture.inspection import layers_of
+from npt_viz.capture.probe import WINDOW, seen_by_base, windows
 from npt_viz.capture.running import refuse_pooled
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NotFiniteError, NptVizError
@@ -23,10 +24,7 @@ from npt_viz.texts import bundled_texts
 
 __all__ = ["cost", "health"]
 
-WINDOW = 160
-"""Tokens of a sequence: far enough for RoPE to matter."""
-
-MAX_SEQUENCES = 4
+MAX_SEQUENCES = 3
 
 MIN_TOKENS = 32
 """Tokens that are no sinks; medians of fewer say little."""
@@ -76,22 +74,25 @@ def _examined(
         return _report(
             model, checkpoint, Evidence(load=load, layers=()), [], 0, started, _notes(load, usable)
         )
-    sequences, n_left = _sequences(
-        model, bundled_texts("heldout")[-MAX_SEQUENCES:] if texts is None else texts
+    text = bundled_texts("heldout")[-MAX_SEQUENCES:] if texts is None else texts
+    named = "bundled text" if texts is None else "your text"
+    sequences = windows(model, text, MAX_SEQUENCES)
+    n_left = sum(len(text_ids(model, each)) for each in text) - sum(
+        map(len, sequences)
     )
     adapters = {layer: checkpoint.adapter(layer) for layer in usable}
     refuse_pooled(adapters.values(), "judges the tokens of several texts together")
-    progress("running every layer with and without RoPE", 0.1)
-    samples_of = samples(model, adapters, sequences)
-    is_sink = next(iter(samples_of.values())).is_sink
+    progress("running the base with and without RoPE", 0.1)
+    seen = seen_by_base(model, sequences, usable)
+    is_sink = seen["deployed"].sinks(usable[0])
     _refuse_short(int((~is_sink).sum()))
     reports = {report.layer: report for report in load.layers}
     measured = []
     for i, (layer, adapter) in enumerate(adapters.items()):
-        progress(f"measuring layer {layer}", 0.4 + 0.3 * i / len(adapters))
+        progress(f"trying layer {layer} as it is and in other ways", 0.3 + 0.4 * i / len(adapters))
         fit = class_floor(model, adapter, texts or bundled_texts()) if floor and _has_floor(adapter) else None
         with model.lock:
-            measured.append(layer_evidence(model, adapter, reports[layer], samples_of[layer], fit))
+            measured.append(layer_evidence(model, adapter, reports[layer], seen, fit, texts=named))
     progress("running the NPT model", 0.7)
     ran = predicted(
         model, checkpoint, usable, sequences,
@@ -106,8 +107,8 @@ def cost(model: BaseModel, layers: Sequence[int]) -> float:
     """Tokens of forward passes of the base model that `health` takes with the bundled texts; about."""
     n_tokens = MAX_SEQUENCES * min(WINDOW, model.context_length)
     together = cost_downstream(model, layers, n_tokens, each_layer=len(layers) <= EACH_ALONE)
-    # Base and NPT lane, with and without RoPE; then the prediction.
-    return n_tokens * (4 + together)
+    # The base with and without RoPE, the alternatives of every layer, then the prediction.
+    return n_tokens * (2 + 2.5 * len(layers) + together)
 
 
 def _report(
@@ -122,17 +123,9 @@ def _report(
         n_sinks=n_sinks,
         n_sequences=len(sequences),
         seconds=time.monotonic() - started,
+        probes={each.layer: each.probe for each in evidence.layers},
         notes=tuple(notes),
     )
-
-
-def _sequences(model: BaseModel, texts: Sequence[str]) -> tuple[list[list[int]], int]:
-    """(windows of token ids, tokens that were left out); the first window of each text before the second of any."""
-    window = min(WINDOW, model.context_length)
-    encoded = [text_ids(model, text) for text in texts]
-    starts = [(start, i) for i, ids in enumerate(encoded) for start in range(0, len(ids), window)]
-    kept = [encoded[i][start : start + window] for start, i in sorted(starts)[:MAX_SEQUENCES]]
-    return kept, sum(map(len, encoded)) - sum(map(len, kept))
 
 
 def _refuse_short(n_tokens: int) -> None:

@@ -5,26 +5,31 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from npt_viz.results.directions import Verdict
+from npt_viz.results.estimate import Estimate
 from npt_viz.results.load_report import LayerReport, LoadReport
+from npt_viz.results.probe import LayerProbe
 from npt_viz.results.reconstruction import ClassFloor
 
 
 class Opposites(NamedTuple):
     """Tokens whose attention outputs point against each other."""
 
+    n: int
+    """Tokens that have such a partner."""
     share: float
-    """Of the tokens that have such a partner."""
+    """Of all tokens."""
     needed: float
     """Mean cosine of the changes that the two tokens of a pair need."""
     given: float
     """Mean cosine of the changes that they get."""
-    recovered: float
+    recovered: Estimate
     """Median share recovered of these tokens."""
 
 
 class Sinks(NamedTuple):
     """What the attention sinks do to a mean over tokens."""
 
+    n: int
     weight: float
     """Their share of Σ‖MLP(z) − target‖²: what they weigh in a plain mean squared error"""
     pooled: float
@@ -49,22 +54,14 @@ class Predicted(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LayerEvidence:
-    """One layer, local: fed the base model's own h and a. Medians are over tokens that are no attention sinks."""
+    """One layer, local: fed the base model's own h and a in deployed positions. Sinks are left out of medians."""
 
     report: LayerReport
     """What the file holds."""
-    n_tokens: int
-    """Tokens behind the medians."""
     reconstructs: str
     """a + MLP(z_C), or MLP(z_C)"""
-    recovered: float
-    """Median of 1 − ‖ŷ−target‖² / ‖MLP(z)−target‖², deployed positions"""
-    recovered_without_rope: float
-    """The same in trained positions."""
-    recovered_other: float
-    """The same against the target of the other reading: MLP(z_C) for a + MLP(z_C), and the reverse"""
-    recovered_by_factor: Mapping[float, float]
-    """Factor -> the same with what the modulation adds multiplied by it."""
+    probe: LayerProbe
+    """What the adapter fits: as it is, or used otherwise."""
     largest_change: float
     """Largest ‖ŷ − MLP(z)‖ / ‖MLP(z)‖ over all tokens."""
     verdicts: Mapping[str, tuple[Verdict, ...]]
@@ -79,8 +76,20 @@ class LayerEvidence:
         return self.report.layer
 
     @property
-    def targets(self) -> str:
-        return "+".join(self.report.targets)
+    def recovered(self) -> Estimate:
+        """Median of 1 − ‖ŷ−target‖² / ‖MLP(z)−target‖² over the tokens, with its interval."""
+        return self.probe.as_it_is.recovered
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The share recovered with its interval and its n, as every finding of a layer states it."""
+        found = self.recovered
+        return {
+            "recovered": found.value,
+            "recovered_low": found.low,
+            "recovered_high": found.high,
+            "tokens": float(found.n),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

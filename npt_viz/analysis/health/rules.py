@@ -10,17 +10,15 @@ from npt_viz.analysis.health.evidence import Evidence, LayerEvidence, Predicted
 from npt_viz.analysis.health.load_rules import of_file, of_weights
 from npt_viz.results.directions import Verdict
 from npt_viz.results.downstream import named
-from npt_viz.results.health import Finding
-from npt_viz.results.reconstruction import fits_without_rope, percent
+from npt_viz.results.health import Finding, Severity
+from npt_viz.results.probe import Alternative, Kind, interval
+from npt_viz.results.reconstruction import percent
 
 NOTHING = 1e-6
 """A change below this share of the MLP's output is rounding in float32: nothing is added."""
 
 WORTH = 0.1
 """A share recovered that is worth a rule's word; halves of a text differ by less than that on the demo checkpoints."""
-
-OFF_BY = 2.0
-"""A size is wrong where this factor, or its inverse, is better. The demo checkpoints are best within a factor of 1.4."""
 
 MIN_OPPOSITE = 0.1
 """Share of tokens that must have a partner with opposite attention before parity can hurt. SmolLM2-135M, layers 10 to
@@ -29,9 +27,6 @@ MIN_OPPOSITE = 0.1
 OPPOSITE = 0.3
 """Two changes are opposite below minus this mean cosine; tokens that get changes so much more alike than they need are
 not told apart. Specimens: an even adapter 0.5 too alike, an odd one 0.1."""
-
-OTHER_FITS = 0.25
-"""Share recovered of the other target from which on an adapter can be said to fit it."""
 
 GOOD_LOCAL = 0.3
 """Share recovered, local, above which the local error counts as good; the weakest healthy demo checkpoint has 0.42."""
@@ -48,9 +43,6 @@ FLOOR_MARGIN = 0.02
 
 NEARLY_ALL = 0.9
 """Share recovered above which a layer has no floor to speak of."""
-
-MEMORISED = 0.2
-"""A fit that recovers this much more of its own text than of held-out text has too little text to estimate a floor."""
 
 
 def findings(evidence: Evidence) -> Iterator[Finding]:
@@ -101,10 +93,11 @@ def _vanishing(measured: LayerEvidence, targets: str, verdict: Verdict) -> Findi
     size = next(iter(verdict.evidence.values()))
     return Finding(
         rule="vanishing",
-        severity="error" if measured.recovered < WORTH else "warning",
+        severity="error" if measured.recovered.high < WORTH else "warning",
         layer=measured.layer,
-        evidence={"relative_size": size, "threshold": verdict.threshold, "recovered": measured.recovered},
-        meaning=f"The modulation of {targets} moves it by {size:.1e} of its size, which bfloat16 rounds away.",
+        evidence={"relative_size": size, "threshold": verdict.threshold, **measured.numbers},
+        meaning=f"The modulation of {targets} moves it by {size:.1e} of its size (median of "
+        f"{measured.recovered.n:,} tokens), which bfloat16 rounds away.",
         action="Check modulation_scale; lower weight decay and norm penalties; start W_b_up at zero and W_down from "
         "the top singular vectors of a.",
     )
@@ -114,13 +107,13 @@ def _scalar_constant(measured: LayerEvidence, targets: str, verdict: Verdict) ->
     variation = verdict.evidence["sd / |mean|"]
     return Finding(
         rule="scalar_constant",
-        severity="info" if measured.recovered >= GOOD_LOCAL else "warning",
+        severity="info" if measured.recovered.low >= GOOD_LOCAL else "warning",
         layer=measured.layer,
         evidence={
             "sd_over_mean": variation,
             "mean": verdict.evidence["mean"],
             "threshold": verdict.threshold,
-            "recovered": measured.recovered,
+            **measured.numbers,
         },
         meaning=f"The scalar of {targets} is the same at every token within {variation:.1%}: what the token's own z "
         "says no longer matters, and the layer adds v_b(a), a change of bias and not of weight.",
@@ -135,14 +128,12 @@ def _direction_collapsed(measured: LayerEvidence, targets: str, verdict: Verdict
         severity="warning",
         layer=measured.layer,
         evidence={
-            "diversity": verdict.evidence["diversity"],
-            "effective_rank": verdict.evidence["effective rank"],
-            "effective_rank_redrawn": verdict.evidence["redrawn adapter"],
+            **{name.replace(" ", "_"): value for name, value in verdict.evidence.items()},
             "threshold": verdict.threshold,
-            "recovered": measured.recovered,
+            **measured.numbers,
         },
-        meaning=f"What is added to {targets} points the same way at every token: it carries no information about "
-        "what attention said there.",
+        meaning=f"What is added to {targets} points the same way at every token, and the layer recovers "
+        f"{interval(measured.recovered)}.",
         action="Lower norm and consistency penalties; train on relative error per token; check that W_down has more "
         "than one direction.",
     )
@@ -155,120 +146,164 @@ _COLLAPSES: dict[str, Callable[[LayerEvidence, str, Verdict], Finding]] = {
 }
 
 
-def worse_than_nothing(measured: LayerEvidence) -> Iterator[Finding]:
-    """The median token is further from its target than without modulation."""
-    if measured.recovered < -NOTHING:
+def fits_something_else(measured: LayerEvidence) -> Iterator[Finding]:
+    """The adapter fits clearly better turned, sized, exchanged, elsewhere, without RoPE or read otherwise."""
+    found = measured.probe
+    if found.verdict == "something else":
+        best = found.fits[0]
+        rule, severity, action = _CAUSES[best.kind](measured, best)
         yield Finding(
-            rule="worse_than_nothing",
-            severity="error",
-            layer=measured.layer,
-            evidence={"recovered": measured.recovered, "tokens": float(measured.n_tokens)},
-            meaning=f"The modulated MLP is further from {measured.reconstructs} than with its modulation off: its squared "
-            f"error is {1 - measured.recovered:.2f} times as large (median).",
-            action="Look at the other findings of this layer for the cause: size, objective, positions, base model.",
-        )
-
-
-def wrong_size(measured: LayerEvidence) -> Iterator[Finding]:
-    """Multiplying what is added by a factor would recover clearly more."""
-    if not measured.recovered_by_factor:
-        return
-    factor, best = max(measured.recovered_by_factor.items(), key=lambda item: item[1])
-    is_off = factor >= OFF_BY or factor <= 1 / OFF_BY
-    if is_off and best - measured.recovered >= WORTH and best >= WORTH:
-        yield Finding(
-            rule="wrong_size",
-            severity="error" if measured.recovered < WORTH else "warning",
+            rule=rule,
+            severity=severity,
             layer=measured.layer,
             evidence={
-                "best_factor": factor,
-                "recovered": measured.recovered,
-                "recovered_at_best_factor": best,
+                **measured.numbers,
+                "recovered_otherwise": best.recovered.value,
+                "recovered_otherwise_low": best.recovered.low,
+                "recovered_otherwise_high": best.recovered.high,
+                **({"value": float(best.value)} if isinstance(best.value, int | float) else {}),
             },
-            meaning=f"The modulation points the right way with the wrong size: {factor:g} times as much would recover "
-            f"{percent(best)} instead of {percent(measured.recovered)}.",
-            action=f"Check modulation_scale (multiply it by {factor:g}) and whether the weights are of another "
-            "variant; otherwise train with the direct loss, which sees the size.",
+            meaning=found.sentence,
+            action=action,
         )
+    elif found.verdict == "undecided" and found.fits:
+        yield Finding(
+            rule="ambiguous",
+            severity="error" if measured.recovered.high < WORTH else "warning",
+            layer=measured.layer,
+            evidence={**measured.numbers, "recovered_otherwise": found.fits[0].recovered.value},
+            meaning=found.sentence,
+            action="Try each on Home or with more text (--text); until one is clearly better, change nothing.",
+        )
+
+
+def _sign(measured: LayerEvidence, best: Alternative) -> tuple[str, Severity, str]:
+    return (
+        "sign_flipped",
+        "error",
+        "Look for a minus that was lost or added where the weights were saved, merged or converted: turn the sign of "
+        "W_b_up (or of W_a_up, not of both).",
+    )
+
+
+def _size(measured: LayerEvidence, best: Alternative) -> tuple[str, Severity, str]:
+    return (
+        "wrong_size",
+        "error" if measured.recovered.high < WORTH else "warning",
+        f"Check modulation_scale (multiply it by {best.value:.3g}) and whether the weights are of another variant; "
+        "otherwise train with the direct loss, which sees the size.",
+    )
+
+
+def _swapped(measured: LayerEvidence, best: Alternative) -> tuple[str, Severity, str]:
+    return (
+        "swapped",
+        "error",
+        "Compare the names in the file with those of docs/formats.md: two tensors of equal shape were exchanged when it "
+        "was saved or converted.",
+    )
+
+
+def _layer(measured: LayerEvidence, best: Alternative) -> tuple[str, Severity, str]:
+    return (
+        "wrong_layer",
+        "error",
+        f"Look for a layer number that is off where the file was saved or merged: these weights belong to layer {best.value}.",
+    )
+
+
+def _positions(measured: LayerEvidence, best: Alternative) -> tuple[str, Severity, str]:
+    return (
+        "trained_without_rope",
+        "error",
+        "Attention without RoPE is not the attention that it replaces: train it on activations of the running model "
+        "(positions deployed); judge it in no other.",
+    )
+
+
+def _reading(measured: LayerEvidence, best: Alternative) -> tuple[str, Severity, str]:
+    return (
+        "objective_mismatch",
+        "error",
+        f"Choose {best.value} on Home or with --semantics, or let semantics probe do it; if the run was meant to be "
+        f"read as it stands, it trained on another target: train on {measured.reconstructs}.",
+    )
+
+
+_CAUSES: dict[Kind, Callable[[LayerEvidence, Alternative], tuple[str, Severity, str]]] = {
+    "sign": _sign,
+    "size": _size,
+    "swapped": _swapped,
+    "layer": _layer,
+    "positions": _positions,
+    "reading": _reading,
+}
+
+
+def fits_nothing(measured: LayerEvidence) -> Iterator[Finding]:
+    """Nothing that was tried recovers anything: further from the target than no modulation, or no nearer."""
+    if measured.probe.verdict != "nothing" or measured.largest_change < NOTHING:
+        return
+    worse = measured.recovered.high < 0
+    yield Finding(
+        rule="worse_than_nothing" if worse else "recovers_nothing",
+        severity="error",
+        layer=measured.layer,
+        evidence=measured.numbers,
+        meaning=measured.probe.sentence
+        + (
+            f" Its squared error is {1 - measured.recovered.value:.2f} times that of no modulation (median)."
+            if worse
+            else ""
+        ),
+        action="Weights of another base model, weights whose rows are out of order and weights of another run look "
+        "like this: check which base the run used and how the file was written; otherwise it was not trained.",
+    )
 
 
 def parity(measured: LayerEvidence) -> Iterator[Finding]:
     """Rule: the adapter gives a and −a the same change where opposite ones are needed."""
     opposites = measured.opposites
     confused = opposites.needed < -OPPOSITE and opposites.given - opposites.needed > OPPOSITE
-    if opposites.share >= MIN_OPPOSITE and confused and opposites.recovered < GOOD_LOCAL:
+    if opposites.share >= MIN_OPPOSITE and confused and opposites.recovered.high < GOOD_LOCAL:
         yield Finding(
             rule="parity",
             severity="warning",
             layer=measured.layer,
             evidence={
-                "tokens_with_an_opposite": opposites.share,
+                "tokens_with_an_opposite": float(opposites.n),
+                "share_with_an_opposite": opposites.share,
                 "cosine_needed": opposites.needed,
                 "cosine_given": opposites.given,
-                "recovered_of_these": opposites.recovered,
+                "recovered_of_these": opposites.recovered.value,
             },
             meaning=f"{percent(opposites.share)} of the tokens have a partner with opposite attention. They need "
             f"opposite changes (mean cosine {opposites.needed:+.2f}) and do not get them ({opposites.given:+.2f}), and "
-            f"recover {percent(opposites.recovered)}: an adapter without bias adds the same for a and −a.",
+            f"recover {interval(opposites.recovered)}: an adapter without bias adds the same for a and −a.",
             action="Use a rule that is not even in a (T1, additive), or give the adapter a constant input beside a.",
-        )
-
-
-def objective_mismatch(measured: LayerEvidence) -> Iterator[Finding]:
-    """It fits MLP(z_C) where a + MLP(z_C) is to be reconstructed, or the reverse."""
-    recovered, other = measured.recovered, measured.recovered_other
-    if other >= OTHER_FITS and other - recovered >= OTHER_FITS:
-        withheld = measured.reconstructs == "a + MLP(z_C)"
-        target = "MLP(z_C)" if withheld else "a + MLP(z_C)"
-        reading = "beside (N2, N3)" if withheld else "withheld (N1, N4)"
-        yield Finding(
-            rule="objective_mismatch",
-            severity="error",
-            layer=measured.layer,
-            evidence={"recovered": recovered, "recovered_of_other_target": other},
-            meaning=f"Read as it is, the layer has to reconstruct {measured.reconstructs} and recovers {percent(recovered)}; "
-            f"of {target} it recovers {percent(other)}: it was trained for that.",
-            action=f"Read it with attention {reading}: Home, or --semantics; otherwise train on {measured.reconstructs}.",
-        )
-
-
-def trained_without_rope(measured: LayerEvidence) -> Iterator[Finding]:
-    """It fits attention without RoPE far better than attention as it is deployed."""
-    recovered, without = measured.recovered, measured.recovered_without_rope
-    if fits_without_rope(recovered, without):
-        yield Finding(
-            rule="trained_without_rope",
-            severity="error",
-            layer=measured.layer,
-            evidence={
-                "recovered": recovered,
-                "recovered_without_rope": without,
-                "ratio_of_what_is_left": (1 - without) / (1 - recovered),
-            },
-            meaning=f"With real positions the layer recovers {percent(recovered)}, with none {percent(without)}: it was "
-            "trained on attention without RoPE, which is not the attention that it replaces.",
-            action="Train it on activations of the running model (positions deployed); judge it in no other.",
         )
 
 
 def sink_dominates(measured: LayerEvidence) -> Iterator[Finding]:
     """Rule: attention sinks dominate the mean over tokens, which differs from the typical token."""
-    sinks = measured.sinks
-    flattered = 1 - measured.recovered >= FLATTERED * (1 - sinks.pooled)
-    left_behind = measured.recovered - sinks.pooled >= 2 * WORTH
+    sinks, typical = measured.sinks, measured.recovered
+    flattered = 1 - typical.high >= FLATTERED * (1 - sinks.pooled)
+    left_behind = typical.low - sinks.pooled >= 2 * WORTH
     if sinks.weight >= DOMINATES and (flattered or left_behind):
         yield Finding(
             rule="sink_dominates",
             severity="warning",
             layer=measured.layer,
             evidence={
+                "sinks": float(sinks.n),
                 "share_of_mean_squared_error": sinks.weight,
                 "recovered_pooled": sinks.pooled,
                 "recovered_sinks": sinks.recovered,
-                "recovered": measured.recovered,
+                **measured.numbers,
             },
-            meaning=f"Attention sinks make up {percent(sinks.weight)} of a mean squared error over all tokens, which "
-            f"says {percent(sinks.pooled)} are recovered; the typical token has {percent(measured.recovered)}"
+            meaning=f"{sinks.n} attention sink{'s' * (sinks.n != 1)} make up {percent(sinks.weight)} of a mean squared "
+            f"error over all tokens, which says {percent(sinks.pooled)} are recovered; the typical token has "
+            f"{interval(typical)}"
             + (
                 ": the sinks were trained at the others' expense."
                 if flattered
@@ -280,20 +315,21 @@ def sink_dominates(measured: LayerEvidence) -> Iterator[Finding]:
 
 
 def rank_floor(measured: LayerEvidence) -> Iterator[Finding]:
-    """Held against a fresh fit of the same shape, where one was asked for."""
+    """Held against a fresh fit of the same shape, where one was asked for and is any good."""
     floor = measured.floor
-    if floor is None or floor.recovered_train - floor.recovered > MEMORISED:
+    if floor is None or floor.problem:
         return
     recovered, fit = floor.adapter_recovered, floor.recovered
     evidence = {"recovered": recovered, "recovered_by_a_fit": fit, "steps": float(floor.steps)}
-    if recovered >= fit - FLOOR_MARGIN and floor.allows < NEARLY_ALL:
+    text = f"of {floor.n_heldout:,} held-out tokens, sinks left out; local, {floor.positions} positions"
+    if abs(recovered - fit) <= FLOOR_MARGIN and floor.allows < NEARLY_ALL:
         yield Finding(
             rule="rank_floor",
             severity="info",
             layer=measured.layer,
             evidence=evidence,
-            meaning=f"A fresh fit of the same shape ({floor.shape}) recovers {percent(fit)} of held-out text, this "
-            f"layer {percent(recovered)}: it is as good as its shape allows, and more training cannot help.",
+            meaning=f"A fresh fit of {floor.steps} steps of the same shape ({floor.shape}) recovers {percent(fit)}, this "
+            f"layer {percent(recovered)} ({text}): more of the same training is unlikely to help.",
             action="Modulate more targets before you raise the rank: gate+up recovers about twice what the gate does.",
         )
     elif fit - recovered >= WORTH:
@@ -302,20 +338,18 @@ def rank_floor(measured: LayerEvidence) -> Iterator[Finding]:
             severity="warning",
             layer=measured.layer,
             evidence=evidence,
-            meaning=f"A fit of {floor.steps} steps of the same shape ({floor.shape}) recovers {percent(fit)} of "
-            f"held-out text, this layer {percent(recovered)}.",
-            action="Train longer, with the direct loss and W_down started from the top singular vectors of a.",
+            meaning=f"A fresh fit of {floor.steps} steps of the same shape ({floor.shape}) recovers {percent(fit)}, this "
+            f"layer {percent(recovered)} ({text}).",
+            action="Train longer, with the default losses and W_down started from the top singular vectors of a.",
         )
 
 
 LAYER_RULES: tuple[Callable[[LayerEvidence], Iterator[Finding]], ...] = (
     nothing_loaded,
     collapses,
-    worse_than_nothing,
-    wrong_size,
+    fits_something_else,
+    fits_nothing,
     parity,
-    objective_mismatch,
-    trained_without_rope,
     sink_dominates,
     rank_floor,
 )
@@ -323,7 +357,8 @@ LAYER_RULES: tuple[Callable[[LayerEvidence], Iterator[Finding]], ...] = (
 
 def broken_downstream(evidence: Evidence, predicted: Predicted) -> Iterator[Finding]:
     """Every layer fits, and the model predicts no better than with no modulation at all."""
-    local = min((evidence.of(layer).recovered for layer in predicted.layers), default=float("nan"))
+    weakest = min((evidence.of(layer) for layer in predicted.layers), key=lambda each: each.recovered.low)
+    local = weakest.recovered.low
     typical = predicted.median_kl >= predicted.median_kl_off > 0
     on_average = predicted.mean_kl >= predicted.mean_kl_off > 0
     if local >= GOOD_LOCAL and (typical or on_average):
@@ -332,9 +367,9 @@ def broken_downstream(evidence: Evidence, predicted: Predicted) -> Iterator[Find
             rule="broken_downstream",
             severity="error",
             layer=predicted.layers[0] if alone else None,
-            evidence={"recovered": local, **_numbers(predicted)},
+            evidence={**weakest.numbers, **_numbers(predicted)},
             meaning=f"{named(predicted.layers).capitalize()} recover{'s' * alone} {percent(local)} or more of attention "
-            f"locally, but run for real the prediction is no better than with no modulation: KL "
+            f"locally ({weakest.probe.setting}), but run for real the prediction is no better than with no modulation: KL "
             f"{predicted.median_kl:.2g} against {predicted.median_kl_off:.2g} nats (median), "
             f"{predicted.mean_kl:.2g} against {predicted.mean_kl_off:.2g} (mean).",
             action="See Downstream on Reconstruction for the position where it breaks"

@@ -1,0 +1,21 @@
+"""A modulation whose change is multiplied by a factor."""
+
+from torch import Tensor, nn
+
+from npt_viz.adapter.modulation import pooled_over
+
+
+class Amplified(nn.Module):
+    """What the modulation adds, times a factor; −1 turns its sign."""
+
+    def __init__(self, modulation: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.modulation, self.factor = modulation, factor
+
+    def of_text(self, attention: Tensor) -> "Amplified":
+        """The same on the whole text whose attention this is, for a rule that pools."""
+        return Amplified(pooled_over(self.modulation, attention), self.factor)
+
+    def change(self, attention: Tensor, x: Tensor, unmodulated: Tensor) -> Tensor:
+        """Change of the projection's output."""
+        return self.factor * self.modulation.change(attention, x, unmodulated)
