@@ -214,6 +214,27 @@ def one_direction(adapters: dict[int, LayerAdapter]) -> dict[int, LayerAdapter]:
     return modified(adapters, change)
 
 
+def exchanged(adapters: dict[int, LayerAdapter], name: str) -> dict[int, LayerAdapter]:
+    """This factor of gate and up exchanged."""
+    adapters = deepcopy(adapters)
+    gate, up = (getattr(adapters[LAYER].modulations[target], name) for target in ("gate", "up"))
+    kept = gate.clone()
+    gate.copy_(up)
+    up.copy_(kept)
+    return adapters
+
+
+def shuffled(adapters: dict[int, LayerAdapter]) -> dict[int, LayerAdapter]:
+    """What is added to one unit is added to another."""
+    draw = torch.Generator().manual_seed(5)
+
+    def change(modulation: RankOneSum) -> None:
+        order = torch.randperm(modulation.W_b_up.shape[-1], generator=draw)
+        modulation.W_b_up.copy_(modulation.W_b_up[..., order])
+
+    return modified(adapters, change)
+
+
 def constant_scalar() -> dict[int, LayerAdapter]:
     """v_a·z is 1 at every token, as far as a linear map of a and one of z can say 1; v_b is trained."""
     base = model(CONSTANT)
@@ -325,7 +346,7 @@ FAULTS = (
         name="another base",
         made="trained on a model with other weights, of the same shape",
         fault="wrong_base",
-        follows=frozenset({"worse_than_nothing", "wrong_size"}),
+        follows=frozenset({"worse_than_nothing", "recovers_nothing", "ambiguous"}),
         opened=file_of_another_base,
     ),
     Specimen(
@@ -345,7 +366,7 @@ FAULTS = (
         name="at initialisation",
         made="all tensors drawn with the customary spread 0.02, no step taken",
         fault="untrained",
-        follows=frozenset({"vanishing", "worse_than_nothing", "wrong_size"}),
+        follows=frozenset({"vanishing"}),
         opened=lambda: {
             LAYER: AdapterSpec(layers=(LAYER,), targets=TRIPLE, rank=D_MODEL).blank(model(), LAYER, seed=1)
         },
@@ -354,7 +375,6 @@ FAULTS = (
         name="vanishing",
         made="a trained layer with W_b_up divided by 10,000",
         fault="vanishing",
-        follows=frozenset({"wrong_size"}),
         opened=lambda: modified(trained(), scaled(1e-4)),
     ),
     Specimen(
@@ -374,15 +394,37 @@ FAULTS = (
     Specimen(
         name="another layer",
         made="the adapter of layer 1 in layer 2",
-        fault="worse_than_nothing",
-        follows=frozenset({"wrong_size", "objective_mismatch"}),
+        fault="wrong_layer",
         opened=lambda: {2: LayerAdapter(2, Semantics(), dict(trained()[LAYER].modulations.items()))},
+    ),
+    Specimen(
+        name="sign turned",
+        made="a trained layer with −W_b_up",
+        fault="sign_flipped",
+        opened=lambda: modified(trained(), scaled(-1.0)),
+    ),
+    Specimen(
+        name="W_a_up exchanged",
+        made="a trained layer with W_a_up of gate and up exchanged",
+        fault="swapped",
+        opened=lambda: exchanged(trained(), "W_a_up"),
+    ),
+    Specimen(
+        name="v_b shuffled",
+        made="a trained layer with the units of W_b_up in another order",
+        fault="worse_than_nothing",
+        opened=lambda: shuffled(trained()),
+    ),
+    Specimen(
+        name="drawn anew",
+        made="every W_b_up drawn anew, so small that it does no harm",
+        fault="recovers_nothing",
+        opened=lambda: modified(trained(), lambda m: m.W_b_up.copy_(0.01 * torch.randn_like(m.W_b_up))),
     ),
     Specimen(
         name="four times too large",
         made="a trained layer with W_b_up × 4",
         fault="wrong_size",
-        follows=frozenset({"worse_than_nothing"}),
         opened=lambda: modified(trained(), scaled(4.0)),
     ),
     Specimen(
@@ -395,6 +437,7 @@ FAULTS = (
         name="a and −a",
         made="trained where tokens alike but for the sign of a need opposite changes",
         fault="parity",
+        follows=frozenset({"recovers_nothing"}),
         base=with_opposites,
         lines=opposite_texts,
         opened=lambda: trained(("gate", "up"), with_opposites, layers=(0,), lines=opposite_texts),
@@ -403,14 +446,12 @@ FAULTS = (
         name="N3 read as N4",
         made="trained on MLP(z_C), read as if attention were withheld",
         fault="objective_mismatch",
-        follows=frozenset({"worse_than_nothing", "wrong_size"}),
         opened=lambda: read_as(trained(("gate", "up"), semantics=BESIDE), attention="withheld"),
     ),
     Specimen(
         name="N4 read as N3",
         made="trained on a + MLP(z_C), read as if attention were added beside",
         fault="objective_mismatch",
-        follows=frozenset({"worse_than_nothing", "wrong_size"}),
         opened=lambda: read_as(trained(("gate", "up")), attention="beside"),
     ),
     Specimen(

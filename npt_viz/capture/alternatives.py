@@ -14,7 +14,7 @@ from npt_viz.adapter import VARIANTS, Additive, LayerAdapter, LowRankTanh, Modul
 from npt_viz.adapter.amplified import Amplified
 from npt_viz.adapter.semantics import AttentionPath
 from npt_viz.question import Positions
-from npt_viz.results.probe import Kind
+from npt_viz.results.better import Kind
 
 FACTORS = (0.1, *(2 ** (step / 2) for step in range(-6, 7) if step), 10.0)
 """Sizes of the whole modulation that are tried, besides ×1: steps of √2, and the modulation_scale that gets lost."""

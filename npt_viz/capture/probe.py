@@ -17,11 +17,13 @@ from npt_viz.capture.layer_trace import BASE, LayerTrace, attention_sinks, fit_o
 from npt_viz.capture.running import LayerRecord, forward_pass
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.checkpoint.meaning import Choice
+from npt_viz.errors import NotFiniteError
 from npt_viz.model.base import BaseModel
 from npt_viz.progress import Progress, no_progress
 from npt_viz.question import Positions
+from npt_viz.results.better import is_better, may_be_better
 from npt_viz.results.estimate import DECIDING, compared, median_of
-from npt_viz.results.probe import Alternative, Kind, LayerProbe, Probe, Verdict
+from npt_viz.results.probe import Alternative, LayerProbe, Probe, Verdict
 from npt_viz.texts import bundled_texts
 
 WINDOW = 160
@@ -33,22 +35,8 @@ SEQUENCES = 2
 MIN_TOKENS = 20
 """Tokens below which nothing is said: the deciding interval of fewer has no room between its ends."""
 
-FITS = 0.1
-"""Share that an alternative must recover, at the low end of its interval, to be what the adapter fits."""
-
 NOTHING = 0.05
 """A layer whose interval ends below this share recovers nothing worth a word."""
-
-MARGINS: Mapping[Kind, float] = {
-    "sign": 0.1,
-    "size": 0.05,
-    "swapped": 0.03,
-    "layer": 0.1,
-    "positions": 0.2,
-    "reading": 0.1,
-}
-"""By how much more a way must recover than the adapter as it is. Attention without RoPE is simpler, so healthy adapters
-fit it up to 0.1 better; their best size is not exactly 1; exchanged parts never help a healthy one (docs/health.md)."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +64,7 @@ def probe(
     texts: the last bundled ones by default, of which two windows of 160 tokens are read; the same of your own.
     Costs two passes of the base model and about a hundred MLPs a layer.
 
-    Raises NptVizError for a layer that the checkpoint does not have.
+    Raises NptVizError for a layer that the checkpoint does not have, and where the model overflows.
     """
     sequences = windows(model, bundled_texts("heldout")[-SEQUENCES:] if texts is None else texts, SEQUENCES)
     named = "bundled text" if texts is None else "your text"
@@ -208,7 +196,13 @@ class Bench:
         for i, text in enumerate(self.seen[trial.positions].records):
             if trial.adapter.layer not in text:
                 break
-            part = fit_of(trial.adapter, self._trace(trial, i, text[trial.adapter.layer]))["recovered"]
+            try:
+                trace = self._trace(trial, i, text[trial.adapter.layer])
+            except NotFiniteError:
+                if trial.kind == "as it is":
+                    raise
+                break  # In this way it overflows, so it does not fit.
+            part = fit_of(trial.adapter, trace)["recovered"]
             shares[start : start + len(part)] = part
             start += len(part)
         return shares[self._counted]
@@ -241,16 +235,13 @@ def _judged(
     """The verdict, and what fits better than the adapter as it is: several where they are a near tie."""
     as_it_is, *others = (alternative for alternative, _ in tried)
     shares_of = {each.name: shares for each, shares in tried}
-    better = [each for each in others if each.recovered.low > FITS and each.gain.low > MARGINS[each.kind]]
+    better = [each for each in others if is_better(each.kind, as_it_is.recovered, each.recovered, each.gain)]
     if better:
         fits = _best_of(better, shares_of)
         return ("something else" if len(fits) == 1 else "undecided"), fits
     if as_it_is.recovered.n < MIN_TOKENS:
         return "too few tokens", ()
-    if any(
-        each.gain.high > each.gain.value > MARGINS[each.kind] and each.recovered.value > FITS
-        for each in others
-    ):
+    if any(may_be_better(each.kind, each.recovered, each.gain) for each in others):
         return "undecided", ()
     return ("nothing" if as_it_is.recovered.high < NOTHING else "as it is"), ()
 

@@ -41,6 +41,7 @@ def run(
     """Judge a checkpoint by rules: load, collapse, size, objective, positions, predictions. Findings are no failure."""
     wanted = None if layers is None else numbers("--layers", layers)
     import npt_viz
+    from npt_viz.analysis.health import NO_FLOOR
     from npt_viz.model.memory import out_of_memory_explained
     from npt_viz.texts import texts_from_file
 
@@ -55,7 +56,7 @@ def run(
     else:
         print(in_words(report))
     for note in report.notes:
-        say(f"note: {note}")
+        say(f"note: {note}{'; --floor does it' if note == NO_FLOOR else ''}")
 
 
 def in_words(report) -> str:

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from npt_viz.results.better import Kind
 from npt_viz.results.estimate import Estimate
 from npt_viz.results.reconstruction import percent
-
-Kind = Literal["as it is", "sign", "size", "swapped", "layer", "positions", "reading"]
 
 Verdict = Literal["as it is", "something else", "undecided", "nothing", "too few tokens", "not judged"]
 """not judged: the layer's attention path is the base's and nothing else fits, so there is nothing to recover."""

@@ -8,11 +8,13 @@ from faults import DOCUMENT, FAULTS, HEALTHY, LAYER, TRIPLE, model, modified, sc
 
 from npt_viz.analysis.health import health
 from npt_viz.analysis.health.evidence import Evidence, LayerEvidence, Opposites, Predicted, Sinks
-from npt_viz.analysis.health.rules import broken_downstream, parity, sink_dominates
+from npt_viz.analysis.health.rules import broken_downstream, fits_something_else, parity, sink_dominates
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
+from npt_viz.results.estimate import Estimate
 from npt_viz.results.health import RULES, Finding, HealthReport, ordered
 from npt_viz.results.load_report import LayerReport, LoadReport
+from npt_viz.results.probe import Alternative, LayerProbe
 
 
 @pytest.mark.slow
@@ -33,7 +35,8 @@ class TestSpecimens:
 
 
 def test_every_rule_has_a_specimen_and_a_line_in_the_document():
-    assert {made.fault for made in FAULTS} == set(RULES)
+    # No checkpoint was found that fits two things alike; test_a_near_tie_is_ambiguous makes one up.
+    assert {made.fault for made in FAULTS} == set(RULES) - {"ambiguous"}
     described = set(re.findall(r"^\| `(\w+)` \| (?:error|warning|info)", DOCUMENT.read_text("utf-8"), re.M))
     assert described == set(RULES)
 
@@ -48,12 +51,12 @@ def test_findings_are_data(small_checkpoint):
     adapters = modified({LAYER: small_checkpoint.adapter(LAYER)}, scaled(300.0))
     report = health(model(), Checkpoint.from_adapters(adapters, model(), "huge"), texts()[-4:])
     assert report.findings[0].severity == "error"
-    assert "worse_than_nothing" in {finding.rule for finding in report.findings}
+    assert report.findings[0].evidence["recovered_high"] < 0
     for finding in report.findings:
         assert finding.layer == LAYER and finding.meaning.endswith(".") and finding.action.endswith(".")
         assert all(isinstance(value, float) for value in finding.evidence.values())
     assert report.to_json()["findings"][0]["rule"] == report.findings[0].rule
-    assert report.n_tokens == sum(len(line) for line in texts()[-4:]) and report.n_sequences == 4
+    assert report.n_tokens == sum(len(line) for line in texts()[-4:-1]) and report.n_sequences == 3
 
 
 def test_the_same_checkpoint_gets_the_same_numbers(small_checkpoint):
@@ -102,31 +105,66 @@ def evidence(**changed) -> LayerEvidence:
         zero_tensors=(), at_initialisation={},
     )  # fmt: skip
     numbers = dict(
-        report=report, n_tokens=99, reconstructs="a + MLP(z_C)", recovered=0.8, recovered_without_rope=0.82,
-        recovered_other=-1.0, recovered_by_factor={1.0: 0.8, 2.0: -0.1}, largest_change=0.5, verdicts={},
-        opposites=Opposites(0.0, nan, nan, nan), sinks=Sinks(0.0, 0.8, nan),
+        report=report, reconstructs="a + MLP(z_C)", probe=probed(0.8), largest_change=0.5, verdicts={},
+        opposites=Opposites(0, 0.0, nan, nan, near(nan)), sinks=Sinks(2, 0.0, 0.8, nan),
     )  # fmt: skip
     return LayerEvidence(**(numbers | changed))
 
 
+def near(share: float) -> Estimate:
+    return Estimate(share, share - 0.01, share + 0.01, 97)
+
+
+def way(kind: str, share: float, own: float) -> Alternative:
+    return Alternative(
+        kind=kind,
+        name=f"as {kind}",
+        recovered=near(share),
+        gain=near(share - own),
+        value={"size": 2.0}.get(kind),
+    )
+
+
+def probed(own: float, verdict: str = "as it is", **others: float) -> LayerProbe:
+    """others: kind -> share recovered that way; the ways that fit better."""
+    ways = tuple(way(kind, share, own) for kind, share in others.items())
+    return LayerProbe(
+        layer=5,
+        variant="N4",
+        verdict=verdict,
+        fits=ways,
+        alternatives=(way("as it is", own, own), *ways),
+        texts="a text",
+    )
+
+
+def test_a_near_tie_is_ambiguous_and_names_no_cause():
+    tie = evidence(probe=probed(0.02, "undecided", sign=0.5, size=0.5))
+    found = list(fits_something_else(tie))
+    assert [f.rule for f in found] == ["ambiguous"] and found[0].severity == "error"
+    assert "cannot be told which: as sign (50" in found[0].meaning
+    clear = evidence(probe=probed(0.02, "something else", size=0.5))
+    assert [f.rule for f in fits_something_else(clear)] == ["wrong_size"]
+
+
 def test_parity_needs_tokens_that_suffer():
-    suffers = Opposites(0.4, -0.8, 0.9, 0.1)
+    suffers = Opposites(40, 0.4, -0.8, 0.9, near(0.1))
     assert [f.rule for f in parity(evidence(opposites=suffers))] == ["parity"]
     for innocent in (
         suffers._replace(share=0.05),
         suffers._replace(needed=-0.1),
         suffers._replace(given=-0.7),
-        suffers._replace(recovered=0.6),
+        suffers._replace(recovered=near(0.6)),
     ):
         assert not list(parity(evidence(opposites=innocent)))
 
 
 def test_sinks_are_named_where_they_flatter_the_mean_and_where_they_were_left_behind():
-    flattered = list(sink_dominates(evidence(recovered=0.4, sinks=Sinks(0.9, 0.95, 0.999))))
-    left = list(sink_dominates(evidence(recovered=0.8, sinks=Sinks(0.9, 0.1, 0.02))))
+    flattered = list(sink_dominates(evidence(probe=probed(0.4), sinks=Sinks(2, 0.9, 0.95, 0.999))))
+    left = list(sink_dominates(evidence(probe=probed(0.8), sinks=Sinks(2, 0.9, 0.1, 0.02))))
     assert "expense" in flattered[0].meaning and "left behind" in left[0].meaning
-    assert not list(sink_dominates(evidence(recovered=0.8, sinks=Sinks(0.9, 0.75, 0.74))))
-    assert not list(sink_dominates(evidence(recovered=0.4, sinks=Sinks(0.1, 0.95, 0.999))))
+    assert not list(sink_dominates(evidence(probe=probed(0.8), sinks=Sinks(2, 0.9, 0.75, 0.74))))
+    assert not list(sink_dominates(evidence(probe=probed(0.4), sinks=Sinks(2, 0.1, 0.95, 0.999))))
 
 
 def test_a_cascade_that_breaks_is_a_finding_of_the_model_and_not_of_a_layer():
@@ -150,7 +188,7 @@ def test_a_cascade_that_breaks_is_a_finding_of_the_model_and_not_of_a_layer():
     better = whole._replace(median_kl=0.1, mean_kl=0.2)
     assert not list(broken_downstream(Evidence(load=load, layers=layers), better))
     # Where a layer does not even fit locally, that is the finding.
-    poor = (layers[0], evidence(report=layers[1].report, recovered=0.1))
+    poor = (layers[0], evidence(report=layers[1].report, probe=probed(0.1)))
     assert not list(broken_downstream(Evidence(load=load, layers=poor), whole))
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from npt_viz.analysis.class_floor import class_floor
 from npt_viz.analysis.downstream import cost as cost_downstream
-from npt_viz.analysis.health.evidence import Evidence
+from npt_viz.analysis.health.evidence import Evidence, LayerEvidence
 from npt_viz.analysis.health.gathering import EACH_ALONE, layer_evidence, predicted
 from npt_viz.analysis.health.load_rules import overflow
 from npt_viz.analysis.health.rules import findings
@@ -25,6 +25,9 @@ from npt_viz.texts import bundled_texts
 __all__ = ["cost", "health"]
 
 MAX_SEQUENCES = 3
+
+NO_FLOOR = "what each layer's shape allows was not estimated (rank_floor, undertrained)"
+"""A note; how to ask for it is another thing in a browser and in a terminal."""
 
 MIN_TOKENS = 32
 """Tokens that are no sinks; medians of fewer say little."""
@@ -99,7 +102,9 @@ def _examined(
         progress=lambda done, in_all: progress("running the NPT model", 0.7 + 0.3 * done / in_all),
     )  # fmt: skip
     evidence = Evidence(load=load, layers=tuple(measured), predicted=ran)
-    notes = _notes(load, usable, floor=floor, n_left=n_left if texts else 0, adapters=adapters)
+    notes = _notes(
+        load, usable, floor=floor, n_left=n_left if texts else 0, adapters=adapters, measured=measured
+    )
     return _report(model, checkpoint, evidence, sequences, int(is_sink.sum()), started, notes)
 
 
@@ -141,7 +146,13 @@ def _has_floor(adapter) -> bool:
 
 
 def _notes(
-    load: LoadReport, usable: Sequence[int], *, floor: bool = True, n_left: int = 0, adapters=None
+    load: LoadReport,
+    usable: Sequence[int],
+    *,
+    floor: bool = True,
+    n_left: int = 0,
+    adapters=None,
+    measured: Sequence[LayerEvidence] = (),
 ) -> Iterator[str]:
     for report in load.layers:
         if not report.finite:
@@ -158,8 +169,12 @@ def _notes(
             )
     if len(usable) > EACH_ALONE:
         yield f"more than {EACH_ALONE} NPT layers: the prediction was measured with all together, not with each alone"
+    for each in measured:
+        if each.probe.verdict == "too few tokens" or (
+            each.probe.verdict == "undecided" and not each.probe.fits
+        ):
+            yield each.probe.sentence
+        if each.floor is not None and each.floor.problem:
+            yield f"layer {each.layer}: what its shape allows cannot be told, because {each.floor.problem}"
     if not floor:
-        yield (
-            "what each layer's shape allows was not estimated (rank_floor, undertrained); ask for it with --floor, or "
-            "on Reconstruction"
-        )
+        yield NO_FLOOR

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 
 from npt_viz.analysis.health.evidence import Evidence, LayerEvidence, Predicted
 from npt_viz.analysis.health.load_rules import of_file, of_weights
+from npt_viz.results.better import Kind
 from npt_viz.results.directions import Verdict
 from npt_viz.results.downstream import named
 from npt_viz.results.health import Finding, Severity
-from npt_viz.results.probe import Alternative, Kind, interval
+from npt_viz.results.probe import Alternative, interval
 from npt_viz.results.reconstruction import percent
 
 NOTHING = 1e-6
@@ -242,7 +243,7 @@ _CAUSES: dict[Kind, Callable[[LayerEvidence, Alternative], tuple[str, Severity, 
 
 def fits_nothing(measured: LayerEvidence) -> Iterator[Finding]:
     """Nothing that was tried recovers anything: further from the target than no modulation, or no nearer."""
-    if measured.probe.verdict != "nothing" or measured.largest_change < NOTHING:
+    if measured.probe.verdict != "nothing" or measured.largest_change < NOTHING or _vanishes(measured):
         return
     worse = measured.recovered.high < 0
     yield Finding(
@@ -259,6 +260,12 @@ def fits_nothing(measured: LayerEvidence) -> Iterator[Finding]:
         action="Weights of another base model, weights whose rows are out of order and weights of another run look "
         "like this: check which base the run used and how the file was written; otherwise it was not trained.",
     )
+
+
+def _vanishes(measured: LayerEvidence) -> bool:
+    """Whether every target's modulation is too small to matter, which another rule says."""
+    sizes = [v for verdicts in measured.verdicts.values() for v in verdicts if v.name == "size"]
+    return bool(sizes) and all(size.collapsed for size in sizes)
 
 
 def parity(measured: LayerEvidence) -> Iterator[Finding]:

@@ -1,0 +1,42 @@
+"""When another way to use an adapter fits clearly better than the adapter as it is: one rule for probe, health and pages."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from npt_viz.results.estimate import Estimate
+
+Kind = Literal["as it is", "sign", "size", "swapped", "layer", "positions", "reading"]
+
+FITS = 0.1
+"""Share that an alternative must recover, at the low end of its interval, to be what the adapter fits."""
+
+MARGINS: Mapping[Kind, float] = {
+    "sign": 0.1,
+    "size": 0.05,
+    "swapped": 0.03,
+    "layer": 0.1,
+    "positions": 0.2,
+    "reading": 0.1,
+}
+"""By how much more a way must recover than the adapter as it is. Attention without RoPE is simpler, so healthy adapters
+fit it up to 0.15 better; their best size is not exactly 1; exchanged parts never help a healthy one (docs/health.md)."""
+
+NEARLY_ALL = 0.2
+"""A way that leaves less than this share of what the adapter leaves as it is fits better, however little that is."""
+
+
+def is_better(kind: Kind, own: Estimate, other: Estimate, gain: Estimate) -> bool:
+    """Whether the other way fits clearly better: by the margin of its kind, or by nearly all that was left.
+
+    own, other: median share recovered, as it is and in the other way; gain: median of their differences over the same
+    tokens, with the interval that decides (estimate.DECIDING).
+    """
+    if other.low <= FITS:
+        return False
+    nearly_all = 1 - other.low < NEARLY_ALL * (1 - own.high)
+    return gain.low > MARGINS[kind] or (nearly_all and gain.low > 0)
+
+
+def may_be_better(kind: Kind, other: Estimate, gain: Estimate) -> bool:
+    """Whether the point says better and the interval cannot tell: then an absence must not be reported."""
+    return other.value > FITS and gain.high > gain.value > MARGINS[kind]

@@ -1,0 +1,41 @@
+"""When another way to use an adapter is clearly better."""
+
+import pytest
+
+from npt_viz.results.better import is_better, may_be_better
+from npt_viz.results.estimate import Estimate
+
+
+def near(value: float, width: float = 0.01) -> Estimate:
+    return Estimate(value, value - width, value + width, 101)
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "better"),
+    [
+        (0.025, 0.586, True),  # gate alone, without RoPE
+        (0.246, 0.638, True),  # gate and up, layer 8
+        (0.29, 0.85, True),  # layer 20
+        (0.80, 0.87, False),  # a healthy one
+        (0.55, 0.72, False),  # a healthy one, layer 28
+        (0.95, 0.998, True),  # little, but nearly all that was left
+        (-0.9, 0.05, False),  # fits nothing either
+    ],
+)
+def test_without_rope_needs_more_than_what_is_simpler(own, other, better):
+    assert is_better("positions", near(own), near(other), near(other - own)) is better
+
+
+def test_a_wide_interval_is_not_clear_and_may_be_better():
+    own, other, gain = near(0.2, 0.3), near(0.6, 0.3), near(0.4, 0.3)
+    assert not is_better("positions", own, other, gain)
+    assert may_be_better("positions", other, gain)
+    assert not may_be_better("positions", near(0.25), near(0.05))
+
+
+def test_each_kind_has_its_margin():
+    gain = near(0.08, 0.02)
+    found = {
+        kind: is_better(kind, near(0.5), near(0.58), gain) for kind in ("size", "swapped", "layer", "sign")
+    }
+    assert found == {"size": True, "swapped": True, "layer": False, "sign": False}
