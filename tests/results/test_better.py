@@ -18,7 +18,7 @@ def near(value: float, width: float = 0.01) -> Estimate:
         (0.29, 0.85, True),  # layer 20
         (0.80, 0.87, False),  # a healthy one
         (0.55, 0.72, False),  # a healthy one, layer 28
-        (0.95, 0.998, True),  # little, but nearly all that was left
+        (0.90, 0.998, True),  # little, but nearly all that was left
         (-0.9, 0.05, False),  # fits nothing either
     ],
 )
