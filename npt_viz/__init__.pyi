@@ -24,6 +24,9 @@ from npt_viz.capture.opening import convert as convert
 # An NPT checkpoint of any format, its load report with it.
 from npt_viz.capture.opening import open_checkpoint as open_checkpoint
 
+# What every adapter fits: as it stands, turned, sized, exchanged, elsewhere, without RoPE, or read otherwise.
+from npt_viz.capture.probe import probe as probe
+
 # Adapters in the native format.
 from npt_viz.checkpoint import save_checkpoint as save_checkpoint
 

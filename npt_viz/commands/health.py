@@ -69,4 +69,6 @@ def in_words(report) -> str:
             f"{finding.severity}: {finding.title}{where} ({finding.rule})\n"
             f"  {finding.meaning}\n  evidence: {numbers}\n  try: {finding.action}"
         )
+    if report.probes:
+        parts.append("\n".join(each.sentence for each in report.probes.values()))
     return "\n\n".join(parts)

@@ -58,6 +58,14 @@ class LayerProbe:
         return self.alternatives[0]
 
     @property
+    def best_of_each_kind(self) -> tuple[Alternative, ...]:
+        """The best way of every kind that was tried, the best first."""
+        best: dict[str, Alternative] = {}
+        for each in self.alternatives[1:]:  # Sorted already.
+            best.setdefault(each.kind, each)
+        return tuple(best.values())
+
+    @property
     def n_tokens(self) -> int:
         """Tokens behind the share as it is."""
         return self.as_it_is.recovered.n
