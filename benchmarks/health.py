@@ -318,7 +318,7 @@ class Judge:
         return class_floor(self.model, adapter, corpus_of(self.model, bundled_texts(), most=6000))
 
 
-def main() -> None:
+def validate() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--half", choices=("calibrated", "held back"))
@@ -411,4 +411,4 @@ def wilson(good: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    main()
+    validate()

@@ -58,7 +58,7 @@ RECIPES = (
 )
 
 
-def main(folder: Path) -> None:
+def train_all(folder: Path) -> None:
     torch.set_num_threads(1)
     model = npt_viz.open_model("smollm2-135m")
     captures = Captures(keep=2)
@@ -92,4 +92,4 @@ def _train(model: BaseModel, recipe: Recipe, out: Path, captures: Captures) -> N
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    train_all(Path(sys.argv[1]))
