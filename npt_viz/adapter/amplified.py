@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from npt_viz.adapter.modulation import pooled_over
+from npt_viz.adapter.layer import pooled_over
 
 
 class Amplified(nn.Module):

@@ -10,7 +10,16 @@ from typing import NamedTuple, get_args
 
 from torch import Tensor, nn
 
-from npt_viz.adapter import VARIANTS, Additive, LayerAdapter, LowRankTanh, Modulation, RankOneSum, Semantics
+from npt_viz.adapter import (
+    VARIANTS,
+    Additive,
+    LayerAdapter,
+    LowRank,
+    LowRankPooled,
+    Modulation,
+    RankOneSum,
+    Semantics,
+)
 from npt_viz.adapter.amplified import Amplified
 from npt_viz.adapter.semantics import AttentionPath
 from npt_viz.question import Positions
@@ -75,7 +84,7 @@ def _swaps(adapter: LayerAdapter) -> Iterator[Trial]:
         pairs = ", ".join(f"{new} for {old}" for old, new in zip(learned, order, strict=True) if old != new)
         exchanged = {old: learned[new] for old, new in zip(learned, order, strict=True)}
         yield Trial("swapped", f"with the weights of {pairs}", _with(adapter, exchanged))
-    for name in ("W_down", "W_a_up", "W_b_up", "A", "B"):
+    for name in ("W_down", "W_a_up", "W_b_up"):
         for order in permutations(learned):
             if order == tuple(learned):
                 continue
@@ -99,25 +108,30 @@ def _swaps(adapter: LayerAdapter) -> Iterator[Trial]:
 def _readings(adapter: LayerAdapter) -> Iterator[Trial]:
     """Every other semantics that the same tensors can have."""
     for name, semantics in other_readings(adapter.semantics).items():
-        read = _read_as(adapter, semantics)
-        if read is not None:
-            words = f"read with attention {name}" if name in get_args(AttentionPath) else f"read as {name}"
-            yield Trial("reading", words, read, value=name)
+        words = f"read with attention {name}" if name in get_args(AttentionPath) else f"read as {name}"
+        yield Trial("reading", words, _read_as(adapter, semantics), value=name)
 
 
 def other_readings(semantics: Semantics) -> dict[str, Semantics]:
     """Name -> the other semantics that the same tensors can have: a variant's, or an attention path."""
-    found = {}
-    for name, variant in VARIANTS.items():
-        other = variant.semantics
-        if other.rule != semantics.rule:
-            continue
-        if semantics.rule not in ("rank_one_sum", "low_rank_tanh") and other != semantics:
-            found[name] = other
-    if semantics.rule in ("rank_one_sum", "low_rank_tanh") and semantics.attention != "standard":
-        path = "beside" if semantics.attention == "withheld" else "withheld"
-        found[path] = replace(semantics, attention=path)
-    return found
+    if semantics.rule in ("rank_one_sum", "low_rank_tanh"):
+        path = {"withheld": "beside", "beside": "withheld"}.get(semantics.attention)
+        return {path: replace(semantics, attention=path)} if path else {}
+    return {
+        name: variant.semantics
+        for name, variant in VARIANTS.items()
+        if variant.semantics != semantics
+        and _SAME_TENSORS.get(variant.semantics.rule) == _SAME_TENSORS.get(semantics.rule)
+    }
+
+
+_SAME_TENSORS = {
+    "additive": "one product",
+    "low_rank_pooled": "one product",
+    "multiplicative": "a factor",
+    "additive_multiplicative": "both",
+}
+"""Rule -> what its tensors are; rules with the same are readings of each other."""
 
 
 def _elsewhere(adapter: LayerAdapter, layer: int) -> LayerAdapter:
@@ -163,30 +177,32 @@ def _factor_exchanged(
 
 
 def _having(modulation: Modulation, name: str, tensor: Tensor) -> Modulation:
-    """The modulation with another tensor in one place."""
+    """The modulation with another tensor in one place; only sums of rank-1 updates have several targets."""
+    assert isinstance(modulation, RankOneSum)
     parts = dict(modulation.named_parameters()) | {name: tensor}
-    match modulation:
-        case RankOneSum():
-            return RankOneSum(parts["W_down"], parts["W_a_up"], parts["W_b_up"], scale=modulation.scale)
-        case LowRankTanh():
-            return LowRankTanh(parts["A"], parts["B"], scale=modulation.scale)
-    raise AssertionError(f"{type(modulation).__name__} has one target")
+    return RankOneSum(parts["W_down"], parts["W_a_up"], parts["W_b_up"], scale=modulation.scale)
 
 
 def _both_there(modulation: Additive) -> bool:
     return getattr(modulation, "W_mult", None) is not None and getattr(modulation, "W_add", None) is not None
 
 
-def _read_as(adapter: LayerAdapter, semantics: Semantics) -> LayerAdapter | None:
-    """The same tensors under another reading; None where they have none."""
-    modulations: dict[str, nn.Module] = {}
-    for target, modulation in adapter.learned.items():
-        match modulation:
-            case Additive():
-                modulations[target] = Additive(
-                    modulation.W_down, modulation.W_add, modulation.W_mult,
-                    factor=semantics.factor, scale=semantics.scale,
-                )  # fmt: skip
-            case _:
-                modulations[target] = modulation
-    return LayerAdapter(adapter.layer, semantics, modulations)
+def _read_as(adapter: LayerAdapter, semantics: Semantics) -> LayerAdapter:
+    """The same tensors under another reading."""
+    read = {target: _as_rule(modulation, semantics) for target, modulation in adapter.learned.items()}
+    return LayerAdapter(adapter.layer, semantics, read)
+
+
+def _as_rule(modulation: Modulation, semantics: Semantics) -> Modulation:
+    match modulation:
+        case Additive() if semantics.rule == "low_rank_pooled" and modulation.W_add is not None:
+            return LowRankPooled(modulation.W_down, modulation.W_add, scale=semantics.scale)
+        case LowRank() if semantics.rule == "additive":
+            return Additive(modulation.A, modulation.B, scale=semantics.scale)
+        case Additive():
+            return Additive(
+                modulation.W_down, modulation.W_add, modulation.W_mult,
+                factor=semantics.factor, scale=semantics.scale,
+            )  # fmt: skip
+        case _:
+            return modulation

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from npt_viz.adapter import LayerAdapter, MlpTrace, Semantics
+from npt_viz.adapter import LayerAdapter, MlpTrace, Semantics, mlp_reads_attention
 from npt_viz.capture.alternatives import Trial, trials
 from npt_viz.capture.inspection import adapters_of
 from npt_viz.capture.layer_trace import BASE, LayerTrace, attention_sinks, fit_of, layer_run
@@ -209,7 +209,7 @@ class Bench:
 
     def _trace(self, trial: Trial, i: int, record: LayerRecord) -> LayerTrace:
         """One text; the base's own MLP runs once for all ways that feed it alike."""
-        key = trial.adapter.attention == "standard", i
+        key = mlp_reads_attention(trial.adapter.attention), i
         is_shared = trial.adapter.layer == self._own and trial.positions == "deployed"
         run = layer_run(
             self.model, trial.adapter, record, BASE, plain=self._plain.get(key) if is_shared else None

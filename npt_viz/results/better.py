@@ -11,7 +11,7 @@ FITS = 0.1
 """Share that an alternative must recover, at the low end of its interval, to be what the adapter fits."""
 
 MARGINS: Mapping[Kind, float] = {
-    "sign": 0.1,
+    "sign": 0.03,
     "size": 0.05,
     "swapped": 0.03,
     "layer": 0.1,
@@ -19,7 +19,7 @@ MARGINS: Mapping[Kind, float] = {
     "reading": 0.1,
 }
 """By how much more a way must recover than the adapter as it is. Attention without RoPE is simpler, so healthy adapters
-fit it up to 0.15 better; their best size is not exactly 1; exchanged parts never help a healthy one (docs/health.md)."""
+fit it up to 0.15 better; their best size is not exactly 1; a turned sign and exchanged parts never help a healthy one (docs/health.md)."""
 
 NEARLY_ALL = 0.2
 """A way that leaves less than this share of what the adapter leaves as it is fits better, however little that is."""

@@ -38,4 +38,4 @@ def test_each_kind_has_its_margin():
     found = {
         kind: is_better(kind, near(0.5), near(0.58), gain) for kind in ("size", "swapped", "layer", "sign")
     }
-    assert found == {"size": True, "swapped": True, "layer": False, "sign": False}
+    assert found == {"size": True, "swapped": True, "layer": False, "sign": True}
