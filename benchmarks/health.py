@@ -315,7 +315,7 @@ class Judge:
         """A fit does not depend on the text that is judged; it is made once."""
         if not specimen.floor or length != max(LENGTHS):
             return None
-        return class_floor(self.model, adapter, corpus_of(self.model, bundled_texts(), most=6000))
+        return class_floor(self.model, adapter, corpus_of(self.model, bundled_texts(), tokens=6000))
 
 
 def validate() -> None:

@@ -21,7 +21,7 @@ from npt_viz.training.streams import Captures
 from npt_viz.training.trainer import train
 
 LAYERS = (2, 5, 9, 12, 15, 19, 23, 28)
-TOKENS = 12_000
+TOKENS = 8_000
 STEPS = 300
 LOSS = "direct_robust=1"
 """Named, so that a new default does not make other specimens."""
@@ -61,7 +61,7 @@ RECIPES = (
 def train_all(folder: Path) -> None:
     torch.set_num_threads(1)
     model = npt_viz.open_model("smollm2-135m")
-    captures = Captures(keep=2)
+    captures = Captures(keep=1)
     for recipe in RECIPES[: int(sys.argv[2]) if len(sys.argv) > 2 else None]:
         if not (folder / recipe.name / "npt_config.json").exists():
             print(recipe.name, flush=True)
@@ -76,7 +76,7 @@ def _train(model: BaseModel, recipe: Recipe, out: Path, captures: Captures) -> N
         components=recipe.components,
         semantics=recipe.semantics,
     )
-    corpus = corpus_of(model, bundled_texts(), most=TOKENS)
+    corpus = corpus_of(model, bundled_texts(), tokens=TOKENS)
     training = train(
         model, spec, corpus, LOSS, steps=recipe.steps, warmup=20, evaluate_every=recipe.steps,
         positions=recipe.positions, captures=captures,

@@ -404,10 +404,10 @@ FAULTS = (
         opened=lambda: modified(trained(), scaled(-1.0)),
     ),
     Specimen(
-        name="W_a_up exchanged",
-        made="a trained layer with W_a_up of gate and up exchanged",
+        name="W_b_up exchanged",
+        made="a trained layer with W_b_up of gate and up exchanged",
         fault="swapped",
-        opened=lambda: exchanged(trained(), "W_a_up"),
+        opened=lambda: exchanged(trained(), "W_b_up"),
     ),
     Specimen(
         name="v_b shuffled",

@@ -18,6 +18,9 @@ from npt_viz.results.reconstruction import percent
 NOTHING = 1e-6
 """A change below this share of the MLP's output is rounding in float32: nothing is added."""
 
+HARMLESS = 0.05
+"""A layer that fits nothing does harm where its interval ends below minus this share; else it just recovers nothing."""
+
 WORTH = 0.1
 """A share recovered that is worth a rule's word; halves of a text differ by less than that on the demo checkpoints."""
 
@@ -245,7 +248,7 @@ def fits_nothing(measured: LayerEvidence) -> Iterator[Finding]:
     """Nothing that was tried recovers anything: further from the target than no modulation, or no nearer."""
     if measured.probe.verdict != "nothing" or measured.largest_change < NOTHING or _vanishes(measured):
         return
-    worse = measured.recovered.high < 0
+    worse = measured.recovered.high < -HARMLESS
     yield Finding(
         rule="worse_than_nothing" if worse else "recovers_nothing",
         severity="error",
