@@ -17,11 +17,12 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM
 
 import npt_viz
 from benchmarks.specimens import LAYERS
-from npt_viz.adapter import LayerAdapter, RankOneSum
+from npt_viz.adapter import Additive, LayerAdapter, RankOneSum
 from npt_viz.adapter.semantics import VARIANTS
 from npt_viz.analysis.class_floor import class_floor
 from npt_viz.analysis.health.evidence import Evidence
@@ -30,6 +31,7 @@ from npt_viz.analysis.health.rules import findings
 from npt_viz.capture.probe import Seen, seen_by_base, windows
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.model.base import BaseModel
+from npt_viz.question import Positions
 from npt_viz.texts import bundled_texts
 from npt_viz.training.data import corpus_of
 from npt_viz.training.spec import AdapterSpec
@@ -38,7 +40,7 @@ DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "health.md"
 CALIBRATED = (2, 9, 15, 23)
 """Layers in whose view the thresholds were fixed; the others were looked at afterwards."""
 
-LENGTHS = {480: 3, 160: 1, 60: 1}
+LENGTHS = {320: 2, 120: 1, 60: 1}
 """Tokens of text -> windows that they come in."""
 
 HEALTHY = ("N1-r8", "N4-r64", "N5-r64", "N4-r32-k4", "T1-r64", "S1-r64", "N3-r64", "N5-r256", "N1-r128-k8")
@@ -118,22 +120,27 @@ def wholly_exchanged(adapter: LayerAdapter) -> None:
         exchanged(name, "gate", "up")(adapter)
 
 
+def sums(adapter: LayerAdapter) -> list[RankOneSum]:
+    """The modulations of an adapter that has no other rule."""
+    return [modulation for modulation in adapter.learned.values() if isinstance(modulation, RankOneSum)]
+
+
 def shuffled(adapter: LayerAdapter) -> None:
     draw = torch.Generator().manual_seed(adapter.layer)
-    for modulation in adapter.learned.values():
+    for modulation in sums(adapter):
         order = torch.randperm(modulation.W_b_up.shape[-1], generator=draw)
         modulation.W_b_up.copy_(modulation.W_b_up[..., order])
 
 
 def one_direction(adapter: LayerAdapter) -> None:
-    for modulation in adapter.learned.values():
+    for modulation in sums(adapter):
         U, S, Vh = torch.linalg.svd(modulation.W_b_up[0], full_matrices=False)
         modulation.W_b_up[0] = S[0] * torch.outer(U[:, 0], Vh[0])
 
 
 def padded(adapter: LayerAdapter) -> LayerAdapter:
     """The same function with every bottleneck twice as wide and every component twice: rank that is not used."""
-    parts = {}
+    parts: dict[str, nn.Module] = {}
     for target, m in adapter.learned.items():
         assert isinstance(m, RankOneSum)
         wide = [
@@ -147,17 +154,18 @@ def padded(adapter: LayerAdapter) -> LayerAdapter:
 
 
 def read_as(adapter: LayerAdapter, **settings) -> LayerAdapter:
-    modulations = {t: copy.deepcopy(m) for t, m in adapter.learned.items()}
     semantics = replace(adapter.semantics, **settings)
-    for modulation in modulations.values():
-        modulation.scale = semantics.scale
-        if hasattr(modulation, "factor"):
-            modulation.factor = semantics.factor
+    modulations: dict[str, nn.Module] = {}
+    for target, modulation in adapter.learned.items():
+        modulations[target] = copy.deepcopy(modulation)
+        modulations[target].scale = semantics.scale
+        if isinstance(modulation, Additive):
+            setattr(modulations[target], "factor", semantics.factor)  # noqa: B010
     return LayerAdapter(adapter.layer, semantics, modulations)
 
 
 def in_layer(adapter: LayerAdapter, layer: int) -> LayerAdapter:
-    return LayerAdapter(layer, adapter.semantics, dict(adapter.learned))
+    return LayerAdapter(layer, adapter.semantics, {**adapter.learned})
 
 
 def specimens(shelf: Shelf) -> Iterator[Specimen]:
@@ -279,7 +287,7 @@ class Judge:
         hf = AutoModelForCausalLM.from_config(self.model.config).eval().requires_grad_(False)
         return BaseModel(hf=hf, tokenizer=self.model.tokenizer, name="other", source="made in memory")
 
-    def seen(self, base: BaseModel, length: int) -> Mapping[str, Seen]:
+    def seen(self, base: BaseModel, length: int) -> Mapping[Positions, Seen]:
         if (base.name, length) not in self._seen:
             texts = bundled_texts("heldout")[-LENGTHS[length] :]
             cut = [ids[: length // LENGTHS[length]] for ids in windows(base, texts, LENGTHS[length])]
@@ -315,7 +323,7 @@ class Judge:
         """A fit does not depend on the text that is judged; it is made once."""
         if not specimen.floor or length != max(LENGTHS):
             return None
-        return class_floor(self.model, adapter, corpus_of(self.model, bundled_texts(), tokens=6000))
+        return class_floor(self.model, adapter, corpus_of(self.model, bundled_texts(), tokens=8000))
 
 
 def validate() -> None:

@@ -1,5 +1,7 @@
 """A modulation whose change is multiplied by a factor."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from npt_viz.adapter.layer import pooled_over
@@ -8,9 +10,10 @@ from npt_viz.adapter.layer import pooled_over
 class Amplified(nn.Module):
     """What the modulation adds, times a factor; −1 turns its sign."""
 
-    def __init__(self, modulation: nn.Module, factor: float) -> None:
+    def __init__(self, modulation: Any, factor: float) -> None:
         super().__init__()
-        self.modulation, self.factor = modulation, factor
+        self.modulation: Any = modulation
+        self.factor = factor
 
     def of_text(self, attention: Tensor) -> "Amplified":
         """The same on the whole text whose attention this is, for a rule that pools."""

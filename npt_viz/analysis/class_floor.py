@@ -11,6 +11,7 @@ from npt_viz.model.base import BaseModel
 from npt_viz.progress import CountProgress
 from npt_viz.question import Positions
 from npt_viz.results.reconstruction import ClassFloor
+from npt_viz.training.data import Corpus
 from npt_viz.training.spec import AdapterSpec
 from npt_viz.training.trainer import train
 
@@ -20,7 +21,7 @@ STEPS = 400
 def class_floor(
     model: BaseModel,
     adapter: LayerAdapter,
-    texts: Sequence[str],
+    texts: Sequence[str] | Corpus,
     *,
     targets: Sequence[str] | None = None,
     steps: int = STEPS,

@@ -77,7 +77,7 @@ def _sizes(adapter: LayerAdapter) -> Iterator[Trial]:
 
 def _swaps(adapter: LayerAdapter) -> Iterator[Trial]:
     """Whole modulations, and single factors, exchanged between targets; W_down also in a circle of three."""
-    learned: dict[str, Modulation] = dict(adapter.learned)
+    learned: dict[str, Modulation] = {**adapter.learned}
     for order in permutations(learned):
         if order == tuple(learned) or not _fit(learned, order):
             continue
@@ -96,7 +96,7 @@ def _swaps(adapter: LayerAdapter) -> Iterator[Trial]:
         if isinstance(modulation, Additive) and _both_there(modulation):
             turned = Additive(
                 modulation.W_down, modulation.W_mult, modulation.W_add,
-                factor=modulation.factor, scale=modulation.scale,
+                factor=adapter.semantics.factor, scale=modulation.scale,
             )  # fmt: skip
             yield Trial(
                 "swapped",

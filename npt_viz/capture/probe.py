@@ -19,6 +19,7 @@ from npt_viz.checkpoint import Checkpoint
 from npt_viz.checkpoint.meaning import Choice
 from npt_viz.errors import NotFiniteError
 from npt_viz.model.base import BaseModel
+from npt_viz.model.tokens import text_ids
 from npt_viz.progress import Progress, no_progress
 from npt_viz.question import Positions
 from npt_viz.results.better import is_better, may_be_better
@@ -123,7 +124,7 @@ def _about_reading(found: LayerProbe, decided: bool) -> str:
 def windows(model: BaseModel, texts: Sequence[str], most: int) -> list[list[int]]:
     """Token ids, cut into windows; the first window of each text before the second of any."""
     window = min(WINDOW, model.context_length)
-    encoded = [model.tokenizer(text, verbose=False)["input_ids"] for text in texts]
+    encoded = [text_ids(model, text) for text in texts]
     starts = [(start, i) for i, ids in enumerate(encoded) for start in range(0, len(ids), window)]
     return [encoded[i][start : start + window] for start, i in sorted(starts)[:most]]
 
@@ -133,7 +134,7 @@ def seen_by_base(
 ) -> dict[Positions, Seen]:
     """Positions -> what the base saw: one pass a sequence, and one without RoPE."""
     every = range(model.n_layers)
-    recorded = {
+    recorded: dict[Positions, Sequence[Sequence[int]]] = {
         "deployed": [every if i == 0 else layers for i in range(len(sequences))],
         "trained": [layers] * len(sequences),
     }

@@ -80,9 +80,7 @@ def _examined(
     text = bundled_texts("heldout")[-MAX_SEQUENCES:] if texts is None else texts
     named = "bundled text" if texts is None else "your text"
     sequences = windows(model, text, MAX_SEQUENCES)
-    n_left = sum(len(text_ids(model, each)) for each in text) - sum(
-        map(len, sequences)
-    )
+    n_left = sum(len(text_ids(model, each)) for each in text) - sum(map(len, sequences))
     adapters = {layer: checkpoint.adapter(layer) for layer in usable}
     refuse_pooled(adapters.values(), "judges the tokens of several texts together")
     progress("running the base with and without RoPE", 0.1)
