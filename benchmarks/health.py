@@ -158,9 +158,9 @@ def read_as(adapter: LayerAdapter, **settings) -> LayerAdapter:
     modulations: dict[str, nn.Module] = {}
     for target, modulation in adapter.learned.items():
         modulations[target] = copy.deepcopy(modulation)
-        modulations[target].scale = semantics.scale
+        vars(modulations[target])["scale"] = semantics.scale
         if isinstance(modulation, Additive):
-            setattr(modulations[target], "factor", semantics.factor)  # noqa: B010
+            vars(modulations[target])["factor"] = semantics.factor
     return LayerAdapter(adapter.layer, semantics, modulations)
 
 

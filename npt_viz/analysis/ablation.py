@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from npt_viz.adapter import Additive, LayerAdapter, LowRank, Modulation, RankOneSum
+from npt_viz.adapter import Additive, LayerAdapter, LowRank, Modulation, RankOneSum, pooled_over
 from npt_viz.adapter.amplified import Amplified
 from npt_viz.capture.inspection import scalars_of
 from npt_viz.capture.layer_trace import LayerTrace, attention_sinks, fit_of, local_trace
