@@ -242,7 +242,7 @@ def _judged(
         return ("something else" if len(fits) == 1 else "undecided"), fits
     if as_it_is.recovered.n < MIN_TOKENS:
         return "too few tokens", ()
-    if any(may_be_better(each.kind, each.recovered, each.gain) for each in others):
+    if any(may_be_better(each.kind, as_it_is.recovered, each.recovered, each.gain) for each in others):
         return "undecided", ()
     return ("nothing" if as_it_is.recovered.high < NOTHING else "as it is"), ()
 

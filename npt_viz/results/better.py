@@ -21,6 +21,10 @@ MARGINS: Mapping[Kind, float] = {
 """By how much more a way must recover than the adapter as it is. Attention without RoPE is simpler, so healthy adapters
 fit it up to 0.15 better; their best size is not exactly 1; a turned sign and exchanged parts never help a healthy one (docs/health.md)."""
 
+AT_HOME = 0.25
+"""Another layer is where an adapter belongs only where its own recovers less than this share of what that one does: in
+layer 0, whose attention is simple, healthy adapters of other layers can do twice as well as at home."""
+
 NEARLY_ALL = 0.2
 """A way that leaves less than this share of what the adapter leaves as it is fits better, however little that is."""
 
@@ -33,10 +37,13 @@ def is_better(kind: Kind, own: Estimate, other: Estimate, gain: Estimate) -> boo
     """
     if other.low <= FITS:
         return False
+    if kind == "layer" and own.high > AT_HOME * other.low:
+        return False
     nearly_all = 1 - other.low < NEARLY_ALL * (1 - own.high)
     return gain.low > MARGINS[kind] or (nearly_all and gain.low > 0)
 
 
-def may_be_better(kind: Kind, other: Estimate, gain: Estimate) -> bool:
-    """Whether the point says better and the interval cannot tell: then an absence must not be reported."""
-    return other.value > FITS and gain.high > gain.value > MARGINS[kind]
+def may_be_better(kind: Kind, own: Estimate, other: Estimate, gain: Estimate) -> bool:
+    """Whether the points say better and the intervals cannot tell: then an absence must not be reported."""
+    points = [Estimate(each.value, each.value, each.value, each.n) for each in (own, other, gain)]
+    return is_better(kind, *points) and not is_better(kind, own, other, gain)

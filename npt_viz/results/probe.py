@@ -85,7 +85,13 @@ class LayerProbe:
         start = f"Layer {self.layer} recovers {own.figure} as it stands"
         match self.verdict:
             case "as it is":
-                said = f"{start}, and none of {tried} other ways to use it fits clearly better"
+                best = self.alternatives[1]
+                said = f"{start}, and none of {tried} other ways to use it recovers more"
+                if best.recovered.value > own.recovered.value:
+                    said = (
+                        f"{start}; the best of {tried} other ways to use it recovers {best.figure}, {best.name}: no more "
+                        "above it than healthy adapters show"
+                    )
             case "something else":
                 said = f"{start} and {self.fits[0].figure} {self.fits[0].name}: it fits that"
             case "undecided":

@@ -29,8 +29,14 @@ def test_without_rope_needs_more_than_what_is_simpler(own, other, better):
 def test_a_wide_interval_is_not_clear_and_may_be_better():
     own, other, gain = near(0.2, 0.3), near(0.6, 0.3), near(0.4, 0.3)
     assert not is_better("positions", own, other, gain)
-    assert may_be_better("positions", other, gain)
-    assert not may_be_better("positions", near(0.25), near(0.05))
+    assert may_be_better("positions", own, other, gain)
+    assert not may_be_better("positions", near(0.2), near(0.25), near(0.05))
+    assert not may_be_better("positions", near(0.2), near(0.9), near(0.7)), "that is better"
+
+
+def test_another_layer_has_to_be_the_adapters_home():
+    assert is_better("layer", near(0.0), near(0.8), near(0.8))
+    assert not is_better("layer", near(0.28), near(0.51), near(0.19)), "layer 0 is simply easier"
 
 
 def test_each_kind_has_its_margin():
