@@ -262,7 +262,7 @@ def _trained_otherwise(shelf: Shelf, layer: int) -> Iterator[Specimen]:
         yield Specimen(
             name=f"30 steps {layer}", layer=layer, made="30 steps", faults=frozenset({"undertrained"}),
             # Stopped while it grew: more of the same change would truly be better.
-            follows=frozenset({"wrong_size", "vanishing"}), floor=True,
+            follows=frozenset({"wrong_size", "vanishing", "untrained"}), floor=True,
             adapter=lambda: shelf.take("N4-r64-30-steps", layer),
         )  # fmt: skip
     yield Specimen(

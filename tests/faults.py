@@ -419,7 +419,7 @@ FAULTS = (
         name="drawn anew",
         made="every W_b_up drawn anew, so small that it does no harm",
         fault="recovers_nothing",
-        opened=lambda: modified(trained(), lambda m: m.W_b_up.copy_(0.01 * torch.randn_like(m.W_b_up))),
+        opened=lambda: modified(trained(), lambda m: m.W_b_up.copy_(0.003 * torch.randn_like(m.W_b_up))),
     ),
     Specimen(
         name="four times too large",

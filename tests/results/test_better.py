@@ -16,6 +16,9 @@ def near(value: float, width: float = 0.01) -> Estimate:
         (0.025, 0.586, True),  # gate alone, without RoPE
         (0.246, 0.638, True),  # gate and up, layer 8
         (0.29, 0.85, True),  # layer 20
+        (0.03, 0.28, True),  # gate alone, layer 5
+        (0.0, 0.18, True),  # gate alone, layer 23
+        (0.115, 0.237, False),  # a healthy one that recovers little
         (0.80, 0.87, False),  # a healthy one
         (0.55, 0.72, False),  # a healthy one, layer 28
         (0.90, 0.998, True),  # little, but nearly all that was left
