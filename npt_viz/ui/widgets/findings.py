@@ -57,7 +57,6 @@ def _what_it_fits(report: HealthReport) -> None:
             st.markdown(plain(found.sentence))
             rows = [
                 {
-                    "layer": found.layer,
                     "used": each.name,
                     "recovers": each.figure,
                     "more than as it stands": f"{each.gain.value:+.2f}" if each.kind != "as it is" else "",
@@ -67,7 +66,7 @@ def _what_it_fits(report: HealthReport) -> None:
                 }
                 for each in (found.as_it_is, *found.best_of_each_kind)
             ]
-            st.dataframe(pd.DataFrame(rows), hide_index=True)
+            st.table(pd.DataFrame(rows).set_index("used"))
         st.caption(
             "Shares are medians over tokens with 95 % intervals; the interval that decides is that of the differences "
             "token by token, at 99.9 %. Other layers are tried on the first window of the text."
