@@ -1,6 +1,5 @@
 """Health findings: each with its evidence, what to try, and a link to the page that shows it."""
 
-import pandas as pd
 import streamlit as st
 
 from npt_viz.figures.theme import number
@@ -66,11 +65,17 @@ def _what_it_fits(report: HealthReport) -> None:
                 }
                 for each in (found.as_it_is, *found.best_of_each_kind)
             ]
-            st.table(pd.DataFrame(rows).set_index("used"))
+            st.markdown(_markdown_table(rows))
         st.caption(
             "Shares are medians over tokens with 95 % intervals; the interval that decides is that of the differences "
             "token by token, at 99.9 %. Other layers are tried on the first window of the text."
         )
+
+
+def _markdown_table(rows: list[dict[str, str]]) -> str:
+    """A small table of text that comes from npt_viz alone."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *([plain(cell) for cell in row.values()] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _card(finding: Finding, *, key: str) -> None:
