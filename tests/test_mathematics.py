@@ -381,16 +381,21 @@ def started(components=1):
     adapter = random_adapter(
         0, Semantics(), ("gate",), d_model=D_MODEL, d_ffn=D_FFN, rank=RANK, components=components
     ).double()
-    attention, z = normal(4001, D_MODEL), normal(4001, D_MODEL)
+    # Every direction has its own spread, in an order of its own.
+    turn, _ = torch.linalg.qr(normal(D_MODEL, D_MODEL))
+    attention = (normal(4001, D_MODEL) * torch.linspace(7, 0.1, D_MODEL)) @ turn
+    z = normal(4001, D_MODEL)
     initialise_from_attention(adapter, attention, z, normal(4001, D_FFN), seed=0)
     return adapter.modulations["gate"], attention, z
 
 
-def test_at_the_start_the_modulation_is_off_its_bottleneck_white_and_its_scalars_spread_as_named():
+def test_at_the_start_the_modulation_is_off_and_its_scalars_spread_as_named():
     modulation, attention, z = started(components=89)
     p = modulation.bottleneck(attention)
     assert modulation.change(attention, z).abs().max() == 0
-    assert ((p[:, 0].T @ p[:, 0] / len(p)) - torch.eye(RANK)).abs().max() < 0.15
+    spread = torch.linspace(7, 0.1, D_MODEL).square()
+    expected = torch.diag((spread / (spread + spread.mean()))[:RANK])
+    assert ((p[:, 0].T @ p[:, 0] / len(p)) - expected).abs().max() < 0.15
     scalars = modulation.scalars(p, z)
     assert scalars.std(dim=0).square().mean().sqrt().item() == pytest.approx(SCALAR_STD, rel=0.1)
 

@@ -18,6 +18,7 @@ from npt_viz.places import typed_path
 from npt_viz.training.recipe import (
     AUTOCAST,
     FRESH_COMPONENTS,
+    FRESH_LOSSES,
     FRESH_RANK,
     FRESH_VARIANT,
     INITIALISATIONS,
@@ -65,7 +66,7 @@ def run(
             help="Go on with a training that --out saved, step for step; more --steps make it longer.",
         ),
     ] = None,
-    losses: Annotated[str, _option("weights", "direct=1,…")] = "direct=1",
+    losses: Annotated[str, _option("weights", "direct=1,…")] = FRESH_LOSSES,
     adaptive: Annotated[Literal["off", "gradient_norms", "as_written"], _option("adaptive")] = "off",
     stage_steps: Annotated[
         int | None, _option("stage_steps", "S", "no stages; the published S is 1000")

@@ -16,6 +16,9 @@ from npt_viz.training.recipe import TOKENS, WINDOW
 MIN_TOKENS = 8
 """A shorter sequence says nothing about attention."""
 
+OPENING = 16
+"""Tokens at the start of a training sequence by which it is recognised."""
+
 MIN_TEXTS = 8
 """Of fewer texts, holding back whole ones would hold back too much or too little."""
 
@@ -46,6 +49,15 @@ class Corpus:
         for part in (self.train, self.heldout):
             sha.update(str([ids.tolist() for ids in part]).encode())
         return sha.hexdigest()[:16]
+
+    def record(self) -> dict[str, str]:
+        """What a checkpoint's recipe keeps of the text: digest of the split, hashes of the training sequences' openings."""
+        return {"digest": self.digest(), "openings": " ".join(sorted({opening(ids) for ids in self.train}))}
+
+
+def opening(ids: Int[Tensor, "_"]) -> str:
+    """Hash of the first OPENING tokens."""
+    return hashlib.sha256(str(ids[:OPENING].tolist()).encode()).hexdigest()[:10]
 
 
 def corpus_of(

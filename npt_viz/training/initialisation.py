@@ -32,10 +32,11 @@ def initialise_from_attention(
     *,
     seed: int,
 ) -> None:
-    """Set the adapter so that it changes nothing yet and every direction of `a` reaches it at the same size.
+    """Set the adapter so that it changes nothing yet and every strong direction of `a` reaches it at the same size.
 
-    W_down: the top right-singular vectors of a, each divided by its singular scale, so that the bottleneck
-    p = a W_down has unit variance. W_b_up = 0. W_a_up: random, such that the scalars spread by SCALAR_STD
+    W_down: the top right-singular vectors of a, each divided by √(σ² + mean σ²) with σ its spread, so that the
+    bottleneck p = a W_down has at most unit variance, and few tokens make it large along the weak ones. W_b_up = 0.
+    W_a_up: random, such that the scalars spread by SCALAR_STD
     (docs/mathematics.md §11; with every factor random, or plain MSE, the same training stalls).
     """
     generator = torch.Generator().manual_seed(seed)
@@ -44,7 +45,8 @@ def initialise_from_attention(
     _, vectors = torch.linalg.eigh((rows.T @ rows).double())
     vectors = vectors.flip(-1).to(attention)
     spread = (attention @ vectors).square().median(dim=0).values.clamp_min(1e-12).sqrt() / 0.6745
-    basis = vectors / spread
+    # Weak directions have heavy tails: divided by their own spread, single tokens would be 20 times the rest.
+    basis = vectors / (spread.square() + spread.square().mean()).sqrt()
     for target, modulation in adapter.learned.items():
         x = intermediate if target == "down" else mlp_input
         match modulation:
@@ -53,7 +55,8 @@ def initialise_from_attention(
                 for j in range(k):
                     modulation.W_down[j] = basis[:, :r]
                 modulation.W_b_up.zero_()
-                size = x.square().sum(-1).median().sqrt() * r**0.5
+                bottleneck = (attention @ basis[:, :r]).square().sum(-1).median().sqrt()
+                size = x.square().sum(-1).median().sqrt() * bottleneck
                 noise = torch.randn(modulation.W_a_up.shape, generator=generator).to(modulation.W_a_up)
                 modulation.W_a_up.copy_(noise * SCALAR_STD / size)
             case Additive():

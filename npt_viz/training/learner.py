@@ -14,6 +14,7 @@ from npt_viz.shapes import Tensor
 from npt_viz.training.losses import TERMS, AdaptiveWeights, Objective
 from npt_viz.training.measures import gradient_cosines
 from npt_viz.training.recipe import Recipe
+from npt_viz.training.step_sizes import step_groups
 from npt_viz.training.student import Student
 
 TermGradients = dict[str, list[Tensor]]
@@ -65,7 +66,7 @@ class Learner:
         self._recipe = recipe
         self._parameters = list(adapter.requires_grad_(True).parameters())
         self._optimiser = torch.optim.AdamW(
-            self._parameters,
+            [{"params": group, "share": share} for share, group in step_groups(adapter).items()],
             lr=recipe.learning_rate,
             weight_decay=recipe.weight_decay,
             # One pass over the parameters; the loop that torch takes on a CPU is a fifth of a local step.
@@ -99,7 +100,7 @@ class Learner:
         grad_norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._recipe.clip).item()
         self._keep()
         for group in self._optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         self._optimiser.step()
         return LayerStep(
             terms=terms,

@@ -23,6 +23,7 @@ FRESH_VARIANT = "N4"
 FRESH_TARGETS = ("gate", "up")
 FRESH_RANK = 64
 FRESH_COMPONENTS = 1
+FRESH_LOSSES = "direct_robust=1"
 """Of a fresh adapter by default. They stand here because AdapterSpec itself needs torch."""
 
 
@@ -37,7 +38,8 @@ class Recipe:
     """Of the initialisation, the split of the text and the order of its tokens."""
 
     learning_rate: float = 3e-3
-    """Peak of the schedule."""
+    """Peak of the schedule, of a factor whose products sum over at most 32 columns; it falls with rank and components
+    beyond (npt_viz.training.step_sizes)."""
 
     warmup: int = 50
     """Steps of linear warm-up."""

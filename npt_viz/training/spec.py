@@ -82,7 +82,7 @@ class AdapterSpec:
     """Width r of the bottleneck; at most d_model."""
 
     components: int = FRESH_COMPONENTS
-    """Rank-1 updates a token and projection (k, num_ranks)."""
+    """Rank-1 updates a token and projection (k, num_ranks); any number: components x rank may be more than d_ffn."""
 
     semantics: Semantics = field(default_factory=Semantics)
     """The forward pass."""
@@ -183,11 +183,6 @@ class AdapterSpec:
             raise NptVizError(
                 f"rank {self.rank} is more than d_model {model.d_model} of {model.name}; "
                 f"choose at most {model.d_model}"
-            )
-        if self.components * self.rank > model.d_ffn:
-            raise NptVizError(
-                f"{self.components} components of rank {self.rank} are more than d_ffn {model.d_ffn} of "
-                f"{model.name}; choose components x rank of at most {model.d_ffn}"
             )
 
     def blank(self, model: BaseModel, layer: int, *, seed: int) -> LayerAdapter:

@@ -29,7 +29,7 @@ from npt_viz.training.spec import AdapterSpec
 from npt_viz.training.streams import Captures
 from npt_viz.training.trainer import Training
 
-FORMAT = "npt_viz training, version 2"
+FORMAT = "npt_viz training, version 3"
 STATE_FILE = "training_state.pt"
 """Its name beside the checkpoint."""
 

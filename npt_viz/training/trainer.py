@@ -24,7 +24,7 @@ from npt_viz.training.learner import Diverged, Learner, gradients_of
 from npt_viz.training.losses import Losses, Objective, objective
 from npt_viz.training.measures import evaluated, measured_targets
 from npt_viz.training.published import initialise_as_published
-from npt_viz.training.recipe import TOKENS, WINDOW, Recipe
+from npt_viz.training.recipe import FRESH_LOSSES, TOKENS, WINDOW, Recipe
 from npt_viz.training.rehearsal import rehearse
 from npt_viz.training.spec import AdapterSpec
 from npt_viz.training.streams import (
@@ -42,7 +42,7 @@ def train(
     model: BaseModel,
     checkpoint_or_spec: Checkpoint | AdapterSpec,
     texts: Sequence[str] | Corpus,
-    losses: Losses = ("direct",),
+    losses: Losses = FRESH_LOSSES,
     *,
     steps: int = Recipe.steps,
     seed: int = Recipe.seed,
@@ -268,6 +268,7 @@ class Training(Iterator[Step]):
             "steps_taken": self.done,
             "train_tokens": self.corpus.n_train,
             "heldout_tokens": self.corpus.n_heldout,
+            "split": self.corpus.record(),
             **self.origin,
         }
 

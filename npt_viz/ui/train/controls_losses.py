@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from npt_viz.training.recipe import FRESH_LOSSES
 from npt_viz.training.settings import line
 from npt_viz.ui.shell.text import plain
 from npt_viz.ui.train.controls_adapter import Form
@@ -21,11 +22,11 @@ ADAPTIVE = {
 
 def loss_controls(forms: Sequence[Form] = ()) -> None:
     """Draw the Losses tab; a loss that one of the adapters cannot have is grey and says why."""
-    from npt_viz.training.losses import TERMS
+    from npt_viz.training.losses import TERMS, objective
     from npt_viz.training.losses.presets import PRESETS
 
     if "training_on_direct" not in st.session_state:
-        use(PRESETS["direct, robust to sinks"])
+        use(objective(FRESH_LOSSES))
     st.selectbox(
         "Start from a preset",
         list(PRESETS),
@@ -93,7 +94,7 @@ def loss_controls(forms: Sequence[Form] = ()) -> None:
 
 def unfit(name: str, forms: Sequence[Form]) -> str | None:
     """Reason why one of the adapters cannot have a loss; None where all can."""
-    from npt_viz.training.losses import TERMS
+    from npt_viz.training.losses import TERMS, objective
 
     reasons = (TERMS[name].unfit(*form) for form in forms)
     return next((reason for reason in reasons if reason), None)
