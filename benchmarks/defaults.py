@@ -19,14 +19,12 @@ from pathlib import Path
 import npt_viz
 from npt_viz.texts import bundled_texts
 from npt_viz.training.data import Corpus, corpus_of
-from npt_viz.training.recipe import FRESH_LOSSES
+from npt_viz.training.recipe import FRESH_LOSSES, TOKENS
 from npt_viz.training.streams import Captures
 
 LAYERS, RANKS, COMPONENTS = (4, 15, 25), (8, 64, 128, 256), (1, 2, 4, 8)
 TARGETS = ("gate", "gate,up", "gate,up,down")
 STEPS = 300
-TOKENS = 20_000
-"""Of the bundled sample, training and held-out text together, for the grid."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +46,16 @@ class Run:
 
     @property
     def cell(self) -> tuple:
-        return self.layer, self.targets, self.rank, self.components, self.seed, self.steps, self.tokens, self.losses
+        return (
+            self.layer,
+            self.targets,
+            self.rank,
+            self.components,
+            self.seed,
+            self.steps,
+            self.tokens,
+            self.losses,
+        )
 
 
 def main() -> None:
@@ -61,7 +68,9 @@ def main() -> None:
     ]
     done = {run.cell: run for run in _kept(options.rows)}
     if not options.json and not options.table:
-        print("| layer | targets | rank | components | seed | steps | share recovered | seconds |\n|---|---|---|---|---|---|---|---|")
+        print(
+            "| layer | targets | rank | components | seed | steps | share recovered | seconds |\n|---|---|---|---|---|---|---|---|"
+        )
     if not options.table:
         for run in _runs([cell for cell in wanted if cell not in done]):
             done[run.cell] = run
@@ -82,7 +91,7 @@ def _runs(cells: Sequence[tuple]) -> Iterator[Run]:
     captures, corpora = Captures(keep=1), {}
     for layer, targets, rank, components, seed, steps, tokens, losses in cells:
         if tokens not in corpora:
-            corpora[tokens] = corpus_of(model, bundled_texts(), most=tokens, seed=0)
+            corpora[tokens] = corpus_of(model, bundled_texts(), tokens=tokens, seed=0)
         corpus: Corpus = corpora[tokens]
         spec = npt_viz.AdapterSpec(
             layers=(layer,), targets=tuple(targets.split(",")), rank=rank, components=components
@@ -151,7 +160,10 @@ def table(runs: Sequence[Run], components: Sequence[int]) -> list[str]:
         ),
         default=float("nan"),
     )
-    lines += ["", f"{len(runs)} runs; widest range of seeds {spread:.3f}; largest fall to a larger shape {worst:.3f}"]
+    lines += [
+        "",
+        f"{len(runs)} runs; widest range of seeds {spread:.3f}; largest fall to a larger shape {worst:.3f}",
+    ]
     return lines
 
 
@@ -169,16 +181,20 @@ def _kept(path: Path | None) -> list[Run]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--layers", type=int, nargs="+", default=LAYERS)
     parser.add_argument("--ranks", type=int, nargs="+", default=RANKS)
     parser.add_argument("--components", type=int, nargs="+", default=COMPONENTS)
     parser.add_argument("--targets", nargs="+", default=TARGETS, metavar="gate,up")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seeds", type=int, default=1, help="seeds 0 … n−1 of every cell")
-    parser.add_argument("--tokens", type=int, default=TOKENS, help="of the bundled sample")
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="of the bundled sample; 0 takes all")
     parser.add_argument("--losses", default=FRESH_LOSSES)
-    parser.add_argument("--rows", type=Path, metavar="FILE", help="JSON lines, one a run; what is there is not run again")
+    parser.add_argument(
+        "--rows", type=Path, metavar="FILE", help="JSON lines, one a run; what is there is not run again"
+    )
     parser.add_argument("--table", action="store_true", help="only the table of what FILE has")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()

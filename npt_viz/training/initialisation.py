@@ -8,6 +8,9 @@ from npt_viz.shapes import Float, Tensor
 SCALAR_STD = 0.3
 """Spread of the scalars at the start: small, but with a gradient for W_b_up."""
 
+SOFTENING = 0.3
+"""Share of the mean variance that is added to each direction's own: weak directions stay weak (docs/mathematics.md §11)."""
+
 OFF_LOGIT = {"one_plus_sigmoid": -4.0, "half_sigmoid": 4.0, "one_plus_tanh": 0.0}
 """Factor of S1 -> the x = B_mult(A a) at which it is nearly 1 (1.018, 0.991, exactly 1) and still has a gradient."""
 
@@ -34,7 +37,7 @@ def initialise_from_attention(
 ) -> None:
     """Set the adapter so that it changes nothing yet and every strong direction of `a` reaches it at the same size.
 
-    W_down: the top right-singular vectors of a, each divided by √(σ² + mean σ²) with σ its spread, so that the
+    W_down: the top right-singular vectors of a, each divided by √(σ² + SOFTENING · mean σ²), σ its spread, so that the
     bottleneck p = a W_down has at most unit variance, and few tokens make it large along the weak ones. W_b_up = 0.
     W_a_up: random, such that the scalars spread by SCALAR_STD
     (docs/mathematics.md §11; with every factor random, or plain MSE, the same training stalls).
@@ -46,7 +49,7 @@ def initialise_from_attention(
     vectors = vectors.flip(-1).to(attention)
     spread = (attention @ vectors).square().median(dim=0).values.clamp_min(1e-12).sqrt() / 0.6745
     # Weak directions have heavy tails: divided by their own spread, single tokens would be 20 times the rest.
-    basis = vectors / (spread.square() + spread.square().mean()).sqrt()
+    basis = vectors / (spread.square() + SOFTENING * spread.square().mean()).sqrt()
     for target, modulation in adapter.learned.items():
         x = intermediate if target == "down" else mlp_input
         match modulation:

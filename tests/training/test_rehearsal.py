@@ -25,7 +25,6 @@ def test_nothing_runs_but_one_mlp():
     [
         ({"layers": (9,)}, "direct", "layer 9 does not exist"),
         ({"layers": (1,), "rank": 25}, "direct", "rank 25 is more than d_model 24"),
-        ({"layers": (1,), "rank": 8, "components": 4}, "direct", "more than d_ffn 31"),
         (
             {"layers": (1,), "targets": ("down",)},
             "direct,bottleneck",

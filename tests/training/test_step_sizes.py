@@ -65,7 +65,9 @@ def test_the_first_step_of_adam_has_the_size_of_its_group(tiny_llama):
     learner = Learner(adapter, Recipe(steps=10, clip=1e9))
     goal = objective("direct=1")
     gradients = [torch.randn_like(p) for p in adapter.parameters()]
-    learner.update(goal, goal.weights_after(0), [({"direct": 1.0}, {"direct": gradients})], RATE, cosines=False)
+    learner.update(
+        goal, goal.weights_after(0), [({"direct": 1.0}, {"direct": gradients})], RATE, cosines=False
+    )
     for name, parameter in adapter.named_parameters():
         share = {"W_down": 1.0, "W_a_up": 1.0, "W_b_up": 32 / (23 * 7)}[name.rsplit(".", 1)[-1]]
         moved_by = (parameter.detach() - before[name]).abs().median().item()

@@ -48,7 +48,7 @@ def test_a_planted_map_is_found(tiny_llama, texts):
         tiny_llama,
         spec,
         texts,
-        steps=200,
+        steps=300,
         batch_tokens=128,
         learning_rate=1e-2,
         warmup=20,
@@ -221,7 +221,7 @@ def test_published_initialisations_start_a_training(tiny_llama, texts, scheme):
 
 def test_a_learning_rate_that_explodes_stops_and_keeps_the_last_good_adapter(tiny_llama, texts):
     training = train(
-        tiny_llama, SPEC, texts, **QUICK | {"steps": 400, "warmup": 0}, learning_rate=9.9, clip=1e9
+        tiny_llama, SPEC, texts, "direct", **QUICK | {"steps": 400, "warmup": 0}, learning_rate=9.9, clip=1e9
     )
     with pytest.raises(Diverged, match=r"direct of layer [13] is (nan|inf)"):
         for step in training:

@@ -94,7 +94,7 @@ def loss_controls(forms: Sequence[Form] = ()) -> None:
 
 def unfit(name: str, forms: Sequence[Form]) -> str | None:
     """Reason why one of the adapters cannot have a loss; None where all can."""
-    from npt_viz.training.losses import TERMS, objective
+    from npt_viz.training.losses import TERMS
 
     reasons = (TERMS[name].unfit(*form) for form in forms)
     return next((reason for reason in reasons if reason), None)
