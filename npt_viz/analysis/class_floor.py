@@ -1,6 +1,7 @@
 """Share recovered that one adapter shape reaches on a text, estimated by a short training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -12,6 +13,7 @@ from npt_viz.progress import CountProgress
 from npt_viz.question import Positions
 from npt_viz.results.reconstruction import ClassFloor
 from npt_viz.training.data import Corpus
+from npt_viz.training.overlap import seen_in_training
 from npt_viz.training.spec import AdapterSpec
 from npt_viz.training.trainer import train
 
@@ -23,6 +25,7 @@ def class_floor(
     adapter: LayerAdapter,
     texts: Sequence[str] | Corpus,
     *,
+    recipe: Mapping[str, Any] | None = None,
     targets: Sequence[str] | None = None,
     steps: int = STEPS,
     seed: int = 0,
@@ -31,6 +34,7 @@ def class_floor(
 ) -> ClassFloor:
     """Train a fresh adapter of this one's rule, rank and components on most of the texts, judge both on the rest.
 
+    recipe: of the adapter's checkpoint, which says whether it was trained on the texts it is judged on.
     targets: of another class than the adapter's own, for example gate and up for a gate-only layer.
     progress: called with (steps done, steps).
     The estimate errs on one side: more steps or more text may recover more, so what the class allows is at least this.
@@ -61,6 +65,7 @@ def class_floor(
         recovered_train=on_train[0].nanmedian().item(),
         adapter_recovered=on_heldout[1].nanmedian().item() if is_own else float("nan"),
         positions=positions,
+        adapter_seen=seen_in_training(recipe, heldout) if is_own else None,
     )
 
 

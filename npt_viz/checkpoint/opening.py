@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,12 +49,14 @@ class Checkpoint:
         name: str,
         format: str,
         model: BaseModel | None = None,
+        recipe: Mapping[str, Any] | None = None,
     ) -> None:
         self.files, self.layout, self.model = files, layout, model
         self.name, self.format = name, format
         self._semantics, self.provenance = dict(semantics), dict(provenance)
         self._adapters: OrderedDict[int, LayerAdapter] = OrderedDict()
         self._lock = threading.RLock()
+        self._recipe = recipe
 
     @classmethod
     def from_adapters(
@@ -61,8 +64,13 @@ class Checkpoint:
         adapters: Mapping[int, LayerAdapter],
         model: BaseModel | None,
         name: str,
+        *,
+        recipe: Mapping[str, Any] | None = None,
     ) -> "Checkpoint":
-        """Adapters that are already in memory, as a checkpoint; `adapter(layer)` gives these very objects."""
+        """Adapters that are already in memory, as a checkpoint; `adapter(layer)` gives these very objects.
+
+        recipe: how they were trained, where that is known.
+        """
         tensors = {}
         for layer in sorted(adapters):
             tensors |= named_tensors(adapters[layer])
@@ -70,9 +78,21 @@ class Checkpoint:
         layout = layout_of(files.store.infos, name)
         semantics = {layer: adapter.semantics for layer, adapter in adapters.items()}
         provenance: dict[int, Provenance] = dict.fromkeys(adapters, "chosen by the user")
-        self = cls(files, layout, semantics, provenance, name=name, format="memory", model=model)
+        self = cls(
+            files, layout, semantics, provenance, name=name, format="memory", model=model, recipe=recipe
+        )
         self._adapters.update(adapters)
         return self
+
+    def of_layers(self, layers: Sequence[int]) -> "Checkpoint":
+        """Some of the layers, as a checkpoint in memory."""
+        chosen = {layer: self.adapter(layer) for layer in layers}
+        return Checkpoint.from_adapters(chosen, self.model, self.name, recipe=self.recipe)
+
+    @property
+    def recipe(self) -> Mapping[str, Any] | None:
+        """How it was trained, as npt_config.json tells it; None where nothing does."""
+        return self._recipe or (self.files.native or {}).get("recipe")
 
     @property
     def path(self) -> Path | None:

@@ -239,13 +239,11 @@ def _opened(path: str, base, layers: list[int] | None):
     """A checkpoint to continue, or some of its layers."""
     from npt_viz.capture.inspection import layers_of
     from npt_viz.capture.opening import open_checkpoint
-    from npt_viz.checkpoint import Checkpoint
 
     checkpoint = open_checkpoint(path, base)
     if layers is None:
         return checkpoint
-    chosen = {layer: checkpoint.adapter(layer) for layer in layers_of(checkpoint, tuple(layers))}
-    return Checkpoint.from_adapters(chosen, base, checkpoint.name)
+    return checkpoint.of_layers(layers_of(checkpoint, tuple(layers)))
 
 
 @dataclass

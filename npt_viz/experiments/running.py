@@ -151,8 +151,7 @@ def start_of(model: BaseModel, experiment: Experiment) -> AdapterSpec | Checkpoi
     checkpoint = open_checkpoint(experiment.start, model, experiment.semantics)
     if experiment.layers is None:
         return checkpoint
-    chosen = {layer: checkpoint.adapter(layer) for layer in layers_of(checkpoint, experiment.layers)}
-    return Checkpoint.from_adapters(chosen, model, checkpoint.name)
+    return checkpoint.of_layers(layers_of(checkpoint, experiment.layers))
 
 
 def _save(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from npt_viz.question import Mode, Positions
+from npt_viz.results.training import Seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +195,8 @@ class ClassFloor:
     adapter_recovered: float
     """This checkpoint's own layer on the same held-out tokens; NaN for a class that is not its own."""
     positions: Positions
+    adapter_seen: Seen | None = None
+    """How much of the held-out text this checkpoint was trained on; None for a class that is not its own."""
 
     @property
     def problem(self) -> str | None:
@@ -215,6 +218,12 @@ class ClassFloor:
         return float(np.nanmax([self.recovered, self.adapter_recovered]))
 
     @property
+    def seen_note(self) -> str:
+        """What has to be said of `adapter_recovered` where the checkpoint may have been trained on that text."""
+        note = self.adapter_seen.note if self.adapter_seen else ""
+        return f" ({note})" if note else ""
+
+    @property
     def shape(self) -> str:
         """gate+up, rank 64, 1 component"""
         return f"{'+'.join(self.targets)}, rank {self.rank}, {self.components} component{'s' * (self.components > 1)}"
@@ -229,7 +238,7 @@ class ClassFloor:
         )
         if not np.isfinite(self.adapter_recovered):
             return f"{sentence}."
-        sentence += f"; this checkpoint recovers {percent(self.adapter_recovered)} of the held-out tokens"
+        sentence += f"; this checkpoint recovers {percent(self.adapter_recovered)} of the held-out tokens{self.seen_note}"
         if self.recovered > self.adapter_recovered + MORE_TRAINING:
             return f"{sentence}, less than this short fit: more training can help."
         return f"{sentence}."
@@ -327,7 +336,7 @@ class Answer:
         own, *larger = self.floors
         # Another text than the prompt, so the checkpoint's own number there comes first.
         sentence += (
-            f" On {own.n_heldout:,} held-out tokens of the sample it recovers {percent(own.adapter_recovered)}; "
+            f" On {own.n_heldout:,} held-out tokens of the sample it recovers {percent(own.adapter_recovered)}{own.seen_note}; "
             f"this shape ({own.shape}) allows at least {percent(own.allows)}"
         )
         return (

@@ -8,6 +8,24 @@ import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True)
+class Seen:
+    """How much of a text that is called held-out a checkpoint was trained on."""
+
+    n_tokens: int
+    n_seen: int | None
+    """Tokens in windows that the training read; None where the checkpoint's recipe does not record its text."""
+
+    @property
+    def note(self) -> str:
+        """What has to be said beside a figure on this text; nothing where no token was seen."""
+        if self.n_seen is None:
+            return "unknown whether this text was held out: the checkpoint's recipe does not record what it was trained on"
+        if self.n_seen == 0:
+            return ""
+        return f"not held out: {self.n_seen:,} of {self.n_tokens:,} tokens were seen in training"
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeldOut:
     """One layer on held-out tokens, attention sinks left out of the medians.
 

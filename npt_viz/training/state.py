@@ -54,6 +54,9 @@ def save_state(training: Training, path: str | Path) -> Path:
         "recipe": asdict(training.recipe),
         "objective": _plain(training.objective),
         "origin": dict(training.origin),
+        "start_split": None
+        if isinstance(training.start, AdapterSpec)
+        else (training.start.recipe or {}).get("split"),
         "base": training.model.fingerprint(training.layers),
         "train": _packed(training.corpus.train),
         "heldout": _packed(training.corpus.heldout),
@@ -102,7 +105,9 @@ def resumed(
             f"{path}: was trained on another base than {model.name}; open the base of that training"
         )
     semantics = {layer: Semantics(**each) for layer, each in fields["semantics"].items()}
-    adapters = _checkpoint(fields["adapters"], semantics, model, path.name)
+    adapters = _checkpoint(
+        fields["adapters"], semantics, model, path.name, recipe={"split": fields["start_split"]}
+    )
     initial = _checkpoint(fields["initial"], semantics, model, path.name)
     state = dict(fields["state"])
     state["learners"] = {
@@ -164,13 +169,19 @@ def _tensors(adapters: Mapping[int, LayerAdapter]) -> dict[str, torch.Tensor]:
 
 
 def _checkpoint(
-    tensors: Mapping[str, torch.Tensor], semantics: Mapping[int, Semantics], model: BaseModel, name: str
+    tensors: Mapping[str, torch.Tensor],
+    semantics: Mapping[int, Semantics],
+    model: BaseModel,
+    name: str,
+    recipe: Mapping | None = None,
 ) -> Checkpoint:
     files = CheckpointFiles(store=MappingStore(tensors))
     layout = layout_of(files.store.infos, name)
     of_layers = {layer: semantics[layer] for layer in layout.layers}
     provenance: dict[int, Provenance] = dict.fromkeys(of_layers, "from the file")
-    return Checkpoint(files, layout, of_layers, provenance, name=name, format="memory", model=model)
+    return Checkpoint(
+        files, layout, of_layers, provenance, name=name, format="memory", model=model, recipe=recipe
+    )
 
 
 def _spec(fields: Mapping) -> AdapterSpec:

@@ -1,6 +1,6 @@
 """Step sizes of an adapter's factors, relative to the learning rate."""
 
-from npt_viz.adapter import Additive, LayerAdapter, LowRankTanh, Modulation, RankOneSum
+from npt_viz.adapter import Additive, LayerAdapter, LowRank, Modulation, RankOneSum
 from npt_viz.shapes import Tensor
 
 FULL_STEP_WIDTH = 32
@@ -20,7 +20,7 @@ def step_scales(modulation: Modulation) -> dict[str, float]:
             return {"W_down": 1.0, "W_a_up": _of_sum(r), "W_b_up": _of_sum(r * k)}
         case Additive():
             return {"W_down": 1.0, "W_add": _of_sum(modulation.rank), "W_mult": _of_sum(modulation.rank)}
-        case LowRankTanh():
+        case LowRank():
             return {"A": 1.0, "B": _of_sum(modulation.rank)}
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
+from functools import cached_property
 
 import torch
 
@@ -15,7 +16,7 @@ from npt_viz.checkpoint import Checkpoint
 from npt_viz.model.base import BaseModel
 from npt_viz.progress import Progress, no_progress
 from npt_viz.question import check_positions
-from npt_viz.results.training import HeldOut, LayerStep, Step
+from npt_viz.results.training import HeldOut, LayerStep, Seen, Step
 from npt_viz.training.alarms import Ending, Watch
 from npt_viz.training.batches import Batches
 from npt_viz.training.data import Corpus, corpus_of
@@ -23,6 +24,7 @@ from npt_viz.training.initialisation import initialise_from_attention
 from npt_viz.training.learner import Diverged, Learner, gradients_of
 from npt_viz.training.losses import Losses, Objective, objective
 from npt_viz.training.measures import evaluated, measured_targets
+from npt_viz.training.overlap import joined, openings, seen_in_training
 from npt_viz.training.published import initialise_as_published
 from npt_viz.training.recipe import FRESH_LOSSES, TOKENS, WINDOW, Recipe
 from npt_viz.training.rehearsal import rehearse
@@ -256,7 +258,14 @@ class Training(Iterator[Step]):
     def checkpoint(self, name: str = "in training") -> Checkpoint:
         """The adapters as they are now, cloned, for every page and analysis that takes a checkpoint."""
         clones = {layer: copy.deepcopy(a).requires_grad_(False) for layer, a in self.adapters.items()}
-        return Checkpoint.from_adapters(clones, self.model, name)
+        return Checkpoint.from_adapters(clones, self.model, name, recipe=self.described())
+
+    @cached_property
+    def heldout_seen(self) -> Seen:
+        """Whether the checkpoint that it continues was trained on the text that is held out here."""
+        if isinstance(self.start, AdapterSpec):
+            return Seen(n_tokens=self.corpus.n_heldout, n_seen=0)
+        return seen_in_training(self.start.recipe, self.corpus.heldout)
 
     def described(self) -> dict:
         """How the adapters were trained, as plain JSON values: for a checkpoint's recipe."""
@@ -268,9 +277,17 @@ class Training(Iterator[Step]):
             "steps_taken": self.done,
             "train_tokens": self.corpus.n_train,
             "heldout_tokens": self.corpus.n_heldout,
-            "split": self.corpus.record(),
+            "split": self._split,
             **self.origin,
         }
+
+    @cached_property
+    def _split(self) -> dict[str, str | None]:
+        """Record of the text, with that of the checkpoint it continues."""
+        record: dict[str, str | None] = dict(self.corpus.record())
+        if not isinstance(self.start, AdapterSpec):
+            record["openings"] = joined([openings({"split": record}), openings(self.start.recipe)])
+        return record
 
     @property
     def batches_digest(self) -> str:

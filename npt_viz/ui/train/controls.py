@@ -183,8 +183,6 @@ def chosen_recipe(*, steps: int, every: int) -> Recipe:
 
 def _start(source: Selection, slot: TrainingSlot):
     """Start of the training: a checkpoint or a spec."""
-    from npt_viz.checkpoint import Checkpoint
-
     if (
         st.session_state["training_from"] == RESULT
         and slot.job is not None
@@ -193,8 +191,7 @@ def _start(source: Selection, slot: TrainingSlot):
         return result
     start = spec_or_layers(source)
     if isinstance(start, list):
-        model, checkpoint = opened.opened(source)
-        return Checkpoint.from_adapters({n: checkpoint.adapter(n) for n in start}, model, checkpoint.name)
+        return opened.opened(source)[1].of_layers(start)
     return start
 
 

@@ -117,6 +117,7 @@ def floor_of(view: View, targets: tuple[str, ...]) -> ClassFloor | None:
             model,
             checkpoint.adapter(layer),
             texts,
+            recipe=checkpoint.recipe,
             targets=targets,
             positions=asked.question.positions,
             progress=progress,
