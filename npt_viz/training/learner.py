@@ -94,7 +94,10 @@ class Learner:
             weights = {name: weight * adaptive[name] for name, weight in weights.items()}
         factors = [objective.gradient_scale * weight for weight in weights.values()]
         for parameter, *parts in zip(self._parameters, *(gradients[name] for name in weights), strict=True):
-            parameter.grad = parts[0] * factors[0]
+            # Into the parameter's own layout: gradients of several components come with their axes permuted, and the
+            # fused optimiser reads parameter and gradient side by side as they lie in memory.
+            parameter.grad = torch.empty_like(parameter, requires_grad=False)
+            torch.mul(parts[0], factors[0], out=parameter.grad)
             for part, factor in zip(parts[1:], factors[1:], strict=True):
                 parameter.grad.add_(part, alpha=factor)
         grad_norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._recipe.clip).item()

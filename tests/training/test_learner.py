@@ -160,3 +160,26 @@ def test_the_state_goes_on_as_if_nothing_had_happened(tiny_llama, parts):
         update(tiny_llama, made, batches)
     for one, two in zip(learner.adapter.parameters(), twin.parameters(), strict=True):
         assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("n_batches", [1, 2])
+def test_gradients_in_another_memory_layout_move_the_same_entries(tiny_llama, parts, n_batches):
+    """The gradients of several components come permuted, and AdamW's first step goes against their sign."""
+    _, _, batches = parts
+    learner = Learner(specimen(tiny_llama, "N5", LAYER), Recipe(steps=10, clip=1e9))
+    goal = objective("direct=1")
+    found = [
+        gradients_of(goal, {LAYER: student(tiny_llama, learner.adapter, tokens)}, shared_ending=False)[LAYER]
+        for tokens in batches[:n_batches]
+    ]
+    # Every axis in reverse order in memory, whatever the model gave.
+    permuted = [
+        (values, {"direct": [g.permute(2, 1, 0).contiguous().permute(2, 1, 0) for g in by_term["direct"]]})
+        for values, by_term in found
+    ]
+    before = [parameter.detach().clone() for parameter in learner.adapter.parameters()]
+    learner.update(goal, goal.weights_after(0), permuted, 1e-3, cosines=False)
+    for i, (parameter, old) in enumerate(zip(learner.adapter.parameters(), before, strict=True)):
+        gradient = sum(by_term["direct"][i] for _, by_term in found)
+        clear = gradient.abs() > 1e-3 * gradient.abs().max()
+        assert torch.equal((parameter.detach() - old)[clear].sign(), -gradient[clear].sign())
