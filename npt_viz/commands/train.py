@@ -216,7 +216,10 @@ def _told(result: dict, as_json: bool) -> None:
         return
     for layer, evaluation in result["layers"].items():
         share, n_tokens = evaluation["recovered"], evaluation["n_tokens"]
-        print(f"layer {layer}: {share:.3f} of the attention effect recovered on {n_tokens} held-out tokens")
+        note = f" ({result['heldout_note']})" if result["heldout_note"] else ""
+        print(
+            f"layer {layer}: {share:.3f} of the attention effect recovered on {n_tokens} held-out tokens{note}"
+        )
 
 
 def _begun(base, begin, texts, terms, recipe: Recipe, sizes: tuple[int, int, int | None], origin):
@@ -314,6 +317,7 @@ def _trained(training, folder: _Folder | None, save_every: int) -> tuple[dict, b
     ]
     result = {
         "heldout_recovered": fmean(evaluation.recovered for evaluation in heldout.values()),
+        "heldout_note": training.heldout_seen.note or None,
         "steps": training.done,
         "seconds": seconds,
         "diverged": any(ending["diverged"] for ending in endings),

@@ -16,7 +16,7 @@ from npt_viz.checkpoint import Checkpoint
 from npt_viz.model.base import BaseModel
 from npt_viz.progress import Progress, no_progress
 from npt_viz.question import check_positions
-from npt_viz.results.training import HeldOut, LayerStep, Seen, Step
+from npt_viz.results.training import Alarm, HeldOut, LayerStep, Seen, Step
 from npt_viz.training.alarms import Ending, Watch
 from npt_viz.training.batches import Batches
 from npt_viz.training.data import Corpus, corpus_of
@@ -219,7 +219,7 @@ class Training(Iterator[Step]):
             heldout=heldout,
             n_tokens=sum(len(batch.rows) for batch in batches),
         )
-        step = replace(step, alarms=self._watch.alarms(step))
+        step = replace(step, alarms=self._said_at_first(step) + self._watch.alarms(step))
         if self.has_ended:
             self._over = True
             step = replace(step, heldout=dict(self._finished | (heldout or self.evaluation())))
@@ -245,6 +245,20 @@ class Training(Iterator[Step]):
         endings = [self.endings.get(layer) for layer in self._turn]
         waits = self.recipe.stream == "in_order" and self._turn[-1] != self.layers[-1]
         return all(ending is not None and not (waits and ending.kind == "nothing left") for ending in endings)
+
+    def _said_at_first(self, step: Step) -> tuple[Alarm, ...]:
+        """What has to be said of every held-out figure of this training, once."""
+        note = self.heldout_seen.note
+        if step.number > 1 or not note:
+            return ()
+        sentence = (
+            f"figures on held-out text: {note}; give text that the checkpoint {self.start.name} has not seen"
+        )
+        return (
+            Alarm(
+                rule="seen_in_training", severity="warning", step=1, layer=min(step.layers), sentence=sentence
+            ),
+        )
 
     def evaluation(self) -> dict[int, HeldOut]:
         """Evaluation on held-out tokens of every layer that trains now."""

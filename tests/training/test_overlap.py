@@ -67,7 +67,11 @@ def test_what_a_checkpoint_was_trained_on_follows_it_through_later_trainings(tin
     trained = {tuple(ids.tolist()) for ids in first.corpus.train}
     expected = sum(len(ids) for ids in other.corpus.heldout if tuple(ids.tolist()) in trained)
     assert 0 < other.heldout_seen.n_seen == expected
-    next(other)
+    step = next(other)
+    assert [alarm.rule for alarm in step.alarms] == ["seen_in_training"] and str(expected) in step.alarms[
+        0
+    ].sentence
+    assert not next(same).alarms
     again = resumed(tiny_llama, save_state(other, tmp_path / "state.pt"))
     assert again.heldout_seen == other.heldout_seen
     list(other)

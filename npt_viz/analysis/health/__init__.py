@@ -91,7 +91,11 @@ def _examined(
     measured = []
     for i, (layer, adapter) in enumerate(adapters.items()):
         progress(f"trying layer {layer} as it is and in other ways", 0.3 + 0.4 * i / len(adapters))
-        fit = class_floor(model, adapter, texts or bundled_texts()) if floor and _has_floor(adapter) else None
+        fit = (
+            class_floor(model, adapter, texts or bundled_texts(), recipe=checkpoint.recipe)
+            if floor and _has_floor(adapter)
+            else None
+        )
         with model.lock:
             measured.append(layer_evidence(model, adapter, reports[layer], seen, fit, texts=named))
     progress("running the NPT model", 0.7)

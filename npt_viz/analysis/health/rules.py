@@ -339,7 +339,7 @@ def rank_floor(measured: LayerEvidence) -> Iterator[Finding]:
             layer=measured.layer,
             evidence=evidence,
             meaning=f"A fresh fit of {floor.steps} steps of the same shape ({floor.shape}) recovers {percent(fit)}, this "
-            f"layer {percent(recovered)} ({text}): more of the same training is unlikely to help.",
+            f"layer {percent(recovered)} ({text}){floor.seen_note}: more of the same training is unlikely to help.",
             action="Modulate more targets before you raise the rank: gate+up recovers about twice what the gate does.",
         )
     elif fit - recovered >= WORTH:
@@ -349,7 +349,7 @@ def rank_floor(measured: LayerEvidence) -> Iterator[Finding]:
             layer=measured.layer,
             evidence=evidence,
             meaning=f"A fresh fit of {floor.steps} steps of the same shape ({floor.shape}) recovers {percent(fit)}, this "
-            f"layer {percent(recovered)} ({text}).",
+            f"layer {percent(recovered)} ({text}){floor.seen_note}.",
             action="Train longer, with the default losses and W_down started from the top singular vectors of a.",
         )
 

@@ -19,7 +19,12 @@ SPEC = AdapterSpec(layers=(2,), rank=5)
 def beginning(model, **settings):
     def begin(progress):
         return train(
-            model, SPEC, TEXTS, **{"batch_tokens": 16, "steps": 1_000_000} | settings, progress=progress
+            model,
+            SPEC,
+            TEXTS,
+            "direct",
+            **{"batch_tokens": 16, "steps": 1_000_000} | settings,
+            progress=progress,
         )
 
     return begin

@@ -226,7 +226,6 @@ def test_leaving_the_page_and_coming_back_keeps_the_training(page):
         ({"training_on_direct_robust": False}, "no loss is active"),
         ({"training_weight_direct_robust": 0.0}, "no loss is active"),
         ({"training_rank": 25}, "rank 25 is more than d_model 24"),
-        ({"training_components": 9}, "more than d_ffn 31"),
         ({"training_targets": []}, "no target is named"),
         ({"training_pasted": "   "}, "there is no text yet"),
         ({"training_pasted": "short"}, "too short to hold some back"),
