@@ -160,7 +160,9 @@ def table(runs: Sequence[Run], components: Sequence[int]) -> list[str]:
         ),
         default=float("nan"),
     )
-    fall = f"largest fall to a larger shape {worst:.3f}" if worst > 0 else f"no fall; smallest rise {-worst:.3f}"
+    fall = (
+        f"largest fall to a larger shape {worst:.3f}" if worst > 0 else f"no fall; smallest rise {-worst:.3f}"
+    )
     several = any(len(values) > 1 for values in of.values())
     seeds = f"widest range of seeds {spread:.3f}" if several else "one seed a cell"
     lines += ["", f"{len(runs)} runs; {seeds}; {fall}"]
