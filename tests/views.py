@@ -20,6 +20,7 @@ def layer(number: int, recovered) -> LayerInspection:
         scalars={"gate": column[:, None]},
         dots_with_h={"gate": 3 * column[:, None]},
         component_norms={"gate": column[:, None]},
+        component_effects={"gate": column[:, None]},
         update_norms=named,
         changes=named,
         recovered=np.array(recovered, float),

@@ -162,7 +162,7 @@ def exact_agreement(view: LayerView, target: str, tokens: np.ndarray, *, seed: i
     shuffled = []
     for _ in range(N_SHUFFLES):
         others = torch.randperm(len(tokens), generator=generator).to(exact.device)
-        shuffled.append(_cosines_with(updates.with_attention_of(others), exact)[0].nanmean().item())
+        shuffled.append(_cosines_with(updates.with_attention_of(others), exact)[0].nanmedian().item())
     return ExactAgreement(
         formula=EXACT[target],
         tokens=tokens,

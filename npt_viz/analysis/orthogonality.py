@@ -163,7 +163,7 @@ def layer_orthogonality(
         random_angles=random_angles,
         published=_published(updates, both[True].axes[:top], kept),
         published_uncentred=_published(updates, both[False].axes[:top], kept),
-        mean_share=_mean_share(updates, reference, kept),
+        mean_shares=_mean_shares(updates, reference).numpy(),
         published_random=_mean_square_norm(updates, kept) / dim,
         notes=_notes(n_reference, top),
     )
@@ -274,10 +274,10 @@ def _published(updates: Updates, axes: Float[Tensor, "axis inp"], kept: np.ndarr
     return torch.stack(along).square().mean().item()
 
 
-def _mean_share(updates: Updates, reference: Float[Tensor, "token inp"], kept: np.ndarray) -> float:
+def _mean_shares(updates: Updates, reference: Float[Tensor, "reference_token inp"]) -> Float[Tensor, "token"]:
     mean = torch.nn.functional.normalize(reference.double().cpu().mean(0, keepdim=True), dim=-1)
     squares, energies = _projections(updates, mean)
-    return (squares[:, 0] / energies)[torch.as_tensor(kept)].nanmean().item()
+    return squares[:, 0] / energies.where(energies > 0, torch.nan)
 
 
 def _mean_square_norm(updates: Updates, kept: np.ndarray) -> float:

@@ -162,7 +162,8 @@ def _layer(model: BaseModel, adapter: LayerAdapter, run: LayerRun) -> LayerInspe
 
 
 def _modulation_columns(model: BaseModel, run: LayerRun) -> dict:
-    columns = {name: {} for name in ("scalars", "dots_with_h", "update_norms", "component_norms", "changes")}
+    names = ("scalars", "dots_with_h", "update_norms", "component_norms", "component_effects", "changes")
+    columns = {name: {} for name in names}
     trace, plain, modulated, adapter = run
     n_tokens = len(trace.attention)
     for target, modulation in adapter.learned.items():
@@ -170,7 +171,7 @@ def _modulation_columns(model: BaseModel, run: LayerRun) -> dict:
         a = trace.attention.to(home)
         x = (modulated.intermediate if target == "down" else trace.mlp_input).to(home)
         if isinstance(modulation, Additive):
-            scalars = dots = norms = a.new_zeros(n_tokens, 0)
+            scalars = dots = norms = effects = a.new_zeros(n_tokens, 0)
             update_norm = a.new_full((n_tokens,), torch.nan)
         else:
             scalars = scalars_of(modulation, a, x)
@@ -178,6 +179,8 @@ def _modulation_columns(model: BaseModel, run: LayerRun) -> dict:
             dots = None if target == "down" else scalars_of(modulation, a, trace.hidden.to(home))
             norm_a, norm_b = modulation.norms(a)
             norms = norm_a * norm_b
+            # norm_b has the scale in it.
+            effects = scalars.abs() * norm_b
             update_norm = modulation.update_norm(a)
             for what, values in {
                 "v_a·x": scalars,
@@ -201,6 +204,7 @@ def _modulation_columns(model: BaseModel, run: LayerRun) -> dict:
             columns["dots_with_h"][target] = as_numpy(dots)
         columns["update_norms"][target] = as_numpy(update_norm)
         columns["component_norms"][target] = as_numpy(norms)
+        columns["component_effects"][target] = as_numpy(effects)
         columns["changes"][target] = as_numpy(change.norm(dim=-1) / before.norm(dim=-1))
     return columns
 

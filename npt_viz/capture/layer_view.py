@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import nn
 
 from npt_viz.adapter import LayerAdapter, LowRank, RankOneSum, mlp_trace
 from npt_viz.capture.finite import refuse_overflow
@@ -24,6 +25,8 @@ class LayerView(LayerTrace):
     """A trace with the inside of its MLP, in the mode of an inspection; float32, on the adapter's device."""
 
     adapter: LayerAdapter
+    mlp: nn.Module
+    """The base layer's MLP: only called."""
     gate: Float[Tensor, "token ffn"]
     """W_g z, unmodulated"""
     up: Float[Tensor, "token ffn"]
@@ -138,6 +141,7 @@ def view_of(model: BaseModel, adapter: LayerAdapter, trace: LayerTrace) -> Layer
     view = LayerView(
         **{name: column.to(home) for name, column in trace.columns.items()},
         adapter=adapter,
+        mlp=parts.mlp,
         gate=plain.gate.to(home),
         up=plain.up.to(home),
         intermediate=intermediate.to(home),

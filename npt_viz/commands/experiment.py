@@ -111,12 +111,14 @@ def _written(result, csv: str | None, html: str | None) -> None:
 
 def _told(result, as_json: bool) -> None:
     from npt_viz.results.experiments import MEASURES
+    from npt_viz.results.sentences.experiments import experiment
 
     if as_json:
         comparisons = {name: result.comparisons(name) for name in MEASURES}
         print_json(
             {
                 "name": result.name,
+                "sentence": str(experiment(result)),
                 "reference": result.reference,
                 "seeds": result.seeds,
                 "steps": result.steps,
@@ -129,6 +131,7 @@ def _told(result, as_json: bool) -> None:
         )
         return
     measure = "recovered"
+    print(experiment(result, measure), end="\n\n")
     rows = [
         [c.arm, len(c.values), c.mean, c.spread, c.difference, c.half_width, c.verdict]
         for c in result.comparisons(measure)

@@ -81,12 +81,15 @@ def run(
 
 
 def inspection_json(inspection) -> dict:
-    """Inspection as a dict of columns, in the order of the tokens."""
+    """Inspection as a dict of columns, in the order of the tokens, and each layer's in a sentence."""
+    from npt_viz.results.sentences.tokens import tokens
+
     columns = ("relative_error", "cosine", "magnitude_ratio", "recovered", "hidden_norm", "attention_norm")
-    by_target = ("scalars", "dots_with_h", "update_norms", "component_norms", "changes")
+    by_target = ("scalars", "dots_with_h", "update_norms", "component_norms", "component_effects", "changes")
     layers = {
         layer: {
             "variant": inspected.variant,
+            "sentence": str(tokens(inspection, layer)),
             "targets": inspected.targets,
             "scalar": inspected.scalar,
             "v_a_dot_h": inspected.v_a_dot_h,
@@ -115,7 +118,9 @@ def _top(table) -> list | None:
 
 
 def in_words(inspection) -> str:
-    """Text of an Inspection for a terminal: a table for each layer, then the predictions."""
+    """Text of an Inspection for a terminal: a sentence and a table for each layer, then the predictions."""
+    from npt_viz.results.sentences.tokens import tokens
+
     parts = [
         f"{inspection.checkpoint} on {inspection.model}, {inspection.mode}, positions as {inspection.positions}, "
         f"{len(inspection.pieces)} tokens"
@@ -126,6 +131,7 @@ def in_words(inspection) -> str:
             (i, piece.glyph + (" (sink)" if inspection.is_sink[i] else ""), *(float(c[i]) for c in columns))
             for i, piece in enumerate(inspection.pieces)
         ]
+        parts.append(str(tokens(inspection, layer)))
         parts.append(
             f"layer {layer} ({inspected.variant})\n" + table(("#", "token", *COLUMNS.values()), rows)
         )

@@ -66,6 +66,8 @@ def run(
 
 def transplant_json(result) -> dict:
     """A Transplant as plain values."""
+    from npt_viz.results.sentences.editing import transplant
+
     return {
         "donor_token": result.donor_token,
         "token": result.token,
@@ -79,6 +81,7 @@ def transplant_json(result) -> dict:
         "tokens": [piece.glyph for piece in result.pieces],
         "kl_per_token": result.transplanted.kl,
         "kl": float(result.transplanted.kl[-1]),
+        "sentence": str(transplant(result)),
         "ranks": [row._asdict() for row in result.next_tokens],
         "shares": [share._asdict() for share in result.shares],
     }
@@ -86,6 +89,8 @@ def transplant_json(result) -> dict:
 
 def in_words(result) -> str:
     """A Transplant as text for a terminal."""
+    from npt_viz.results.sentences.editing import transplant
+
     rows = [
         (row.glyph, row.probability_before, row.probability_after, row.rank_before, row.rank_after)
         for row in result.next_tokens
@@ -98,6 +103,7 @@ def in_words(result) -> str:
     return "\n\n".join(
         [
             result.sentence,
+            str(transplant(result)),
             "next token\n"
             + table(("token", "p NPT", "p transplanted", "rank NPT", "rank transplanted"), rows),
             "KL(NPT ‖ transplanted), nats\n" + table(("#", "after", "KL"), by_token),

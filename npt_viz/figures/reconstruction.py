@@ -15,6 +15,7 @@ from npt_viz.results.reconstruction import (
     Reconstruction,
     percent,
 )
+from npt_viz.results.sentences.reconstruction import class_floor
 
 WORST_SHOWN = -0.5
 """Shares below this end at the edge of the figure; the tooltip has the number."""
@@ -114,7 +115,7 @@ def _floors(figure: go.Figure, layers: Sequence[int], floors: Mapping[int, Seque
                 size=10 if larger else 22,
                 line=dict(color=ROLES["rank floor"], width=1 if larger else 3),
             ),
-            text=[plain(floor.sentence) for _, floor in drawn],
+            text=[plain(str(class_floor(floor))) for _, floor in drawn],
             hovertemplate="%{text}<extra></extra>",
         )
 

@@ -7,8 +7,8 @@ from plotly.offline import get_plotlyjs
 
 from npt_viz.figures.experiments import CURVES, aligned_curves, arm_strips, final_numbers
 from npt_viz.figures.theme import number
-from npt_viz.results.experiment_answers import answer
 from npt_viz.results.experiments import MEASURES, ExperimentResult
+from npt_viz.results.sentences.experiments import experiment as sentence_of
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #23262d; max-width: 1080px; margin: 2rem auto; padding: 0 1rem }
@@ -23,7 +23,7 @@ def report(result: ExperimentResult) -> str:
     """The page: answer, tables, curves, tokens, findings. Names and tokens are text in it, never markup."""
     parts = [
         f"<h1>{_text(result.name)}</h1>",
-        f"<p>{_text(answer(result))}</p>",
+        f"<p>{_text(str(sentence_of(result)))}</p>",
         f"<p class=note>{_text(_about(result))}</p>",
         f"<p class=note>{_text(result.setup)}</p>",
         "<h2>Arms</h2>",

@@ -13,6 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from npt_viz.results.inspection import Metric
+from npt_viz.results.words import number as number
 
 Theme = Literal["light", "dark"]
 
@@ -154,20 +155,6 @@ def plain(text: str) -> str:
 def shortened(text: str, length: int = 14) -> str:
     """A label that fits an axis; the whole token stands in the strip and in the tooltip."""
     return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def number(value: float) -> str:
-    """Three significant digits as people write them: 0.0431, 12.4, 25,310, −3.1e-07."""
-    if not np.isfinite(value):
-        return "–"
-    size = abs(value)
-    if size == 0:
-        text = "0"
-    elif size >= 1e7 or size < 1e-4:
-        text = f"{size:.2g}" if size < 1e-4 else f"{size:.2e}"
-    else:
-        text = f"{size:,.0f}" if size >= 1000 else f"{size:.3g}"
-    return f"−{text}" if value < 0 else text
 
 
 def styled(figure: go.Figure, *, height: int, theme: Theme = "light") -> go.Figure:

@@ -126,6 +126,8 @@ class LayerInspection:
     """Target -> (token,) ‖ΔW‖_F; NaN where the rule is no weight change."""
     component_norms: Mapping[str, np.ndarray]
     """Target -> (token, component) ‖v_a,j‖‖v_b,j‖, the size of each rank-1 part."""
+    component_effects: Mapping[str, np.ndarray]
+    """Target -> (token, component) ‖s_j v_b,j‖, what each component adds to the projection's output."""
     changes: Mapping[str, np.ndarray]
     """Target -> (token,) ‖what the modulation adds‖ / ‖the projection's own output‖."""
     relative_error: np.ndarray
@@ -146,6 +148,11 @@ class LayerInspection:
         return tuple(self.scalars)
 
     @property
+    def main_target(self) -> str:
+        """gate, or the first target where the gate has no modulation: what `scalar` and `gate_change` are of."""
+        return _main(self.targets)
+
+    @property
     def scalar(self) -> np.ndarray:
         """(token, component) of the gate, or of the first target where the gate has none."""
         return self.scalars[_main(self.targets)]
@@ -164,6 +171,11 @@ class LayerInspection:
     def gate_change(self) -> np.ndarray:
         """(token,) relative change of the gate, or of the first target."""
         return self.changes[_main(self.targets)]
+
+    def strongest_component(self, target: str, token: int) -> int:
+        """The component that adds most to the target's output at a token; 0 where there is none."""
+        effects = self.component_effects[target][token]
+        return int(np.argmax(effects)) if effects.size else 0
 
     def values(self, metric: str) -> np.ndarray:
         """(token,) one column of METRICS; NaN everywhere where this variant has no such number."""

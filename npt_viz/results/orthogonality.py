@@ -38,9 +38,9 @@ class LayerOrthogonality:
     """(axis,) mean over the tokens that count of the share in the first 1, 2, … axes"""
     left_out: np.ndarray
     """(token,) bool: sinks, in no mean"""
-    mean_share: float
-    """Share of v_a's energy along the mean of the reference vectors, the one direction that centring removes; a random
-    vector has 1 / d"""
+    mean_shares: np.ndarray
+    """(token,) share of v_a's energy along the mean of the reference vectors, the one direction that centring removes; a
+    random vector has 1 / d"""
     angles: np.ndarray
     """(m,) principal angles in degrees, ascending, between the top q axes and the m ≤ q main directions of v_a"""
     random_angles: tuple[Baseline, ...]
@@ -56,6 +56,11 @@ class LayerOrthogonality:
     def share(self) -> float:
         """Mean over the tokens that count."""
         return float(np.nanmean(self.shares[~self.left_out]))
+
+    @property
+    def mean_share(self) -> float:
+        """Along the mean of the reference vectors: mean over the tokens that count."""
+        return float(np.nanmean(self.mean_shares[~self.left_out]))
 
     @property
     def random(self) -> Baseline:

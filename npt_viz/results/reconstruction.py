@@ -1,12 +1,13 @@
 """Does the modulated MLP replace attention: how well it fits, token by token, and against which references."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from npt_viz.question import Mode, Positions
+from npt_viz.question import Positions
 from npt_viz.results.training import Seen
+from npt_viz.results.words import percent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,18 +105,10 @@ class PositionsCompared:
     deployed: Reconstruction
     trained: Reconstruction
 
-    def without_rope(self, layer: int) -> bool:
-        """Whether the layer fits attention without RoPE clearly better than attention as it is deployed."""
-        deployed, trained = (run.median("recovered", layer) for run in (self.deployed, self.trained))
-        return fits_without_rope(deployed, trained)
-
-    def sentence(self, layer: int) -> str:
-        """Which positions the layer was trained for."""
-        deployed, trained = (percent(run.median("recovered", layer)) for run in (self.deployed, self.trained))
-        sentence = f"Layer {layer} recovers {deployed} with real positions and {trained} without RoPE"
-        if self.without_rope(layer):
-            return f"{sentence}: it was trained on attention without positions, which is not the attention it replaces."
-        return f"{sentence}: no sign that it was trained without positions."
+    @property
+    def runs(self) -> Mapping[Positions, Reconstruction]:
+        """By the positions."""
+        return {"deployed": self.deployed, "trained": self.trained}
 
 
 ROPE_RATIO = 0.25
@@ -229,19 +222,14 @@ class ClassFloor:
         return f"{'+'.join(self.targets)}, rank {self.rank}, {self.components} component{'s' * (self.components > 1)}"
 
     @property
-    def sentence(self) -> str:
-        """What was estimated, how, and from how much."""
-        sentence = (
-            f"{self.shape}: at least {percent(self.allows)}. A fit of {self.steps} steps on {self.n_train:,} tokens "
-            f"recovers {percent(self.recovered)} of {self.n_heldout:,} held-out tokens and "
-            f"{percent(self.recovered_train)} of its own (seed {self.seed})"
-        )
-        if not np.isfinite(self.adapter_recovered):
-            return f"{sentence}."
-        sentence += f"; this checkpoint recovers {percent(self.adapter_recovered)} of the held-out tokens{self.seen_note}"
-        if self.recovered > self.adapter_recovered + MORE_TRAINING:
-            return f"{sentence}, less than this short fit: more training can help."
-        return f"{sentence}."
+    def is_good(self) -> bool:
+        """Whether the fit says anything."""
+        return self.problem is None
+
+    @property
+    def shows_more(self) -> bool:
+        """Whether the fit does clearly better than the checkpoint."""
+        return self.recovered > self.adapter_recovered + MORE_TRAINING
 
 
 USELESS = 0.05
@@ -305,48 +293,3 @@ class AblationTable:
         return (
             f"Layer {self.layer} recovers {percent(as_it_is)}" + "".join(f"; {part}" for part in parts) + "."
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """The Reconstruction page's first line, from whatever has been computed so far."""
-
-    reconstruction: Reconstruction
-    layer: int
-    mode: Mode = "local"
-    floors: tuple[ClassFloor, ...] = field(default=())
-    """The adapter's own class first, then larger ones."""
-
-    @property
-    def sentence(self) -> str:
-        """What the layer recovers on the prompt, and on the same held-out tokens it, its shape and larger ones."""
-        problem = self.reconstruction.fits(self.mode)[self.layer].problem
-        if problem:
-            return problem
-        share = self.reconstruction.median("recovered", self.layer, self.mode)
-        sentence = (
-            f"Layer {self.layer} recovers {percent(share)} of what attention does"
-            if share >= 0
-            else f"Layer {self.layer} recovers nothing: it is further from its target than no modulation ({percent(share)})"
-        )
-        n = self.reconstruction.n_counted
-        sentence += f" (median of {n:,} token{'s' * (n != 1)}, {self.mode})."
-        if not self.floors:
-            return sentence
-        own, *larger = self.floors
-        # Another text than the prompt, so the checkpoint's own number there comes first.
-        sentence += (
-            f" On {own.n_heldout:,} held-out tokens of the sample it recovers {percent(own.adapter_recovered)}{own.seen_note}; "
-            f"this shape ({own.shape}) allows at least {percent(own.allows)}"
-        )
-        return (
-            sentence + "".join(f"; {'+'.join(f.targets)} at least {percent(f.allows)}" for f in larger) + "."
-        )
-
-
-def percent(share: float) -> str:
-    """41 %, −12 %; an en dash for NaN."""
-    if not np.isfinite(share):
-        return "–"
-    whole = round(100 * share)
-    return f"{'−' if whole < 0 else ''}{abs(whole)}\N{NO-BREAK SPACE}%"

@@ -1,5 +1,6 @@
 """Results of a training: its steps, alarms and evaluations on held-out text."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal
@@ -44,6 +45,9 @@ class HeldOut:
     """Of component 0 of the first target."""
     scalar_std: float
     n_tokens: int
+    recovered_low: float = math.nan
+    """Lower end of the 95 % interval of `recovered`; NaN where the tokens are too few for one, or it was not measured."""
+    recovered_high: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 
@@ -96,7 +97,7 @@ def summary(run: Run, layer: int | None, column: str) -> Summary | None:
     )
 
 
-def better(column: str) -> str | None:
+def better(column: str) -> Literal["low", "high"] | None:
     """Which end of a column is better: low, high, or None (a norm, a weight, a similarity)."""
     if column.startswith(("weight", "share", "gradient", "cosine")):
         return None

@@ -8,6 +8,7 @@ import torch
 
 from npt_viz.adapter import Additive, LayerAdapter, LowRank, Target
 from npt_viz.capture.layer_trace import fit_columns
+from npt_viz.results.estimate import median_of
 from npt_viz.results.training import HeldOut, TargetStep
 from npt_viz.shapes import Float, Tensor
 from npt_viz.training.factored import EPSILON, vectors_of
@@ -88,9 +89,12 @@ def evaluated(layer: int, batches: Iterable[tuple[Student, Float[Tensor, "token"
         sinks.append(is_sink.cpu())
     recovered, relative, scalar = torch.cat(columns, dim=1)
     keep = ~torch.cat(sinks)
+    share = median_of(recovered[keep].numpy())
     return HeldOut(
         layer=layer,
-        recovered=recovered[keep].nanmedian().item(),
+        recovered=share.value,
+        recovered_low=share.low if math.isfinite(share.low) else math.nan,
+        recovered_high=share.high if math.isfinite(share.high) else math.nan,
         relative_error=relative[keep].nanmedian().item(),
         sink_recovered=recovered[~keep].nanmedian().item() if (~keep).any() else math.nan,
         scalar_mean=scalar[keep].mean().item(),

@@ -1,9 +1,15 @@
 """Verdicts on adapters made to have collapsed, and on healthy ones."""
 
+from copy import deepcopy
+
+import numpy as np
 import pytest
 import torch
 from conftest import specimen
+from literal import mlp_of, rank_one_update
+from sentence_checker import check
 
+from npt_viz.adapter import LayerAdapter, RankOneSum, Semantics
 from npt_viz.analysis.collapse import MIN_DIVERSITY, MIN_SCALAR_VARIATION, verdicts
 from npt_viz.capture.layer_view import views_of
 from npt_viz.errors import NptVizError
@@ -43,6 +49,100 @@ def test_vectors_put_onto_one_direction_have_collapsed_and_the_others_have_not(
     assert verdict.evidence["diversity"] < MIN_DIVERSITY / 5
     assert verdict.evidence["effective rank"] < 1.2
     assert "has collapsed towards one direction" in verdict.sentence
+
+
+def wide(k: int, rank: int, used: int, seed: int = 0) -> LayerAdapter:
+    """Components that are all alike, of which `used` columns of the bottleneck are not zero."""
+    draw = torch.Generator().manual_seed(seed)
+    one = [torch.randn(*shape, generator=draw) for shape in ((24, rank), (rank, 24), (rank, 31))]
+    one[1][used:], one[2][used:] = 0, 0
+    # All directions of v_b are as long: none is lost for being short.
+    gate = RankOneSum(*(0.3 * part.expand(k, *part.shape).clone() for part in one))
+    return LayerAdapter(2, Semantics(), {"gate": gate}).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("k", "rank", "used"), [(1, 23, 3), (4, 7, 7), (4, 19, 2), (1, 7, 7)])
+def test_rank_that_is_not_used_and_components_that_are_alike_are_no_collapse(tiny_llama, k, rank, used, seed):
+    """They leave what the layer computes as it is: few directions, and each of them counts."""
+    found = judged(tiny_llama, wide(k, rank, used, seed))
+    assert [verdict.name for verdict in found.values() if verdict.collapsed] == []
+    assert "collapsed" not in " ".join(verdict.sentence for verdict in found.values())
+
+
+def onto_first_axis(rows):
+    axis = np.linalg.svd(rows)[2][0]
+    return np.outer(rows @ axis, axis)
+
+
+@pytest.mark.parametrize(("variant", "components"), [("N1", 1), ("N5", 3), ("S2", 2)])
+def test_what_one_direction_would_lose_is_that_of_the_dense_layer(tiny_llama, variant, components):
+    adapter = specimen(tiny_llama, variant, components=components)
+    view = views_of(tiny_llama, {2: adapter}, IDS)[2]
+    gate, scale = adapter.modulations["gate"], 0.1 if variant == "S2" else 1.0
+    a, z = view.attention.numpy(), view.mlp_input.numpy()
+    v_a = [a @ gate.W_down[j].numpy() @ gate.W_a_up[j].numpy() for j in range(components)]
+    v_b = [scale * a @ gate.W_down[j].numpy() @ gate.W_b_up[j].numpy() for j in range(components)]
+    added = sum((v_a[j] * z).sum(1, keepdims=True) * v_b[j] for j in range(components))
+    read_by_one = sum((onto_first_axis(v_a[j]) * z).sum(1, keepdims=True) * v_b[j] for j in range(components))
+
+    def output(on_the_gate):
+        """The layer with this on its gate, and its own modulations on the other targets."""
+        W_g, W_u, W_d = (getattr(mlp_of(tiny_llama, 2), name).numpy() for name in ("gate", "up", "down"))
+        rows = []
+        for t in range(len(a)):
+            up, down = z[t] @ W_u.T, np.zeros(24)
+            if "up" in adapter.targets:
+                up = up + rank_one_update(adapter.modulations["up"], view.attention[t]).numpy() @ z[t]
+            m = torch.nn.functional.silu(torch.tensor(z[t] @ W_g.T + on_the_gate[t])).numpy() * up
+            if "down" in adapter.targets:
+                down = rank_one_update(adapter.modulations["down"], view.attention[t]).numpy() @ m
+            rows.append(W_d @ m + down)
+        return np.array(rows)
+
+    own, plain = output(added), view.unmodulated.numpy()
+    np.testing.assert_allclose(own, view.output.numpy(), rtol=1e-3, atol=1e-4)
+    found = {verdict.name: verdict.evidence for verdict in verdicts(view, "gate")}
+    for name, changed in {"s·v_b": onto_first_axis(added), "v_a": read_by_one}.items():
+        lost = (np.linalg.norm(output(changed) - own, axis=1) / np.linalg.norm(own - plain, axis=1)) ** 2
+        ordered = np.sort(lost)
+        vectors = {
+            "s·v_b": added,
+            "v_a": np.concatenate(
+                [np.linalg.norm(b, axis=1, keepdims=True) * v for v, b in zip(v_a, v_b, strict=True)], axis=1
+            ),
+        }[name]
+        energy = np.linalg.svd(vectors, compute_uv=False) ** 2
+        assert found[name]["left out by one direction"] == pytest.approx(
+            1 - energy[0] / energy.sum(), rel=2e-3
+        )
+        assert found[name]["lost with one direction"] == pytest.approx(np.median(lost), rel=2e-3)
+        # 15 tokens: the 4th from either end covers the median at 95 %.
+        assert found[name]["lost, at least"] == pytest.approx(ordered[3], rel=2e-3)
+        assert found[name]["lost, at most"] == pytest.approx(ordered[-4], rel=2e-3)
+
+
+def test_too_few_tokens_are_no_collapse(tiny_llama):
+    adapter = specimen(tiny_llama, "N1", components=1)
+    onto_one_direction(adapter.modulations["gate"].W_b_up)
+    found = judged(tiny_llama, adapter, IDS[:5])["s·v_b"]
+    assert not found.collapsed and "too few tokens tell" in found.sentence
+
+
+@pytest.mark.parametrize("variant", ["N1", "N5", "S2", "T1"])
+def test_a_verdict_says_what_its_evidence_says(tiny_llama, variant):
+    adapter = specimen(tiny_llama, variant, components=3)
+    for onto in (None, "W_b_up", "W_a_up"):
+        changed = deepcopy(adapter)
+        if onto and variant != "T1":
+            onto_one_direction(getattr(changed.modulations["gate"], onto))
+        for verdict in judged(tiny_llama, changed).values():
+            k = changed.modulations["gate"].components
+            check(
+                "verdict",
+                verdict.sentence,
+                {"verdict": verdict, "target": "gate", "components": k, "n": len(IDS)},
+            )
 
 
 def test_diversity_compares_effective_ranks_above_one(tiny_llama):

@@ -126,7 +126,7 @@ def test_the_exact_patch_agrees_with_itself_and_beats_the_updates_of_other_token
     view = views_of(tiny_llama, {2: adapter}, IDS)[2]
     found = exact_agreement(view, "down", TOKENS)
     np.testing.assert_allclose(np.abs(found.cosines), 1, atol=1e-5)
-    assert abs(found.shuffled.mean) < 0.8
+    assert abs(found.shuffled.mean) < 0.9
 
 
 def test_shuffled_agreement_depends_on_the_seed_alone(tiny_llama):

@@ -15,6 +15,8 @@ from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NotFiniteError, NptVizError
 from npt_viz.question import Question
 from npt_viz.results.reconstruction import PositionsCompared
+from npt_viz.results.sentences import Basis
+from npt_viz.results.sentences.reconstruction import positions
 from npt_viz.texts import bundled_texts
 
 DEMOS = Path(__file__).resolve().parents[2] / "checkpoints"
@@ -139,4 +141,6 @@ def test_the_demo_trained_without_rope_is_recognised(smollm2, folder, without_ro
         deployed=reconstruction(smollm2, checkpoint, text),
         trained=reconstruction(smollm2, checkpoint, Question(prompt=text, positions="trained")),
     )
-    assert compared.without_rope(15) == without_rope
+    said = str(positions(compared, 15, Basis(is_sink=compared.deployed.is_sink)))
+    assert ("was trained on attention without positions" in said) == without_rope
+    assert without_rope or "no sign" in said

@@ -70,6 +70,10 @@ def test_scalars_and_norms_are_those_of_the_explicit_vectors(tiny_llama):
         )
         sizes = v_a.norm(dim=-1) * v_b.norm(dim=-1)
         np.testing.assert_allclose(found.component_norms[target], sizes.detach().numpy(), rtol=1e-4)
+        effects = (torch.einsum("tki,ti->tk", v_a, z)[..., None] * v_b).norm(dim=-1).detach().numpy()
+        np.testing.assert_allclose(found.component_effects[target], effects, rtol=1e-4, atol=1e-6)
+        strongest = [found.strongest_component(target, token) for token in range(len(effects))]
+        assert strongest == effects.argmax(1).tolist() and len(set(strongest)) > 1
 
 
 @pytest.mark.parametrize("variant", ["N1", "N2", "N5", "S2", "T1"])

@@ -28,7 +28,7 @@ def result(layer: int = 3) -> LayerOrthogonality:
         random_angles=(Baseline(60.0, 5.0, 64), Baseline(80.0, 3.0, 64)),
         published=0.5,
         published_uncentred=0.75,
-        mean_share=0.04,
+        mean_shares=np.full(4, 0.04),
         published_random=0.25,
     )
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from npt_viz.results.experiment_answers import answer
 from npt_viz.results.experiments import ArmRun, ExperimentResult, t_half_width, t_quantile
+from npt_viz.results.sentences.experiments import experiment
 
 TABLE = {(0.975, 1): 12.7062, (0.975, 2): 4.30265, (0.975, 4): 2.77645, (0.995, 2): 9.92484, (0.95, 9): 1.83311, (0.9995, 3): 12.9240, (0.975, 1000): 1.96234}  # fmt: skip
 """(p, degrees of freedom) -> Student's t, from printed tables."""
@@ -97,6 +97,10 @@ def test_lower_is_better_for_a_divergence():
     assert comparison(found, "arm", "median_kl").verdict == "better"
 
 
+def answer(*asked) -> str:
+    return str(experiment(*asked))
+
+
 def test_the_answer_names_what_differs_and_does_not_claim_more():
     sure = answer(
         result(
@@ -109,7 +113,7 @@ def test_the_answer_names_what_differs_and_does_not_claim_more():
         )
     )
     assert "better: 'good' (+0.2)" in sure and "worse: 'bad' (-0.3)" in sure and "1 cannot be told" in sure
-    assert "no arm differs by more than chance" in answer(
+    assert "no arm can be told from it by its seeds" in answer(
         result({"base": [0.1, 0.9, 0.5], "a": [0.2, 0.1, 0.9]})
     )
     assert "With one seed nobody can tell" in answer(result({"base": [0.4], "a": [0.9]}))

@@ -6,14 +6,15 @@ import pytest
 from npt_viz.results.reconstruction import (
     Ablation,
     AblationTable,
-    Answer,
     ClassFloor,
     GateOracle,
     LayerFit,
     PositionsCompared,
     Reconstruction,
-    percent,
 )
+from npt_viz.results.sentences import Basis
+from npt_viz.results.sentences.reconstruction import class_floor, positions, reconstruction
+from npt_viz.results.words import percent
 
 
 def layer_fit(recovered, error=None, layer=15):
@@ -41,7 +42,7 @@ def layer_fit(recovered, error=None, layer=15):
 def result(recovered, is_sink=None, error=None):
     fit = layer_fit(recovered, error)
     return Reconstruction(
-        tokens=tuple("abcdefgh"[: len(recovered)]),
+        tokens=tuple(map(str, range(len(recovered)))),
         is_sink=np.zeros(len(recovered), bool) if is_sink is None else np.array(is_sink),
         positions="deployed",
         local={15: fit},
@@ -49,10 +50,10 @@ def result(recovered, is_sink=None, error=None):
     )
 
 
-def floor(targets=("gate",), recovered=0.40, adapter=0.42):
+def floor(targets=("gate",), recovered=0.40, adapter=0.42, train=0.5):
     return ClassFloor(
         layer=15, targets=targets, rank=64, components=1, steps=400, seed=0, n_train=5000, n_heldout=800,
-        recovered=recovered, recovered_train=0.5, adapter_recovered=adapter, positions="deployed",
+        recovered=recovered, recovered_train=train, adapter_recovered=adapter, positions="deployed",
     )  # fmt: skip
 
 
@@ -69,24 +70,21 @@ def test_the_worst_tokens_come_worst_first_without_sinks():
     assert found.worst(15, n=1) == [2]
 
 
-def test_the_answer_compares_checkpoint_shape_and_larger_shape_on_the_same_tokens():
-    floors = (floor(), floor(("gate", "up"), 0.8, np.nan))
-    answer = Answer(reconstruction=result([0.45, 0.45]), layer=15, floors=floors)
-    assert answer.sentence.replace("\N{NO-BREAK SPACE}", " ") == (
-        "Layer 15 recovers 45 % of what attention does (median of 2 tokens, local). On 800 held-out tokens of the sample "
-        "it recovers 42 %; this shape (gate, rank 64, 1 component) allows at least 42 %; gate+up at least 80 %."
-    )
-
-
 def test_a_fresh_fit_that_does_better_says_that_training_can_help():
-    assert "more training can help" in floor(recovered=0.50, adapter=0.42).sentence
-    assert "more training" not in floor(recovered=0.43, adapter=0.42).sentence
-    assert "this checkpoint" not in floor(recovered=0.43, adapter=np.nan).sentence
+    assert "more training can help" in str(class_floor(floor(recovered=0.50, adapter=0.42)))
+    assert "more training" not in str(class_floor(floor(recovered=0.43, adapter=0.42)))
+    assert "this checkpoint" not in str(class_floor(floor(recovered=0.43, adapter=np.nan)))
 
 
-def test_the_answer_says_when_a_layer_is_worse_than_nothing():
-    sentence = Answer(reconstruction=result([-0.5, -0.3]), layer=15).sentence
-    assert "recovers nothing" in sentence and "−40\N{NO-BREAK SPACE}%" in sentence
+def test_a_fit_that_diverged_says_nothing_about_the_shape():
+    """−92 % against 76 % was "as good as its shape allows"."""
+    diverged = floor(recovered=-0.92, adapter=0.76, train=-0.9)
+    assert not diverged.is_good
+    assert str(class_floor(diverged)).endswith(
+        "The fit is no good, so it says nothing about what the shape allows."
+    )
+    said = reconstruction(result([0.7] * 9), 15, floors=[diverged])
+    assert "is no good (−92" in str(said) and "at least" not in str(said)
 
 
 def test_the_class_allows_what_the_checkpoint_itself_reaches():
@@ -96,20 +94,23 @@ def test_the_class_allows_what_the_checkpoint_itself_reaches():
 
 
 @pytest.mark.parametrize(
-    ("deployed", "trained", "without_rope"),
+    ("deployed", "trained", "n", "said"),
     [
-        (0.50, 0.95, True),
-        (0.05, 0.40, False),
-        (0.40, 0.42, False),
-        (-3.0, -0.1, False),
-        (-3.0, 0.2, True),
-        (np.nan, np.nan, False),
+        (0.50, 0.95, 101, "was trained on attention without positions"),
+        (0.025, 0.586, 101, "was trained on attention without positions"),
+        (0.246, 0.638, 101, "was trained on attention without positions"),
+        (0.40, 0.42, 101, "no sign that it was trained without positions"),
+        (0.05, 0.15, 101, "no sign that it was trained without positions"),
+        (0.05, 0.28, 18, "not enough tokens to tell"),
+        (0.50, 0.95, 8, "not enough tokens to tell"),
+        (0.40, 0.42, 8, "not enough tokens to tell"),
     ],
 )
-def test_a_layer_that_fits_only_without_positions_was_trained_without_them(deployed, trained, without_rope):
-    compared = PositionsCompared(deployed=result([deployed] * 3), trained=result([trained] * 3))
-    assert compared.without_rope(15) == without_rope
-    assert ("was trained on attention without positions" in compared.sentence(15)) == without_rope
+def test_positions_are_convicted_acquitted_or_left_open(deployed, trained, n, said):
+    noise = np.random.default_rng(n).normal(0, 0.1, (2, n))
+    compared = PositionsCompared(deployed=result(deployed + noise[0]), trained=result(trained + noise[1]))
+    sentence = str(positions(compared, 15, Basis(is_sink=np.zeros(n, bool))))
+    assert said in sentence and f"{n} tokens" in sentence
 
 
 def test_percent_is_readable():

@@ -8,13 +8,13 @@ import streamlit as st
 from npt_viz.figures.experiments import CURVES, aligned_curves, arm_strips, final_numbers
 from npt_viz.figures.maps import window
 from npt_viz.figures.theme import number
-from npt_viz.results.experiment_answers import answer
 from npt_viz.results.experiments import MEASURES, ExperimentResult
+from npt_viz.results.sentences.experiments import experiment as sentence_of
 from npt_viz.training.log import RUNS
 from npt_viz.ui.experiments.job import ExperimentSlot
 from npt_viz.ui.shell.guarded import guarded, problem
 from npt_viz.ui.shell.job import Snapshot
-from npt_viz.ui.shell.text import plain
+from npt_viz.ui.shell.text import markdown, plain
 from npt_viz.ui.widgets.charts import chart
 from npt_viz.ui.widgets.findings import MARKS
 from npt_viz.ui.widgets.head import theme
@@ -93,7 +93,7 @@ def _draw(result: ExperimentResult) -> None:
         label_visibility="collapsed",
         required=True,
     )
-    st.markdown(plain(answer(result, measure)))
+    st.markdown(markdown(sentence_of(result, measure)))
     if result.n_finished:
         left, right = st.columns([1, 1.25])
         with left:

@@ -1,18 +1,16 @@
 """Runs page: the answer, curves, notes, shares, table and downloads."""
 
-import math
-
 import pandas as pd
 import streamlit as st
 
 from npt_viz.figures.runs import overlay, share_areas
-from npt_viz.figures.theme import number
 from npt_viz.results.runs import HELDOUT, Run
+from npt_viz.results.sentences.runs import runs as sentence_of
 from npt_viz.runs import curves
 from npt_viz.training.log import RUNS
 from npt_viz.ui.runs.state import RunsView
 from npt_viz.ui.shell.guarded import guarded
-from npt_viz.ui.shell.text import code, plain
+from npt_viz.ui.shell.text import code, markdown, plain
 from npt_viz.ui.widgets.charts import chart
 from npt_viz.ui.widgets.head import theme
 
@@ -26,21 +24,7 @@ def answer(view: RunsView) -> None:
             "None of these runs measured the columns that are chosen; choose others.", icon=":material/info:"
         )
         return
-    direction = curves.better(main)
-    if len(summaries) == 1 or direction is None:
-        first = summaries[0]
-        best = "" if math.isnan(first.best) else f", best {number(first.best)} at step {first.best_step:,}"
-        st.markdown(
-            f"{code(first.series)}: {code(first.column)} went from {number(first.first)} to "
-            f"**{number(first.last)}** at step {first.last_step:,}{best}."
-        )
-        return
-    ranked = sorted(summaries, key=lambda s: s.last, reverse=direction == "high")
-    best, worst = ranked[0], ranked[-1]
-    st.markdown(
-        f"Of {len(summaries)} curves {code(best.series)} ends best in {code(best.column)}: **{number(best.last)}** at step "
-        f"{best.last_step:,}; {code(worst.series)} ends worst, {number(worst.last)} at step {worst.last_step:,}."
-    )
+    st.markdown(markdown(sentence_of(summaries, curves.better(main))))
 
 
 def charts(view: RunsView) -> None:

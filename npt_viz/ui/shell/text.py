@@ -6,15 +6,31 @@ comes from a file or a prompt goes through here first.
 
 import re
 
+from npt_viz.results.sentences import Exact, Sentence, Strong
+
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 _SHORTCODE = re.compile(r":(?=[\w+/-]+:)")
 
 
 def plain(text: str) -> str:
     """Markdown that shows this text and nothing else; whitespace runs are one space."""
+    return _escaped(" ".join(text.split()))
+
+
+def _escaped(text: str) -> str:
     # A word joiner stops emoji shortcodes, which are replaced after the backslashes are read.
-    text = _SHORTCODE.sub(":\u2060", " ".join(text.split()))
-    return _PUNCTUATION.sub(r"\\\1", text)
+    return _PUNCTUATION.sub(r"\\\1", _SHORTCODE.sub(":\u2060", text))
+
+
+def markdown(sentence: Sentence) -> str:
+    """Markdown of a sentence: what is strong in bold, what is exact in the code font, all else as it is written."""
+    return "".join(map(_part, sentence.parts))
+
+
+def _part(part: str) -> str:
+    if isinstance(part, Exact):
+        return code(part)
+    return f"**{_escaped(part)}**" if isinstance(part, Strong) else _escaped(part)
 
 
 def as_sentence(text: str) -> str:

@@ -1,14 +1,13 @@
 """Panels of a running training: buttons, curves, alarms. They draw snapshots; the job never waits for them."""
 
-import math
 import time
 
 import streamlit as st
 
 from npt_viz.figures.training import PANELS, has_lines, panel
-from npt_viz.results.training import History
+from npt_viz.results.sentences.training import training as sentence_of
 from npt_viz.ui.shell.guarded import guarded_callback, problem
-from npt_viz.ui.shell.text import plain
+from npt_viz.ui.shell.text import markdown, plain
 from npt_viz.ui.train.controls import Plan
 from npt_viz.ui.train.job import Snapshot, TrainingJob, TrainingSlot
 from npt_viz.ui.widgets.charts import chart
@@ -93,30 +92,6 @@ def live(slot: TrainingSlot) -> None:
     st.fragment(_live, run_every=REFRESH if active else None)(slot, active)
 
 
-def answer(history: History) -> str:
-    """Result of the training so far, in one sentence."""
-    last = history.last
-    if last is None:
-        return ""
-    evaluated = {
-        row["layer"]: row["heldout/recovered"] for row in list(history.rows) if "heldout/recovered" in row
-    }
-    parts = [_recovered(layer, share) for layer, share in evaluated.items()]
-    first = next(iter(history.rows))
-    fell = f"the loss went from {first['total']:.3g} to {last.total:.3g}"
-    if not parts:
-        return f"After {last.number:,} steps {fell}; held-out text has not been looked at yet."
-    return f"After {last.number:,} steps {', '.join(parts)} on held-out text; {fell}."
-
-
-def _recovered(layer: int, share: float) -> str:
-    if math.isnan(share):
-        return f"layer {layer} has nothing to recover, because its attention path is the base model's,"
-    if share < -0.005:
-        return f"layer {layer} is **worse than no modulation** (squared error {1 - share:.1f} times as large)"
-    return f"layer {layer} recovers **{max(share, 0):.0%}** of what attention does"
-
-
 def _live(slot: TrainingSlot, was_active: bool) -> None:
     job = slot.job
     if job is None:
@@ -130,8 +105,7 @@ def _live(slot: TrainingSlot, was_active: bool) -> None:
         problem(now.error)
     for sentence in job.endings:
         problem(sentence)
-    if text := answer(job.history):
-        st.markdown(text)
+    st.markdown(markdown(sentence_of(job.history)))
     for alarm in job.history.alarms[-4:]:
         st.caption(f"{ICONS[alarm.severity]} step {alarm.step}, layer {alarm.layer}: {plain(alarm.sentence)}")
     if job.history.last is not None:

@@ -75,6 +75,7 @@ def _components(inspected: LayerInspection, token: int) -> None:
             if target in inspected.dots_with_h
             else None,
             "‖v_a‖‖v_b‖": float(inspected.component_norms[target][token, j]),
+            "‖s·v_b‖": float(inspected.component_effects[target][token, j]),
             "‖ΔW‖_F": float(inspected.update_norms[target][token]),
             "change": float(inspected.changes[target][token]),
         }
@@ -89,7 +90,7 @@ def _components(inspected: LayerInspection, token: int) -> None:
         help="v_a·x: the scalar that multiplies v_b, with x the projection's own input, which is z for gate and up and m for down. "
         "v_a·h: the same v_a on the stream before the norm, as the published documents write it; none for down, whose v_a "
         "has the width of m. ‖v_a‖‖v_b‖: Frobenius norm of the component's rank-1 "
-        "change. ‖ΔW‖_F: of the target's whole change. change: ‖what is added‖ / ‖the projection's own output‖.",
+        "change. ‖s·v_b‖: what the component adds to the projection's output. ‖ΔW‖_F: of the target's whole change. change: ‖what is added‖ / ‖the projection's own output‖.",
     )
     st.dataframe(
         pd.DataFrame(rows),
@@ -97,7 +98,7 @@ def _components(inspected: LayerInspection, token: int) -> None:
         height="content" if len(rows) <= 6 else 250,
         column_config={
             name: st.column_config.NumberColumn(format="%.3g")
-            for name in ("v_a·x", "v_a·h", "‖v_a‖‖v_b‖", "‖ΔW‖_F", "change")
+            for name in ("v_a·x", "v_a·h", "‖v_a‖‖v_b‖", "‖s·v_b‖", "‖ΔW‖_F", "change")
         },
     )
 

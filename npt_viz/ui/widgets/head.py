@@ -10,13 +10,13 @@ from npt_viz.errors import NptVizError
 from npt_viz.figures.theme import Theme
 from npt_viz.results.inspection import METRICS, TOKEN_METRICS, Inspection
 from npt_viz.results.load_report import LoadReport
+from npt_viz.results.sentences.tokens import largest
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.loading import ready
 from npt_viz.ui.cache.opened import Asked
 from npt_viz.ui.shell import state
 from npt_viz.ui.shell.sidebar import asked, selection
 from npt_viz.ui.shell.text import plain
-from npt_viz.ui.widgets import answers
 from npt_viz.ui.widgets.strip import first_choices, token_strip
 from npt_viz.ui.widgets.view import ALL_METRICS, View
 
@@ -104,7 +104,7 @@ def most_moved(view: View) -> int:
     """Token that a page begins with: where the prediction moves most, or the last one."""
     if view.run.kl is None:
         return len(view.run.pieces) - 1
-    return answers.largest(view.run.kl, view.left_out)
+    return largest(view.run.kl, view.left_out)
 
 
 def theme() -> Theme:

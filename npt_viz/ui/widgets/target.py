@@ -32,9 +32,3 @@ def target_choice(view: View, key: str) -> None:
         persist_state="session",
         help="The projection whose weight change is looked at: W_g, W_u or W_d of this layer's MLP.",
     )
-
-
-def sinks_left_out(view: View) -> str:
-    """Number of sinks left out, as part of a sentence; empty where none is."""
-    n_sinks = int(view.left_out.sum())
-    return f", {n_sinks} sink{'s' * (n_sinks != 1)} left out" if n_sinks else ""

@@ -7,6 +7,7 @@ import numpy as np
 from npt_viz.figures.theme import ColourScale, Theme, colour_scale
 from npt_viz.question import Question
 from npt_viz.results.inspection import METRICS, TOKEN_METRICS, Inspection, Metric
+from npt_viz.results.sentences import Basis
 from npt_viz.ui.cache.opened import Asked, Selection
 
 ALL_METRICS = METRICS | TOKEN_METRICS
@@ -42,6 +43,16 @@ class View:
     def left_out(self) -> np.ndarray:
         """(token,) bool: attention sinks that count neither in colours nor in medians."""
         return np.zeros_like(self.run.is_sink) if self.with_sinks else self.run.is_sink
+
+    @property
+    def basis(self) -> Basis:
+        """What a sentence about this view is measured on."""
+        return Basis(
+            mode=self.run.mode,
+            positions=self.run.positions,
+            is_sink=self.run.is_sink,
+            with_sinks=self.with_sinks,
+        )
 
     @property
     def layers(self) -> list[int]:

@@ -11,12 +11,12 @@ from npt_viz.figures.profiles import token_profile
 from npt_viz.figures.theme import colour_scale, number
 from npt_viz.results.editing import rank_changes
 from npt_viz.results.inspection import Metric
-from npt_viz.results.reconstruction import percent
+from npt_viz.results.sentences.editing import update as sentence_of
 from npt_viz.ui.cache.on_demand import on_demand, seconds_per_token
 from npt_viz.ui.edit.permanent_update.panels_scores import leakage, scorecard, strength, weights
 from npt_viz.ui.edit.permanent_update.state import preview_of, requested, settle, state_of, tokens_of_interest
 from npt_viz.ui.shell import ledger_box as edits
-from npt_viz.ui.shell.text import code, plain
+from npt_viz.ui.shell.text import code, markdown, plain
 from npt_viz.ui.widgets.charts import chart
 from npt_viz.ui.widgets.strip import first_choices, token_strip
 from npt_viz.ui.widgets.view import View
@@ -39,21 +39,13 @@ def answer(view: View) -> str:
         preview = preview_of(chosen)
     except NptVizError as error:
         return plain(str(error))
-    glyphs = ", ".join(f"{code(view.run.tokens[t])} #{t}" for t in preview.update.origins[0].tokens[:3])
-    glyphs += " …" if len(preview.update.origins[0].tokens) > 3 else ""
-    before, after = preview.before.next_tokens[0], preview.after.next_tokens[0]
-    says = (
-        f"the most probable next token stays {code(after[0])} ({before[2]:.2f} → {after[2]:.2f})"
-        if before[1] == after[1]
-        else f"the most probable next token changes from {code(before[0])} to {code(after[0])} ({after[2]:.2f})"
-    )
-    layers = f"layer{'s' if len(chosen.layers) > 1 else ''} {', '.join(map(str, chosen.layers))}"
-    sentence = (
-        f"Writing the update of {glyphs} into {layers} at α = {preview.update.alpha:g} moves the prediction after "
-        f"{code(preview.pieces[-1].glyph)} by KL **{number(preview.kl)}** nats; {says}."
-    )
-    if preview.recovery is not None:
-        sentence += f" Without its context the edited model recovers **{percent(preview.recovery.recovered)}** of what the context does."
+    sources = tuple((view.run.tokens[token], token) for token in preview.update.origins[0].tokens)
+    sentence = markdown(
+        sentence_of(
+            sources, tuple(chosen.layers), preview.update.alpha, preview.pieces, preview.before, preview.after,
+            preview.recovery,
+        )
+    )  # fmt: skip
     same = [
         entry.number
         for entry in edits.entries(view.selection)

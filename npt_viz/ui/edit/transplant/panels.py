@@ -6,9 +6,10 @@ import streamlit as st
 from npt_viz.errors import NptVizError
 from npt_viz.figures import editing as figures
 from npt_viz.figures.profiles import token_profile
-from npt_viz.figures.theme import colour_scale, number
+from npt_viz.figures.theme import colour_scale
+from npt_viz.results.sentences.editing import transplant as sentence_of
 from npt_viz.ui.edit.transplant.state import MOVED, clear_kept, keep, requested, settle, transplanted
-from npt_viz.ui.shell.text import code, plain
+from npt_viz.ui.shell.text import code, markdown, plain
 from npt_viz.ui.widgets.charts import chart
 from npt_viz.ui.widgets.view import View
 
@@ -20,19 +21,7 @@ def answer(view: View) -> str:
         result = transplanted(requested(view))
     except NptVizError as error:
         return plain(str(error))
-    before, after = result.npt.next_tokens[0], result.transplanted.next_tokens[0]
-    says = (
-        f"its most probable next token stays {code(after[0])} ({before[2]:.2f} → {after[2]:.2f})"
-        if before[1] == after[1]
-        else f"its most probable next token changes from {code(before[0])} to {code(after[0])} ({after[2]:.2f})"
-    )
-    receiver = f"{code(result.pieces[result.token].glyph)} #{result.token}"
-    donor = f"{code(result.donor_pieces[result.donor_token].glyph)} #{result.donor_token}"
-    what = "Its own ΔW, scaled," if result.operation == "scale" else f"The ΔW of {donor}"
-    return (
-        f"{what} at {receiver} moves the receiving prompt's prediction by KL **{number(float(result.transplanted.kl[-1]))}** "
-        f"nats at its end; {says}."
-    )
+    return markdown(sentence_of(result))
 
 
 def outcome(view: View) -> None:

@@ -30,6 +30,7 @@ def choices(view: View) -> None:
                 range(max(1, scalars[quantity.target].shape[1])),
                 key="attribution_component",
                 persist_state="session",
+                help="Begins with the component that adds most at the pinned token, by ‖s_j v_b,j‖.",
             )
     left, right = st.columns([5, 1.3], vertical_alignment="bottom")
     left.pills(

@@ -8,10 +8,11 @@ from npt_viz.errors import NptVizError
 from npt_viz.figures.attribution import score_scale, scores_by_method, shown_scores
 from npt_viz.figures.theme import number
 from npt_viz.results.attribution import METHODS, Attribution, rank_correlation
+from npt_viz.results.sentences.attribution import attribution as sentence_of
 from npt_viz.ui.inspect.attribution.controls import KINDS
 from npt_viz.ui.inspect.attribution.state import attribution_by, known_attributions, settled_quantity
 from npt_viz.ui.shell import state
-from npt_viz.ui.shell.text import code, plain
+from npt_viz.ui.shell.text import code, markdown, plain
 from npt_viz.ui.widgets.charts import chart, shown
 from npt_viz.ui.widgets.strip import token_strip
 from npt_viz.ui.widgets.view import View
@@ -20,21 +21,11 @@ from npt_viz.ui.widgets.view import View
 def answer(view: View) -> str:
     """Token that drives the quantity most, as soon as that is known."""
     quantity = settled_quantity(view)
-    strongest = [
-        (each, token)
-        for each in known_attributions(view, quantity)
-        if each.problem is None and (token := each.strongest) is not None
-    ]
-    if not strongest:
+    known = [each for each in known_attributions(view, quantity) if each.problem is None]
+    if not known:
         where = f"{code(view.run.tokens[view.token])} #{view.token}"
         return f"Nothing is known yet about what drives the {KINDS[quantity.kind]} at {where}."
-    first, token = strongest[0]
-    verb = "raises" if first.scores[token] > 0 else "lowers"
-    return (
-        f"{plain(first.name[0].upper() + first.name[1:])} is **{number(first.value)}**; "
-        f"{code(first.tokens[token])} #{token} {verb} it most, by **{number(abs(first.scores[token]))}** "
-        f"({METHODS[first.method].label}, {first.quantity.token} tokens asked, stand-in {code(first.baseline)})."
-    )
+    return markdown(sentence_of(known[0]))
 
 
 def attributions(view: View) -> list[Attribution]:

@@ -14,7 +14,7 @@ from npt_viz.ui.widgets.view import View
 _DEFAULTS = {
     "attribution_kind": "scalar",
     "attribution_target": None,
-    "attribution_component": 0,
+    "attribution_component": None,
     "attribution_model": "NPT",
     "attribution_of": None,
     "attribution_against": None,
@@ -34,8 +34,10 @@ def settled_quantity(view: View) -> Quantity:
     if session["attribution_target"] not in layer.scalars:
         session["attribution_target"] = next(iter(layer.scalars))
     target = session["attribution_target"]
-    if session["attribution_component"] >= max(1, layer.scalars[target].shape[1]):
-        session["attribution_component"] = 0
+    chosen = session["attribution_component"]
+    if chosen is None or chosen >= max(1, layer.scalars[target].shape[1]):
+        # One that adds nothing here would have no answer worth reading.
+        session["attribution_component"] = layer.strongest_component(target, view.token)
     ids = candidate_tokens(view)
     if session["attribution_of"] not in ids:
         session["attribution_of"] = next(iter(ids))

@@ -12,15 +12,17 @@ from npt_viz.figures.card import vocabulary_changes
 from npt_viz.figures.theme import ROLES, number
 from npt_viz.results.directions import (
     DIRECTIONS,
+    MAX_LOST,
     DirectionMap,
     Directions,
     Unavailable,
 )
+from npt_viz.results.sentences.directions import directions as sentence_of
 from npt_viz.ui.inspect.directions.state import TARGET, directions_of_view, map_of, vocabulary_of
 from npt_viz.ui.shell import state
-from npt_viz.ui.shell.text import as_sentence, code, plain
+from npt_viz.ui.shell.text import as_sentence, code, markdown, plain
 from npt_viz.ui.widgets.charts import chart, shown
-from npt_viz.ui.widgets.target import sinks_left_out, target_of, valid
+from npt_viz.ui.widgets.target import target_of, valid
 from npt_viz.ui.widgets.view import View
 
 Result = TypeVar("Result")
@@ -31,22 +33,7 @@ def answer(view: View) -> str:
     result = directions_of_view(view)
     if isinstance(result, Unavailable):
         return as_sentence(result.sentence)
-    what = f"Layer {result.layer}'s {result.target} modulation"
-    fallen = [verdict for verdict in result.verdicts if verdict.collapsed]
-    if fallen:
-        return f"{what} **has collapsed**: {' '.join(plain(verdict.sentence) for verdict in fallen)}"
-    spread = next(verdict for verdict in result.verdicts if verdict.name == "s·v_b").evidence
-    sentence = (
-        f"{what} **differs from token to token**: s·v_b uses {spread['effective rank']:.1f} directions over "
-        f"{len(result.tokens)} tokens, {spread['redrawn adapter']:.1f} if its weights were redrawn at random"
-        f" ({result.mode}{sinks_left_out(view)})."
-    )
-    if not isinstance(result.exact, Unavailable):
-        sentence += (
-            f" It points **{pd.Series(result.exact.cosines).mean():.2f}** (mean cosine) along the exact "
-            f"{result.exact.formula}; with the ΔW of other tokens {result.exact.shuffled.mean:.2f}."
-        )
-    return sentence
+    return markdown(sentence_of(result, view.basis))
 
 
 def map_and_spread(view: View, quantity: str, component: int | None) -> None:
@@ -108,7 +95,8 @@ def verdicts(result: Directions) -> None:
         st.caption(
             "Size, scalar and diversity count as collapsed below "
             + ", ".join(f"{verdict.name} {number(verdict.threshold)}" for verdict in result.verdicts)
-            + ". Diversity is (effective rank − 1) / (that of the redrawn adapter − 1)."
+            + ". Diversity is (effective rank − 1) / (that of the redrawn adapter − 1); few directions count as a collapse "
+            f"only where one would leave out less than {MAX_LOST:.0%} of the vectors and of what the modulation adds."
         )
     for note in result.notes:
         st.caption(plain(note))

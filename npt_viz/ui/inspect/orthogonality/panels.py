@@ -7,31 +7,27 @@ from npt_viz.figures import orthogonality as figures
 from npt_viz.figures.theme import number
 from npt_viz.results.directions import Unavailable
 from npt_viz.results.orthogonality import LayerOrthogonality
-from npt_viz.ui.inspect.orthogonality.state import TARGET, chosen_axes, layer_result, result_of
+from npt_viz.results.sentences.orthogonality import orthogonality as sentence_of
+from npt_viz.ui.inspect.orthogonality.state import (
+    TARGET,
+    axes_in_words,
+    chosen_axes,
+    layer_result,
+    result_of,
+)
 from npt_viz.ui.shell import state
-from npt_viz.ui.shell.text import as_sentence, plain
+from npt_viz.ui.shell.text import as_sentence, markdown, plain
 from npt_viz.ui.widgets.charts import chart, shown
-from npt_viz.ui.widgets.target import sinks_left_out, target_of
+from npt_viz.ui.widgets.target import target_of
 from npt_viz.ui.widgets.view import View
 
 
 def answer(view: View) -> str:
-    """Share of v_a's energy in the common directions, against a random vector's."""
+    """Shares of v_a's energy along the mean and in the common directions, against a random vector's."""
     result = layer_result(view)
     if isinstance(result, Unavailable):
         return as_sentence(result.sentence)
-    mean, sd, _ = result.random
-    centred = "centred" if result.centred else "not centred"
-    if abs(result.share - mean) <= 2 * sd:
-        judged = "no more than a random vector"
-    else:
-        judged = f"**{result.times_random:.1f} times** a random vector's"
-    return (
-        f"Layer {result.layer}'s v_a ({result.target}) has **{result.share:.1%}** of its energy in the top {result.top} of "
-        f"{result.dim} directions of {result.of} ({centred}), {judged} {mean:.1%} ± {sd:.1%}; along the mean of "
-        f"{result.of} alone it has **{result.mean_share:.1%}**, a random vector {1 / result.dim:.1%} "
-        f"({view.run.mode}{sinks_left_out(view)})."
-    )
+    return markdown(sentence_of(result, view.basis, axes_from=axes_in_words()))
 
 
 def curve_and_spectrum(view: View, result: LayerOrthogonality) -> None:

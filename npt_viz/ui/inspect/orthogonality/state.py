@@ -32,6 +32,12 @@ class Axes(NamedTuple):
     centred: bool
 
 
+def axes_in_words() -> str:
+    """Where the chosen axes are from."""
+    chosen = st.session_state["orthogonality_from"]
+    return "a text given here" if chosen == "my text" else str(chosen)
+
+
 def chosen_axes(view: View) -> Axes:
     """Principal axes that the widgets name; also before they are drawn. Raises NptVizError without a text."""
     session = st.session_state

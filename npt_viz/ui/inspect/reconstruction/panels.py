@@ -5,9 +5,8 @@ import pandas as pd
 import streamlit as st
 
 from npt_viz.figures import reconstruction as figures
-from npt_viz.results.reconstruction import (
-    Answer,
-)
+from npt_viz.results.sentences.reconstruction import class_floor
+from npt_viz.results.sentences.reconstruction import reconstruction as sentence_of
 from npt_viz.ui.inspect.reconstruction.state import (
     ablations_of,
     floor_of,
@@ -17,20 +16,23 @@ from npt_viz.ui.inspect.reconstruction.state import (
     reconstruction_of,
 )
 from npt_viz.ui.shell import state
-from npt_viz.ui.shell.text import plain
+from npt_viz.ui.shell.text import markdown, plain
 from npt_viz.ui.widgets.charts import chart, layer_token_map, profile, window_note
 from npt_viz.ui.widgets.view import View
 
 
 def answer(view: View) -> str:
     """Share that the layer recovers, what its shape allows, and what a larger one reaches."""
-    sentence_of = Answer(
-        reconstruction=reconstruction_of(view),
-        layer=view.layer,
-        mode=view.question.mode,
-        floors=tuple(known_floors(view)),
+    return markdown(
+        sentence_of(
+            reconstruction_of(view),
+            view.layer,
+            mode=view.question.mode,
+            is_sink=view.run.is_sink,
+            with_sinks=view.with_sinks,
+            floors=known_floors(view),
+        )
     )
-    return plain(sentence_of.sentence)
 
 
 def shares(view: View) -> None:
@@ -134,7 +136,7 @@ def limits(view: View) -> None:
         for targets in choices:
             floor = floor_of(view, targets)
             if floor:
-                st.markdown(plain(floor.sentence))
+                st.markdown(markdown(class_floor(floor)))
         if len(known_floors(view)) > n_known:
             st.rerun()  # The answer and the main figure show it, too.
 

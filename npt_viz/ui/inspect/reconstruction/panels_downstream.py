@@ -7,9 +7,10 @@ from npt_viz.figures import downstream as figures
 from npt_viz.figures.theme import number
 from npt_viz.results.downstream import Downstream
 from npt_viz.results.reconstruction import percent
+from npt_viz.results.sentences.reconstruction import positions as sentence_of
 from npt_viz.ui.inspect.reconstruction.state import continuations_of, downstream_of, positions_compared
 from npt_viz.ui.shell import state
-from npt_viz.ui.shell.text import code, plain
+from npt_viz.ui.shell.text import code, markdown, plain
 from npt_viz.ui.widgets.charts import chart, shown
 from npt_viz.ui.widgets.view import View
 
@@ -69,7 +70,7 @@ def positions(view: View, text: str) -> None:
     both = {p: downstream_of(view, text, p) for p in ("deployed", "trained")}
     rows = [row for p, result in both.items() if result for row in _rows(p, result)]
     st.dataframe(pd.DataFrame(rows), key="reconstruction_positions", hide_index=True)
-    st.markdown(plain(positions_compared(view).sentence(view.layer)))
+    st.markdown(markdown(sentence_of(positions_compared(view), view.layer, view.basis)))
 
 
 def continuations(view: View) -> None:

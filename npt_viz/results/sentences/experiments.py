@@ -3,33 +3,35 @@
 import math
 
 from npt_viz.results.experiments import MEASURES, Comparison, ExperimentResult
+from npt_viz.results.sentences import Sentence, said, states
 
 
-def answer(result: ExperimentResult, measure: str = "recovered") -> str:
-    """One sentence: which arms differ from the reference by more than seeds do. Plain text."""
+@states("experiment")
+def experiment(result: ExperimentResult, measure: str = "recovered") -> Sentence:
+    """Which arms differ from the reference by more than seeds do."""
     comparisons = result.comparisons(measure)
     reference = next(each for each in comparisons if each.verdict == "reference")
     if math.isnan(reference.mean):
-        return f"The reference {result.reference!r} has not finished yet; {_done(result)}."
+        return said(f"The reference {result.reference!r} has not finished yet; {_done(result)}.")
     label = MEASURES[measure].label[0].upper() + MEASURES[measure].label[1:]
     start = f"{label}: the reference {result.reference!r} has {reference.mean:.3g}"
     seeds = len(reference.values)
     if seeds < 2:
         rest = _closest(comparisons, reference, measure)
-        return f"{start}; {rest}. With one seed nobody can tell a difference from chance."
+        return said(f"{start}; {rest}. With one seed nobody can tell a difference from chance.")
     better = [each for each in comparisons if each.verdict == "better"]
     worse = [each for each in comparisons if each.verdict == "worse"]
     unclear = [each for each in comparisons if each.verdict in ("unclear", "the same")]
     unmeasured = [each for each in comparisons if each.verdict in ("one seed", "no number")]
     if len(unmeasured) == len(comparisons) - 1:
-        return f"{start} ± {reference.spread:.2g} over {seeds} seeds; no other arm has enough finished runs to compare."
+        return said(
+            f"{start} ± {reference.spread:.2g} over {seeds} seeds; no other arm has enough finished runs to compare."
+        )
     parts = [_named("better", better), _named("worse", worse)]
-    differences = (
-        "; ".join(part for part in parts if part) or "no arm differs by more than chance between seeds"
-    )
+    differences = "; ".join(part for part in parts if part) or "no arm can be told from it by its seeds"
     rest = f"; {len(unclear)} cannot be told from it" if unclear and (better or worse) else ""
     rest += f"; {len(unmeasured)} with too few finished runs to compare" if unmeasured else ""
-    return f"{start} ± {reference.spread:.2g} over {seeds} seeds; {differences}{rest}."
+    return said(f"{start} ± {reference.spread:.2g} over {seeds} seeds; {differences}{rest}.")
 
 
 def _named(word: str, comparisons: list[Comparison], most: int = 3) -> str:

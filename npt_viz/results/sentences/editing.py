@@ -1,0 +1,67 @@
+"""Permanent update and Transplant: what one change does to one prediction."""
+
+from npt_viz.results.editing import Outcome, Recovery
+from npt_viz.results.inspection import Token
+from npt_viz.results.sentences import NOTHING, Exact, Sentence, Strong, said, states
+from npt_viz.results.transplant import Transplant
+from npt_viz.results.words import counted, number, percent
+
+
+@states("update")
+def update(
+    sources: tuple[tuple[str, int], ...],
+    layers: tuple[int, ...],
+    alpha: float,
+    pieces: tuple[Token, ...],
+    before: Outcome,
+    after: Outcome,
+    recovery: Recovery | None = None,
+) -> Sentence:
+    """Effect of an update on the prediction at the end of a prompt.
+
+    sources: glyph and position of the tokens whose modulation is written.
+    """
+    named = [part for glyph, position in sources[:3] for part in (Exact(glyph), f" #{position}, ")]
+    named[-1] = named[-1].removesuffix(", ")
+    if len(sources) > 3:
+        named.append(f" and {len(sources) - 3} more")
+    where = f"layer{'s' * (len(layers) > 1)} {', '.join(map(str, layers))}"
+    effect = said(
+        "Writing the update of ", *named, f" into {where} at α = {alpha:g} moves the prediction after ",
+        Exact(pieces[-1].glyph), " by KL ", Strong(number(float(after.kl[-1]))), " nats; ",
+        *_next_token(before, after), f" (one prediction, {counted(len(pieces), 'token')} of prompt, positions as deployed).",
+    )  # fmt: skip
+    return effect + (NOTHING if recovery is None else _recovered(recovery))
+
+
+def _recovered(recovery: Recovery) -> Sentence:
+    return said(
+        "Without its context the edited model recovers ",
+        Strong(percent(recovery.recovered)),
+        " of what the context does to this prediction.",
+    )
+
+
+@states("transplant")
+def transplant(result: Transplant) -> Sentence:
+    """Effect of a transplanted ΔW on the prediction at the end of the receiving prompt."""
+    receiver = (Exact(result.pieces[result.token].glyph), f" #{result.token}")
+    donor = (Exact(result.donor_pieces[result.donor_token].glyph), f" #{result.donor_token}")
+    what = ("Its own ΔW, scaled,",) if result.operation == "scale" else ("The ΔW of ", *donor)
+    where = f"layer{'s' * (len(result.layers) > 1)} {', '.join(map(str, result.layers))}"
+    return said(
+        *what, " at ", *receiver, f" in {where} moves the receiving prompt's prediction by KL ",
+        Strong(number(float(result.transplanted.kl[-1]))), " nats at its end; ",
+        *_next_token(result.npt, result.transplanted),
+        f" (one prediction, {counted(len(result.pieces), 'token')} of prompt, donor {result.mode}, positions as "
+        f"{result.positions}).",
+    )  # fmt: skip
+
+
+def _next_token(before: Outcome, after: Outcome) -> tuple[str, ...]:
+    old, new = before.next_tokens[0], after.next_tokens[0]
+    if old[1] == new[1]:
+        return ("the most probable next token stays ", Exact(new[0]), f" ({old[2]:.2f} → {new[2]:.2f})")
+    return (
+        "the most probable next token changes from ", Exact(old[0]), " to ", Exact(new[0]), f" ({new[2]:.2f})",
+    )  # fmt: skip

@@ -1,0 +1,109 @@
+"""Every sentence that states a conclusion, held against its data; and the checker, held against false sentences."""
+
+import ast
+import importlib
+import pkgutil
+import re
+
+import pytest
+from sentence_checker import BASIS, GRAMMAR, LEXICON, OPPOSITE, Refused, check
+from stated import all_said
+
+from npt_viz.places import ROOT
+from npt_viz.results import sentences
+
+for each in pkgutil.iter_modules(sentences.__path__):
+    importlib.import_module(f"npt_viz.results.sentences.{each.name}")
+
+SAID = all_said()
+OF_OTHERS = {"verdict"}
+"""Clauses about sentences that stand inside others."""
+
+
+@pytest.mark.parametrize("said", SAID, ids=lambda said: f"{said.name}: {said.case}")
+def test_a_sentence_says_what_its_data_say(said):
+    check(said.name, said.sentence, said.data)
+
+
+def test_no_sentence_is_left_out():
+    """A new one has to get clauses here and results to be tried on."""
+    assert set(sentences.STATED) == set(GRAMMAR) - OF_OTHERS == {said.name for said in SAID}
+
+
+def test_no_clause_is_left_unused():
+    used = {clause for said in SAID for clause in check(said.name, said.sentence, said.data)}
+    unused = {
+        clause for name, clauses in GRAMMAR.items() if name not in OF_OTHERS for clause in clauses
+    } - used
+    assert not unused, [clause.pattern[:90] for clause in unused]
+
+
+def wrong_numbers(text: str):
+    """The text with one of its numbers turned into another, each in turn."""
+    for match in re.finditer(r"(?<![\w.])[\d,]*\d(?:\.\d+)?", text):
+        number = match[0]
+        for other in (number[:-1] + str((int(number[-1]) + 4) % 10), f"7{number}"):
+            yield text[: match.start()] + other + text[match.end() :]
+
+
+def turned(text: str):
+    for word, other in OPPOSITE.items():
+        for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text):
+            yield text[: match.start()] + other + text[match.end() :]
+
+
+@pytest.mark.parametrize("said", SAID, ids=lambda said: f"{said.name}: {said.case}")
+def test_another_number_or_the_opposite_word_is_refused(said):
+    text = str(said.sentence)
+    false = [*wrong_numbers(text), *turned(text)]
+    assert len(false) >= 2
+    for each in false:
+        with pytest.raises(Refused):
+            check(said.name, each, said.data)
+            raise LookupError(each)
+
+
+def test_a_word_that_the_checker_does_not_know_is_refused():
+    for said in SAID:
+        text = str(said.sentence)
+        with pytest.raises(Refused):
+            check(said.name, f"{text} It is healthy.", said.data)
+        with pytest.raises(Refused):
+            check(said.name, f"Clearly, {text}", said.data)
+        with pytest.raises(Refused):
+            check(said.name, f"{text[:-1]}, clearly.", said.data)
+
+
+def test_a_clause_recomputes_every_word_that_compares():
+    for clauses in GRAMMAR.values():
+        for clause in clauses:
+            # What a sentence was measured on is recomputed in every clause (`basis`).
+            pattern = clause.pattern.replace(BASIS, "").replace("(?P", "")
+            words = set(re.findall(r"[a-z]+", re.sub(r"<\w+>", "", pattern)))
+            assert words & LEXICON <= clause.compares, (words & LEXICON) - clause.compares
+
+
+def test_no_page_states_a_conclusion_of_its_own():
+    """The `answer` of a page hands its result to a sentence; so does what a running training or experiment says."""
+    found = {}
+    for path in sorted((ROOT / "npt_viz" / "ui").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+        imported = {
+            alias.asname: node.module
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        if "sentence_of" in imported:
+            found[path.parent.name] = imported["sentence_of"]
+        if "answer" in functions:
+            called = {
+                ast.unparse(node.func) for node in ast.walk(functions["answer"]) if isinstance(node, ast.Call)
+            }
+            assert "sentence_of" in called, (
+                f"{path}: answer() has to call a function of npt_viz.results.sentences"
+            )
+    assert {module.rpartition(".")[2] for module in found.values()} >= {
+        "tokens", "reconstruction", "directions", "orthogonality", "attribution", "editing", "training", "runs", "experiments",
+    }  # fmt: skip
