@@ -20,7 +20,11 @@ class Strong(str):
 
 
 class Exact(str):
-    """Text from a prompt, a file or a user, shown exactly."""
+    """Text from a prompt, a file or a user, shown exactly, in the code font."""
+
+
+class Quoted(str):
+    """Text with something of a prompt or a user in it, shown exactly; all other parts are the program's own words."""
 
 
 @dataclass(frozen=True)

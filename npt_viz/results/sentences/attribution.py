@@ -1,7 +1,7 @@
 """Attribution: the token that drives a number most, by a method that says how far to believe it."""
 
 from npt_viz.results.attribution import METHODS, Attribution
-from npt_viz.results.sentences import Exact, Sentence, Strong, said, states
+from npt_viz.results.sentences import Exact, Quoted, Sentence, Strong, said, states
 from npt_viz.results.words import counted, number
 
 
@@ -9,7 +9,7 @@ from npt_viz.results.words import counted, number
 def attribution(result: Attribution) -> Sentence:
     """Token that changes the number most; one run each, so the scores have no interval."""
     value, n_asked = number(result.value), result.quantity.token
-    start = f"{result.name[0].upper()}{result.name[1:]} is "
+    start = Quoted(f"{result.name[0].upper()}{result.name[1:]} is ")
     where = (
         f"({METHODS[result.method].label}, {result.mode}, positions as {result.positions}, {counted(n_asked, 'token')} asked "
         "one run each, stand-in "

@@ -5,7 +5,7 @@ from math import isfinite
 
 from npt_viz.results.directions import MAX_LOST, MIN_REFERENCE, Directions, Unavailable
 from npt_viz.results.estimate import median_of
-from npt_viz.results.sentences import NOTHING, Basis, Sentence, Strong, is_known, said, states
+from npt_viz.results.sentences import NOTHING, Basis, Quoted, Sentence, Strong, is_known, said, states
 from npt_viz.results.words import counted, tenths
 
 
@@ -16,7 +16,12 @@ def directions(result: Directions, basis: Basis) -> Sentence:
     where = basis.words(len(result.tokens), "over")
     fallen = [verdict for verdict in result.verdicts if verdict.collapsed]
     if fallen:
-        return said(f"{what} ", Strong("has collapsed"), f" {where}: {' '.join(v.sentence for v in fallen)}")
+        return said(
+            f"{what} ",
+            Strong("has collapsed"),
+            f" {where}: ",
+            Quoted(" ".join(verdict.sentence for verdict in fallen)),
+        )
     verdict = next(verdict for verdict in result.verdicts if verdict.name == "s·v_b")
     return _differs(what, where, verdict.evidence) + _agrees(result)
 

@@ -3,7 +3,7 @@
 import math
 
 from npt_viz.results.experiments import MEASURES, Comparison, ExperimentResult
-from npt_viz.results.sentences import Sentence, said, states
+from npt_viz.results.sentences import Quoted, Sentence, said, states
 
 
 @states("experiment")
@@ -12,26 +12,28 @@ def experiment(result: ExperimentResult, measure: str = "recovered") -> Sentence
     comparisons = result.comparisons(measure)
     reference = next(each for each in comparisons if each.verdict == "reference")
     if math.isnan(reference.mean):
-        return said(f"The reference {result.reference!r} has not finished yet; {_done(result)}.")
+        return said(Quoted(f"The reference {result.reference!r} has not finished yet; {_done(result)}."))
     label = MEASURES[measure].label[0].upper() + MEASURES[measure].label[1:]
     start = f"{label}: the reference {result.reference!r} has {reference.mean:.3g}"
     seeds = len(reference.values)
     if seeds < 2:
         rest = _closest(comparisons, reference, measure)
-        return said(f"{start}; {rest}. With one seed nobody can tell a difference from chance.")
+        return said(Quoted(f"{start}; {rest}. With one seed nobody can tell a difference from chance."))
     better = [each for each in comparisons if each.verdict == "better"]
     worse = [each for each in comparisons if each.verdict == "worse"]
     unclear = [each for each in comparisons if each.verdict in ("unclear", "the same")]
     unmeasured = [each for each in comparisons if each.verdict in ("one seed", "no number")]
     if len(unmeasured) == len(comparisons) - 1:
         return said(
-            f"{start} ± {reference.spread:.2g} over {seeds} seeds; no other arm has enough finished runs to compare."
+            Quoted(
+                f"{start} ± {reference.spread:.2g} over {seeds} seeds; no other arm has enough finished runs to compare."
+            )
         )
     parts = [_named("better", better), _named("worse", worse)]
     differences = "; ".join(part for part in parts if part) or "no arm can be told from it by its seeds"
     rest = f"; {len(unclear)} cannot be told from it" if unclear and (better or worse) else ""
     rest += f"; {len(unmeasured)} with too few finished runs to compare" if unmeasured else ""
-    return said(f"{start} ± {reference.spread:.2g} over {seeds} seeds; {differences}{rest}.")
+    return said(Quoted(f"{start} ± {reference.spread:.2g} over {seeds} seeds; {differences}{rest}."))
 
 
 def _named(word: str, comparisons: list[Comparison], most: int = 3) -> str:

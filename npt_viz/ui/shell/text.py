@@ -6,7 +6,7 @@ comes from a file or a prompt goes through here first.
 
 import re
 
-from npt_viz.results.sentences import Exact, Sentence, Strong
+from npt_viz.results.sentences import Exact, Quoted, Sentence, Strong
 
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 _SHORTCODE = re.compile(r":(?=[\w+/-]+:)")
@@ -23,14 +23,16 @@ def _escaped(text: str) -> str:
 
 
 def markdown(sentence: Sentence) -> str:
-    """Markdown of a sentence: what is strong in bold, what is exact in the code font, all else as it is written."""
+    """Markdown of a sentence: what is strong in bold, what is exact in the code font, what is quoted without markup."""
     return "".join(map(_part, sentence.parts))
 
 
 def _part(part: str) -> str:
     if isinstance(part, Exact):
         return code(part)
-    return f"**{_escaped(part)}**" if isinstance(part, Strong) else _escaped(part)
+    if isinstance(part, Quoted):
+        return _escaped(part)
+    return f"**{part}**" if isinstance(part, Strong) else part
 
 
 def as_sentence(text: str) -> str:

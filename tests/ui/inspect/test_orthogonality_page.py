@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 
 
 def answer(page) -> str:
-    return next(each.value for each in page.markdown if each.value.startswith("Layer "))
+    return next(each.value for each in page.markdown if each.value.startswith("Layer ")).replace("\\", "")
 
 
 def drawn(page) -> dict[str, dict]:
@@ -26,7 +27,7 @@ def said(page) -> str:
 def test_orthogonality_opens_alone_with_an_answer_and_its_figures(app):
     page = app("orthogonality")
     assert not page.exception and not page.error
-    assert "of its energy in the top 10 of 24 directions of h (centred)" in answer(page)
+    assert "in the top 10 of 24 directions of h (centred, axes of this prompt) it has" in answer(page)
     assert set(drawn(page)) == {"curve", "spectrum", "profile", "angles"}
 
 
@@ -36,7 +37,7 @@ def test_axes_input_and_centring_can_be_chosen(app):
     page.segmented_control(key="orthogonality_of").set_value("input").run()
     page.toggle(key="orthogonality_centred").set_value(False).run()
     assert not page.exception and not page.error
-    assert "top 4 of 24 directions of z (not centred)" in answer(page)
+    assert "top 4 of 24 directions of z (not centred," in answer(page)
 
 
 def test_the_down_target_is_compared_with_its_own_input(app):
@@ -83,7 +84,7 @@ def test_the_snippet_gives_the_pages_number(app, source):
     if source == "my text":
         page.text_area(key="orthogonality_text").set_value("Monday, 'Tuesday'. " * 5).run()
     names = {}
-    # What the page prints last: the mean share, as in its answer.
-    code = page.get("code")[0].value.replace("print(result.layers", "shown = (result.layers")
-    exec(code, names)
-    assert f"**{names['shown'][0]:.1%}**" in answer(page)
+    exec(page.get("code")[0].value, names)
+    (result,) = names["result"].layers.values()
+    median = np.nanmedian(result.shares[~result.left_out])
+    assert f"**{100 * median:.1f}\N{NO-BREAK SPACE}%**" in answer(page)

@@ -60,7 +60,7 @@ def test_reconstruction_opens_alone_with_an_answer_and_its_references(app):
     assert {a["text"] for a in shares["layout"]["annotations"]} == {"no modulation", "exact patch"}
     assert "which is rounding" in said(page)
     # The specimen's adapters are random, and may be worse than nothing.
-    assert "further from its target than no modulation" in answer(page) or "recovers" in answer(page)
+    assert "worse than no modulation" in answer(page).replace("*", "") or "recovers" in answer(page)
 
 
 @pytest.mark.parametrize("prompt", ["A short prompt", "x"])
@@ -112,10 +112,10 @@ def test_what_takes_long_waits_for_a_button_and_then_stands_in_the_answer(app, m
     assert any("oracle" in key for key in figures(page))
     page.button(key="reconstruction_floor_gate_up_down_run").click().run()
     assert not page.exception and not page.error
-    assert "this shape" in answer(page) and "allows at least" in answer(page)
+    assert "a fresh fit of its shape" in answer(page)
     # Another session, another page: the result is there.
     again = section(app("reconstruction"), "Limits")
-    assert any("oracle" in key for key in figures(again)) and "allows at least" in answer(again)
+    assert any("oracle" in key for key in figures(again)) and "a fresh fit of its shape" in answer(again)
 
 
 def test_downstream_stands_beside_the_modulation_off_in_both_position_modes(app):
@@ -140,7 +140,7 @@ def test_a_long_prompt_is_cut_and_sampled_with_a_note(tmp_path):
     opened = opener(written(tmp_path, context=700))
     page = opened("reconstruction", prompt="abc " * 150, tok="590")
     assert not page.exception and not page.error
-    assert "median of 600 tokens" in answer(page).replace("\\", "")
+    assert "interval of 600 tokens" in answer(page).replace("\\", "")
     notes = {
         "Limits": "256 of 600 tokens, evenly spaced",
         "Ablations": "the first 512 of 600 tokens",

@@ -20,7 +20,7 @@ def answer(app) -> str:
 def test_tokens_opens_alone_on_a_prompt_that_is_inspected(app):
     page = app("tokens")
     assert not page.exception and not page.error
-    assert "median over" in answer(page) and "nats" in answer(page)
+    assert "median and 95 % interval of" in answer(page) and "nats" in answer(page)
 
 
 def test_the_address_decides_layer_token_colour_and_mode(app):

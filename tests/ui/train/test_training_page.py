@@ -92,8 +92,8 @@ def test_start_trains_draws_and_answers(page):
     found = page()
     found.button(key="training_start").click().run()
     until(found, "finished after 30 of 30 steps")
-    answer = next(each.value for each in found.markdown if "on held-out text; the loss went" in each.value)
-    assert answer.startswith("After 30 steps layer 2 recovers **")
+    answer = next(each.value for each in found.markdown if "; the loss of the batch went" in each.value)
+    assert answer.startswith("After 30 steps ") and "held-out token" in answer and "layer 2" in answer
     charts = [json.loads(each.proto.spec) for each in found.get("plotly_chart")]
     assert len(charts) == 6, "without shares and cosines, which one loss has not"
     losses = next(chart for chart in charts if chart["data"] and chart["data"][0]["name"] == "direct robust")
