@@ -21,7 +21,9 @@ def findings(selection: Selection) -> None:
     """Findings of the checkpoint, one card each; examined at once where that is quick, else after a click."""
     report = _report(selection)
     if report is None:
-        st.caption("Rules on load, collapse, size, objective, positions and predictions, on bundled text.")
+        st.caption(
+            "Rules on load, collapse, fit and predictions, on bundled text; each layer is also tried in every other way."
+        )
         return
     st.markdown(plain(report.sentence))
     for i, finding in enumerate(report.findings):
@@ -53,15 +55,16 @@ def _what_it_fits(report: HealthReport) -> None:
     wrong = any(found.verdict != "as it is" for found in report.probes.values())
     with st.expander("What each layer fits: tried in every other way", expanded=wrong):
         for found in report.probes.values():
-            st.markdown(plain(found.sentence))
+            if found.verdict != "something else":  # Else a finding says it.
+                st.markdown(plain(found.sentence))
             rows = [
                 {
                     "used": each.name,
                     "recovers": each.figure,
-                    "more than as it stands": f"{each.gain.value:+.2f}" if each.kind != "as it is" else "",
-                    "interval that decides": f"{each.gain.low:+.2f} to {each.gain.high:+.2f}"
-                    if each.kind != "as it is"
-                    else "",
+                    "more than as it stands": "" if each is found.as_it_is else signed(each.gain.value),
+                    "interval that decides": ""
+                    if each is found.as_it_is
+                    else f"{signed(each.gain.low)} to {signed(each.gain.high)}",
                 }
                 for each in (found.as_it_is, *found.best_of_each_kind)
             ]
@@ -70,6 +73,11 @@ def _what_it_fits(report: HealthReport) -> None:
             "Shares are medians over tokens with 95 % intervals; the interval that decides is that of the differences "
             "token by token, at 99.9 %. Other layers are tried on the first window of the text."
         )
+
+
+def signed(difference: float) -> str:
+    """+0.45, −0.02"""
+    return f"{difference:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _markdown_table(rows: list[dict[str, str]]) -> str:
