@@ -109,7 +109,7 @@ def reading_of(found: LayerProbe, semantics: Semantics) -> Choice | None:
         return found.fits[0].value if isinstance(found.fits[0].value, str) else None
     readings = [each for each in found.alternatives if each.kind == "reading"]
     clear = all(each.gain.high < 0 for each in readings) and found.as_it_is.recovered.low > NOTHING
-    return semantics if found.verdict == "as it is" and readings and clear else None
+    return semantics if found.verdict in ("as it is", "undecided") and readings and clear else None
 
 
 def _about_reading(found: LayerProbe, decided: bool) -> str:

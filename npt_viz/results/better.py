@@ -49,6 +49,9 @@ def is_better(kind: Kind, own: Estimate, other: Estimate, gain: Estimate) -> boo
 
 
 def may_be_better(kind: Kind, own: Estimate, other: Estimate, gain: Estimate) -> bool:
-    """Whether the points say better and the intervals cannot tell: then an absence must not be reported."""
-    points = [Estimate(each.value, each.value, each.value, each.n) for each in (own, other, gain)]
-    return is_better(kind, *points) and not is_better(kind, own, other, gain)
+    """Whether these tokens leave room for "better" without showing it: then an absence must not be reported."""
+    room = [
+        Estimate(end, end, end, each.n)
+        for end, each in ((own.low, own), (other.high, other), (gain.high, gain))
+    ]
+    return is_better(kind, *room) and not is_better(kind, own, other, gain)

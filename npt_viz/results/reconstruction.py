@@ -111,18 +111,6 @@ class PositionsCompared:
         return {"deployed": self.deployed, "trained": self.trained}
 
 
-ROPE_RATIO = 0.25
-"""A layer counts as trained without RoPE where it leaves less than this share of what it leaves with real positions.
-
-Attention without RoPE is simpler, so every adapter fits it better. SmolLM2-135M: healthy demo checkpoints leave 0.44
-to 1.1 times as much, by layer, the unhealthy one 0.10 times."""
-
-
-def fits_without_rope(deployed: float, trained: float) -> bool:
-    """Whether these shares recovered are those of an adapter that was trained without RoPE; False for NaN."""
-    return trained > 0 and 1 - trained < ROPE_RATIO * (1 - deployed)
-
-
 @dataclass(frozen=True, kw_only=True)
 class GateOracle:
     """What the gate alone could do at each token: bounded least squares, at several prices on moving it.

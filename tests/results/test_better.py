@@ -1,5 +1,7 @@
 """When another way to use an adapter is clearly better."""
 
+import math
+
 import pytest
 
 from npt_viz.results.better import is_better, may_be_better
@@ -34,6 +36,8 @@ def test_a_wide_interval_is_not_clear_and_may_be_better():
     assert not is_better("positions", own, other, gain)
     assert may_be_better("positions", own, other, gain)
     assert not may_be_better("positions", near(0.2), near(0.25), near(0.05))
+    assert may_be_better("positions", near(0.2, 0.2), near(0.25, 0.2), near(0.05, 0.2)), "no power to see it"
+    assert may_be_better("positions", *3 * [Estimate(0.0, -math.inf, math.inf, 3)]), "three tokens"
     assert not may_be_better("positions", near(0.2), near(0.9), near(0.7)), "that is better"
 
 

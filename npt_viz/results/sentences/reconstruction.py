@@ -5,15 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from npt_viz.question import Mode
+from npt_viz.results.better import is_better, may_be_better
 from npt_viz.results.estimate import DECIDING, median_of
 from npt_viz.results.reconstruction import ClassFloor, PositionsCompared, Reconstruction
 from npt_viz.results.sentences import NOTHING, Basis, Sentence, is_known, said, states
 from npt_viz.results.sentences.tokens import recovered_in_words
 from npt_viz.results.words import counted, interval, percent
-
-MORE_WITHOUT_ROPE = 0.25
-"""Share that a layer must recover more without RoPE than with it to count as trained without. Attention without RoPE is
-simpler, so every adapter fits it better (docs/health.md)."""
 
 
 @states("reconstruction")
@@ -102,17 +99,17 @@ def positions(result: PositionsCompared, layer: int, basis: Basis) -> Sentence:
     gain = median_of(basis.of(shares["trained"]) - basis.of(shares["deployed"]), DECIDING)
     where = f"({basis.text}, local, medians and 95 % intervals of {counted(gain.n, 'token')})"
     start = f"Layer {layer} recovers {start} {where}"
-    if gain.low > MORE_WITHOUT_ROPE and medians["trained"].low > 0:
+    if is_better("positions", medians["deployed"], medians["trained"], gain):
         return said(
             f"{start}: without RoPE it recovers more at the typical token by {percent(gain.value)} "
             f"{interval(gain)} (99.9 %), so it was trained on attention without positions, which is not the attention it "
             "replaces."
         )
-    if gain.high < MORE_WITHOUT_ROPE:
+    if may_be_better("positions", medians["deployed"], medians["trained"], gain):
         return said(
-            f"{start}: no sign that it was trained without positions; the gain at the typical token lies below "
-            f"{percent(MORE_WITHOUT_ROPE)} ({interval(gain)} at 99.9 %)."
+            f"{start}: not enough tokens to tell whether it was trained without positions; a longer text can."
         )
     return said(
-        f"{start}: not enough tokens to tell whether it was trained without positions; a longer text can."
+        f"{start}: no sign that it was trained without positions; the gain at the typical token is {percent(gain.value)} "
+        f"{interval(gain)} (99.9 %), which healthy layers show, too."
     )
