@@ -12,6 +12,7 @@ from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.results.directions import QUANTITIES, Baseline, DirectionMap, Spread, SpreadReference
+from npt_viz.results.estimate import sd
 from npt_viz.results.inspection import Inspection
 from npt_viz.shapes import Float, Tensor
 
@@ -143,7 +144,6 @@ def _of_attention(attention: Float[Tensor, "token model"]) -> SpreadReference:
 
 def _reference(name: str, draws: list[Spread]) -> SpreadReference:
     columns = [
-        Baseline(float(np.mean(column)), float(np.std(column)), len(draws))
-        for column in zip(*draws, strict=True)
+        Baseline(float(np.mean(column)), sd(column), len(draws)) for column in zip(*draws, strict=True)
     ]
     return SpreadReference(name=name, effective_rank=columns[0], participation_ratio=columns[1])

@@ -23,6 +23,7 @@ from npt_viz.results.directions import (
     MovedUnits,
     Unavailable,
 )
+from npt_viz.results.estimate import sd
 from npt_viz.results.inspection import Inspection
 from npt_viz.shapes import Float, Tensor
 
@@ -168,7 +169,7 @@ def exact_agreement(view: LayerView, target: str, tokens: np.ndarray, *, seed: i
         tokens=tokens,
         cosines=cosines.cpu().numpy(),
         ratios=(sizes / exact.norm(dim=-1)).cpu().numpy(),
-        shuffled=Baseline(float(np.mean(shuffled)), float(np.std(shuffled)), N_SHUFFLES),
+        shuffled=Baseline(float(np.mean(shuffled)), sd(shuffled), N_SHUFFLES),
         random_sd=exact.shape[1] ** -0.5,
     )
 

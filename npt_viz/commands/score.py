@@ -70,6 +70,8 @@ def summaries(judged: Sequence) -> list[dict]:
     """Means over facts for each rule and strength, with their spread; one row each."""
     import numpy as np
 
+    from npt_viz.results.estimate import sd
+
     groups: dict[tuple[str, float], list] = {}
     for trial in judged:
         groups.setdefault((trial.rule, trial.alpha), []).append(trial)
@@ -83,7 +85,7 @@ def summaries(judged: Sequence) -> list[dict]:
             preferred = [t.card.score(part, preferred=True).value for t in group if t.card.score(part).n]
             if part != "locality":
                 row[f"{part} preferred"] = float(np.mean(preferred)) if preferred else float("nan")
-        row["margin"], row["margin sd"] = float(np.mean(margins)), float(np.std(margins))
+        row["margin"], row["margin sd"] = float(np.mean(margins)), sd(margins)
         row["recovered"] = float(np.median([t.recovered for t in group]))
         row["neutral KL"] = float(np.mean([t.card.neutral_kl for t in group]))
         row["perplexity ratio"] = float(np.mean([t.card.perplexity_ratio for t in group]))
@@ -96,9 +98,12 @@ def in_words(name: str, reference_rows: Sequence) -> str:
     """A reference as text for a terminal."""
     import numpy as np
 
+    from npt_viz.results.estimate import sd
+    from npt_viz.results.words import number
+
     margins = [each.margin for each in reference_rows]
     hits = sum(each.hit for each in reference_rows)
-    return f"{name}: {hits} of {len(reference_rows)} right, margin {np.mean(margins):.3g} ± {np.std(margins):.3g} nats"
+    return f"{name}: {hits} of {len(reference_rows)} right, margin {np.mean(margins):.3g} ± {number(sd(margins))} nats"
 
 
 def trial_json(trial) -> dict:

@@ -56,6 +56,12 @@ def compared(
     return "no more" if difference.high < margin else "cannot tell"
 
 
+def sd(values: Sequence[float] | np.ndarray) -> float:
+    """Standard deviation with n − 1; NaN for fewer than two values, which have none."""
+    values = np.asarray(values, float)
+    return float(values.std(ddof=1)) if values.size > 1 else math.nan
+
+
 def _left_out(n: int, tail: float) -> int:
     """How many values at each end lie outside the interval: the largest k with P(Binomial(n, ½) ≤ k) ≤ tail; or −1."""
     below, log_probability = 0.0, -n * math.log(2)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from npt_viz.results.estimate import sd
 from npt_viz.results.health import Finding
 from npt_viz.results.training import Alarm, Curves
 
@@ -166,7 +167,7 @@ class ExperimentResult:
                     arm=arm,
                     values=tuple(own.values()),
                     mean=float(values.mean()) if len(values) else math.nan,
-                    spread=float(values.std(ddof=1)) if len(values) > 1 else math.nan,
+                    spread=sd(values),
                     difference=difference,
                     half_width=half_width,
                     verdict="reference"
@@ -216,7 +217,7 @@ def t_half_width(differences: Sequence[float] | np.ndarray, alpha: float) -> flo
     n = len(differences)
     if n < 2:
         return math.nan
-    return t_quantile(1 - alpha / 2, n - 1) * float(np.std(differences, ddof=1)) / math.sqrt(n)
+    return t_quantile(1 - alpha / 2, n - 1) * sd(differences) / math.sqrt(n)
 
 
 @cache

@@ -270,7 +270,7 @@ def test_score_judges_every_fact_rule_and_strength(call, opened, tmp_path):
     ]
     row = found["summary"][1]
     assert row["margin"] == pytest.approx(np.mean(margins)) and row["margin sd"] == pytest.approx(
-        np.std(margins)
+        np.std(margins, ddof=1)
     )
     assert row["generalisation"] in (0, 1) and row["portability"] in (0, 1)
     status, out, err = call("score", "--layer", "3", "--cases", path, "--rules", "npt", "--alphas", "1")

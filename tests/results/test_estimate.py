@@ -1,11 +1,12 @@
 """Intervals of medians, against a literal binomial and against draws with a known median."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from npt_viz.results.estimate import compared, median_of
+from npt_viz.results.estimate import compared, median_of, sd
 
 
 def literal_interval(values, confidence):
@@ -54,3 +55,14 @@ def test_a_comparison_says_more_no_more_or_that_it_cannot_tell():
     assert compared(values[:9], values[:9] + 0.2, margin=0.1) == "cannot tell"
     noisy = values + 3 * np.random.default_rng(5).normal(size=101)
     assert compared(values, noisy, margin=0.1) == "cannot tell"
+
+
+def test_a_standard_deviation_divides_by_n_minus_1_and_one_value_has_none():
+    assert sd([1.0, 2.0, 4.0]) == pytest.approx(math.sqrt(((4 / 3) ** 2 + (1 / 3) ** 2 + (5 / 3) ** 2) / 2))
+    assert math.isnan(sd([3.0])) and math.isnan(sd([]))
+
+
+def test_nobody_divides_by_n():
+    """numpy does unless told otherwise; torch does not."""
+    sources = (Path(__file__).parents[2] / "npt_viz").rglob("*.py")
+    assert not [str(path) for path in sources if "np.std(" in path.read_text(encoding="utf-8")]
