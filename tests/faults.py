@@ -306,7 +306,7 @@ class Specimen:
 
 
 def file_with_left_overs() -> Checkpoint:
-    tensors = named_tensors(trained()[LAYER]) | {"layer_1_np.W_down_gate_old": torch.ones(3, 2)}
+    tensors = named_tensors(trained()[LAYER]) | {"ema.decay_steps": torch.ones(3, 2)}
     with tempfile.TemporaryDirectory() as folder:
         torch.save({key: tensor.clone() for key, tensor in tensors.items()}, f"{folder}/npt_weights.pt")
         opened = npt_viz.open_checkpoint(f"{folder}/npt_weights.pt", model())
