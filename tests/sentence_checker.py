@@ -458,9 +458,9 @@ def gain(found, data):
 
 
 def without_rope(gain: float, deployed: float, trained: float) -> bool:
-    """docs/health.md, word for word: 0.1 or more; by 0.2, or by 0.1 where hardly anything is recovered as deployed; or
+    """docs/health.md, word for word: 0.05 or more; by 0.2, or by 0.1 where hardly anything is recovered as deployed; or
     nearly all of what was left."""
-    if trained <= 0.1:
+    if trained <= 0.05:
         return False
     return (
         gain > 0.2

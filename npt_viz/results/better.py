@@ -7,14 +7,14 @@ from npt_viz.results.estimate import Estimate
 
 Kind = Literal["as it is", "sign", "size", "swapped", "layer", "positions", "reading"]
 
-FITS = 0.1
+FITS = 0.05
 """Share that an alternative must recover, at the low end of its interval, to be what the adapter fits."""
 
 MARGINS: Mapping[Kind, float] = {
     "sign": 0.03,
     "size": 0.05,
     "swapped": 0.03,
-    "layer": 0.1,
+    "layer": 0.05,
     "positions": 0.2,
     "reading": 0.1,
 }

@@ -100,7 +100,11 @@ class LayerProbe:
                 if not self.fits:
                     said = f"{start}; whether something else fits better cannot be told from these tokens"
             case "nothing":
-                said = f"{start}, and none of {tried} other ways to use it recovers more: it fits nothing that was tried"
+                best = self.alternatives[1]
+                said = (
+                    f"{start}, and the best of {tried} other ways to use it {best.figure}, {best.name}: it fits nothing that "
+                    "was tried"
+                )
             case "not judged":
                 return (
                     f"Layer {self.layer} keeps attention in its standard path, where there is nothing to recover, and fits "
