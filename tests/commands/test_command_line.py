@@ -221,7 +221,9 @@ def test_inspect_for_people_has_a_table_a_layer_and_the_predictions(call, on_dis
     )
     assert status == 0
     assert "layer 1 (N5)" in out and "layer 3 (N5)" in out and "next token" in out
-    assert sum(line.split()[1:2] == ["␣"] for line in out.splitlines()) == 3, "in each layer and the predictions"
+    assert sum(line.split()[1:2] == ["␣"] for line in out.splitlines()) == 3, (
+        "in each layer and the predictions"
+    )
 
 
 def test_notes_go_to_stderr(call, on_disk):
