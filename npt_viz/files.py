@@ -111,7 +111,8 @@ def restore_overwritten(path: str | Path) -> None:
     """Give an earlier folder its name back where the process that overwrote it was killed between its two renames."""
     path = typed_path(path)
     if not path.exists():
-        with suppress(OSError):
+        # RuntimeError: a link that leads to itself.
+        with suppress(OSError, RuntimeError):
             _clear_abandoned(path.resolve())
 
 

@@ -49,6 +49,7 @@ def saved(content) -> bytes:
         ("tokenizer_config.json", b"{}", "a part of a base model's folder"),
         ("notes.txt", b"hello", "a text file"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_file_without_adapters_is_named(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
@@ -56,7 +57,9 @@ def test_a_file_without_adapters_is_named(tmp_path, name, content, words):
 
 
 @pytest.mark.parametrize(
-    "content", [saved({"x": torch.ones(2)}), pickle.dumps({"x": 1}), saved({})[:40], b"\x08\0\0\0\0\0\0\0{"]
+    "content",
+    [saved({"x": torch.ones(2)}), pickle.dumps({"x": 1}), saved({})[:40], b"\x08\0\0\0\0\0\0\0{"],
+    ids=["torch", "pickle", "cut off", "safetensors"],
 )
 def test_what_may_hold_adapters_is_left_to_its_reader(tmp_path, content):
     (tmp_path / "npt_weights.pt").write_bytes(content)

@@ -25,8 +25,15 @@ from npt_viz.adapter.semantics import AttentionPath
 from npt_viz.question import Positions
 from npt_viz.results.better import Kind
 
-FACTORS = (0.1, *(2 ** (step / 2) for step in range(-6, 7) if step), 10.0)
-"""Sizes of the whole modulation that are tried, besides ×1: steps of √2, and the modulation_scale that gets lost."""
+FACTORS = (
+    *(2.0**step for step in range(-8, -3)),
+    0.1,
+    *(2 ** (step / 2) for step in range(-6, 7) if step),
+    10.0,
+    *(2.0**step for step in range(4, 9)),
+)
+"""Sizes of the whole modulation that are tried, besides ×1: steps of √2 up to eight times, steps of 2 up to 256 times, and
+the modulation_scale that gets lost."""
 
 FACTORS_OF_ONE = (0.5, 2.0)
 """Sizes that are tried of one target's modulation alone."""
@@ -40,6 +47,8 @@ class Trial(NamedTuple):
     adapter: LayerAdapter
     positions: Positions = "deployed"
     value: float | str | None = None
+    target: str | None = None
+    """Where the way is about one target alone."""
 
 
 def trials(adapter: LayerAdapter, n_layers: int) -> Iterator[Trial]:
@@ -60,7 +69,8 @@ def _signs(adapter: LayerAdapter) -> Iterator[Trial]:
     if len(adapter.targets) > 1:
         for target in adapter.targets:
             turned = _amplified(adapter, -1.0, (target,))
-            yield Trial("sign", f"with the sign of what it adds to {target} turned", turned, value=-1.0)
+            name = f"with the sign of what it adds to {target} turned"
+            yield Trial("sign", name, turned, value=-1.0, target=target)
 
 
 def _sizes(adapter: LayerAdapter) -> Iterator[Trial]:
@@ -72,7 +82,8 @@ def _sizes(adapter: LayerAdapter) -> Iterator[Trial]:
         for target in adapter.targets:
             for factor in FACTORS_OF_ONE:
                 sized = _amplified(adapter, factor, (target,))
-                yield Trial("size", f"with {factor:g} times what it adds to {target}", sized, value=factor)
+                name = f"with {factor:g} times what it adds to {target}"
+                yield Trial("size", name, sized, value=factor, target=target)
 
 
 def _swaps(adapter: LayerAdapter) -> Iterator[Trial]:

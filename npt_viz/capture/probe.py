@@ -227,6 +227,7 @@ def _alternative(trial: Trial, own: np.ndarray, shares: np.ndarray) -> Alternati
         recovered=median_of(shares),
         gain=median_of(shares - own, DECIDING),
         value=trial.value,
+        target=trial.target,
     )
 
 
@@ -240,8 +241,6 @@ def _judged(
     if better:
         fits = _best_of(better, shares_of)
         return ("something else" if len(fits) == 1 else "undecided"), fits
-    if as_it_is.recovered.n < MIN_TOKENS:
-        return "too few tokens", ()
     if any(may_be_better(each.kind, as_it_is.recovered, each.recovered, each.gain) for each in others):
         return "undecided", ()
     return ("nothing" if as_it_is.recovered.high < NOTHING else "as it is"), ()

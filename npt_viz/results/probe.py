@@ -25,6 +25,8 @@ class Alternative:
     """Median over the same tokens of what it recovers more than the adapter as it is, with the interval that decides."""
     value: float | str | None = None
     """The factor, the layer or the semantics that was tried."""
+    target: str | None = None
+    """Where it is about one target alone."""
 
     @property
     def figure(self) -> str:
@@ -70,12 +72,17 @@ class LayerProbe:
         """Tokens behind the share as it is."""
         return self.as_it_is.recovered.n
 
+    def _stated(self, each: Alternative) -> str:
+        """80 % [78 %, 82 %] in layer 16, and how many tokens where it is not as many as for the adapter as it is."""
+        n = each.recovered.n
+        return f"{each.figure} {each.name}" + (f" ({n:,} tokens)" if n != self.n_tokens else "")
+
     @property
     def setting(self) -> str:
         """n, mode, positions and text of every share that is not about other positions."""
         return (
             f"median of {self.n_tokens:,} tokens of {self.texts}, sinks left out, 95\N{NO-BREAK SPACE}% interval; local, "
-            "deployed positions"
+            "positions as deployed unless said otherwise"
         )
 
     @property
@@ -89,20 +96,20 @@ class LayerProbe:
                 said = f"{start}, and none of {tried} other ways to use it recovers more"
                 if best.recovered.value > own.recovered.value:
                     said = (
-                        f"{start}; the best of {tried} other ways to use it recovers {best.figure}, {best.name}: no more "
+                        f"{start}; the best of {tried} other ways to use it recovers {self._stated(best)}: no more "
                         "above it than healthy adapters show"
                     )
             case "something else":
-                said = f"{start} and {self.fits[0].figure} {self.fits[0].name}: it fits that"
+                said = f"{start} and {self._stated(self.fits[0])}: it fits that"
             case "undecided":
-                either = " or ".join(f"{each.name} ({each.figure})" for each in self.fits)
+                either = " or ".join(map(self._stated, self.fits))
                 said = f"{start}; something else fits better, and it cannot be told which: {either}"
                 if not self.fits:
                     said = f"{start}; whether something else fits better cannot be told from these tokens"
             case "nothing":
                 best = self.alternatives[1]
                 said = (
-                    f"{start}, and the best of {tried} other ways to use it {best.figure}, {best.name}: it fits nothing that "
+                    f"{start}, and the best of {tried} other ways to use it {self._stated(best)}: it fits nothing that "
                     "was tried"
                 )
             case "not judged":

@@ -23,7 +23,7 @@ class Seen:
             return "unknown whether this text was held out: the checkpoint's recipe does not record what it was trained on"
         if self.n_seen == 0:
             return ""
-        return f"not held out: {self.n_seen:,} of {self.n_tokens:,} tokens were seen in training"
+        return f"not held out: at least {self.n_seen:,} of {self.n_tokens:,} tokens were seen in training"
 
 
 @dataclass(frozen=True, kw_only=True)

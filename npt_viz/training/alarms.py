@@ -300,18 +300,21 @@ def _ending(watch: LayerWatch, layer_step: LayerStep, layer: int) -> Ending | No
 
 
 def _lost(watch: LayerWatch, layer: int, left: int, objective: Objective) -> str:
-    """Sentence where two evaluations in a row lie below what no modulation recovers, with no way back in the steps left.
+    """Sentence where a training ends worse than it began, or where two evaluations in a row lie below what no modulation
+    recovers, with no way back in the steps left.
 
     Empty where that is not so, in the first BEGINNING steps with the final weights and tokens, and where losses that do
     not ask for the target make most of the gradient.
     """
     settled = objective.settled
+    supervised = sum(watch.gradient_shares.get(name, 0.0) for name in objective.supervising) >= 0.5
+    if supervised and left == 0 and (ended := _ended_worse(watch, layer)):
+        return ended
     if len(watch.shares) < 2 or watch.steps < settled + BEGINNING:
         return ""
     (before, earlier), (now, last) = watch.shares
     comes_back = last + left * (last - earlier) / (now - before) > 0
-    supervised = sum(watch.gradient_shares.get(name, 0.0) for name in objective.supervising)
-    if before < settled or max(earlier, last) > -WORSE or comes_back or supervised < 0.5:
+    if before < settled or max(earlier, last) > -WORSE or comes_back or not supervised:
         return ""
     loss = statistics.median(watch.totals)
     fell = loss < 0.9 * watch.first_total
@@ -325,6 +328,18 @@ def _lost(watch: LayerWatch, layer: int, left: int, objective: Objective) -> str
     return (
         f"layer {layer} diverged: on held-out text it recovers {earlier:.3f} at its step {before:,.0f} and {last:.3f} at "
         f"{now:,.0f}, worse than no modulation (0) and not on its way back; the loss on training text {why}"
+    )
+
+
+def _ended_worse(watch: LayerWatch, layer: int) -> str:
+    """Sentence where all steps are taken, held-out text says worse than none, and the loss is above where it began."""
+    loss, last = statistics.median(watch.totals), watch.shares[-1][1]
+    if last > -WORSE or not loss > watch.first_total:
+        return ""
+    return (
+        f"layer {layer} diverged: it ends at {last:.3f} on held-out text, worse than no modulation (0), with its loss at "
+        f"{loss:.3g}, above the {watch.first_total:.3g} of its first {SETTLED} steps; lower the learning rate, or use "
+        "direct_robust where a few tokens drown the others"
     )
 
 

@@ -77,6 +77,8 @@ def corpus_of(
 
     Raises NptVizError for sizes that make no sense, and text that is too short to hold some back.
     """
+    if not 0 <= seed < 2**63:
+        raise NptVizError(f"seed must lie between 0 and 2^63 − 1, got {seed}")
     for name, size, least in (("tokens", tokens, 0), ("window", window, 2)):
         if size < least:
             raise NptVizError(f"{name} must be at least {least}, got {size}; 0 tokens takes all of the text")

@@ -19,6 +19,9 @@ def texts_of_base(
 ) -> list[str]:
     """Texts of SAMPLE_TOKENS that the base model writes first, for a training on them."""
 
+    if n_texts < 1:
+        raise NptVizError(f"the number of texts to sample must be at least 1, got {n_texts}")
+
     def done(n: int, of: int) -> None:
         progress("sampling texts from the base model", n / of)
 

@@ -160,7 +160,7 @@ def test_a_near_tie_is_ambiguous_and_names_no_cause():
     tie = evidence(probe=probed(0.02, "undecided", sign=0.5, size=0.5))
     found = list(fits_something_else(tie))
     assert [f.rule for f in found] == ["ambiguous"] and found[0].severity == "error"
-    assert "cannot be told which: as sign (50" in found[0].meaning
+    assert "cannot be told which: 50" in found[0].meaning
     clear = evidence(probe=probed(0.02, "something else", size=0.5))
     assert [f.rule for f in fits_something_else(clear)] == ["wrong_size"]
 

@@ -121,7 +121,7 @@ def test_what_was_done_to_it_is_named(adapters, look, change, kind, value):
     assert found.fits[0].kind == kind and found.fits[0].value == (pytest.approx(value) if value else None)
     whole = look(adapters[1]).as_it_is.recovered.value
     assert found.fits[0].recovered.value == pytest.approx(whole, abs=1e-4)
-    assert f"{found.fits[0].name}: it fits that" in found.sentence
+    assert f"{found.fits[0].name}" in found.sentence
 
 
 def test_the_sign_of_one_target_is_named(adapters, look):

@@ -136,8 +136,8 @@ def _direction_collapsed(measured: LayerEvidence, targets: str, verdict: Verdict
             "threshold": verdict.threshold,
             **measured.numbers,
         },
-        meaning=f"What is added to {targets} points the same way at every token, and the layer recovers "
-        f"{interval(measured.recovered)}.",
+        meaning=f"What is added to {targets} lies along one direction at every token, one way or the other, and the layer "
+        f"recovers {interval(measured.recovered)} (median of {measured.recovered.n:,} tokens).",
         action="Lower norm and consistency penalties; train on relative error per token; check that W_down has more "
         "than one direction.",
     )
@@ -186,7 +186,7 @@ def _sign(measured: LayerEvidence, best: Alternative) -> tuple[str, Severity, st
         "sign_flipped",
         "error",
         "Look for a minus that was lost or added where the weights were saved, merged or converted: turn the sign of "
-        "W_b_up (or of W_a_up, not of both).",
+        f"W_b_up{'' if best.target is None else f' of {best.target}'} (or of W_a_up, not of both).",
     )
 
 
@@ -194,8 +194,12 @@ def _size(measured: LayerEvidence, best: Alternative) -> tuple[str, Severity, st
     return (
         "wrong_size",
         "error" if measured.recovered.high < WORTH else "warning",
-        f"Check modulation_scale (multiply it by {best.value:.3g}) and whether the weights are of another variant; "
-        "otherwise train with the direct loss, which sees the size.",
+        (
+            f"Check modulation_scale (multiply it by {best.value:.3g}) and whether the weights are of another variant; "
+            if best.target is None
+            else f"Check how W_b_up of {best.target} was saved (multiply it by {best.value:.3g}); "
+        )
+        + "otherwise train with the direct loss, which sees the size.",
     )
 
 
