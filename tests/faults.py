@@ -375,6 +375,7 @@ FAULTS = (
         name="vanishing",
         made="a trained layer with W_b_up divided by 10,000",
         fault="vanishing",
+        follows=frozenset({"wrong_size"}),
         opened=lambda: modified(trained(), scaled(1e-4)),
     ),
     Specimen(

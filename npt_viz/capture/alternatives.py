@@ -26,16 +26,16 @@ from npt_viz.question import Positions
 from npt_viz.results.better import Kind
 
 FACTORS = (
-    *(2.0**step for step in range(-8, -3)),
+    *(4.0**step for step in range(-4, -1)),
     0.1,
     *(2 ** (step / 2) for step in range(-6, 7) if step),
     10.0,
-    *(2.0**step for step in range(4, 9)),
+    *(4.0**step for step in range(2, 5)),
 )
-"""Sizes of the whole modulation that are tried, besides ×1: steps of √2 up to eight times, steps of 2 up to 256 times, and
+"""Sizes of the whole modulation that are tried, besides ×1: steps of √2 up to eight times, steps of 4 up to 256 times, and
 the modulation_scale that gets lost."""
 
-FACTORS_OF_ONE = (0.5, 2.0)
+FACTORS_OF_ONE = (0.1, 0.25, 0.5, 2.0, 4.0, 10.0)
 """Sizes that are tried of one target's modulation alone."""
 
 

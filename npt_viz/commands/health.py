@@ -69,6 +69,8 @@ def in_words(report) -> str:
             f"{finding.severity}: {finding.title}{where} ({finding.rule})\n"
             f"  {finding.meaning}\n  evidence: {numbers}\n  try: {finding.action}"
         )
-    if report.probes:
-        parts.append("\n".join(each.sentence for each in report.probes.values()))
+    said = {finding.meaning for finding in report.findings} | set(report.notes)
+    unsaid = [each.sentence for each in report.probes.values() if each.sentence not in said]
+    if unsaid:
+        parts.append("\n".join(unsaid))
     return "\n\n".join(parts)

@@ -21,6 +21,9 @@ NOTHING = 1e-6
 HARMLESS = 0.05
 """A layer that fits nothing does harm where its interval ends below minus this share; else it just recovers nothing."""
 
+NO_SHARE = 0.05
+"""A layer whose interval ends below this share recovers nothing worth a word, whether or not a cause can be told."""
+
 WORTH = 0.1
 """A share recovered that is worth a rule's word; halves of a text differ by less than that on the demo checkpoints."""
 
@@ -250,7 +253,14 @@ _CAUSES: dict[Kind, Callable[[LayerEvidence, Alternative], tuple[str, Severity, 
 
 def fits_nothing(measured: LayerEvidence) -> Iterator[Finding]:
     """Nothing that was tried recovers anything: further from the target than no modulation, or no nearer."""
-    if measured.probe.verdict != "nothing" or measured.largest_change < NOTHING or _vanishes(measured):
+    found, recovered = measured.probe, measured.recovered
+    unexplained = found.verdict == "nothing" or (found.verdict == "undecided" and not found.fits)
+    if (
+        not unexplained
+        or recovered.high >= NO_SHARE
+        or measured.largest_change < NOTHING
+        or _vanishes(measured)
+    ):
         return
     worse = measured.recovered.high < -HARMLESS
     yield Finding(
