@@ -1,5 +1,6 @@
 """A tiny base model and a checkpoint in files, for tests that open them through the app."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -52,3 +53,9 @@ def opener(on_disk: OnDisk) -> Callable[..., AppTest]:
         return test if page == "home" else test.switch_page(f"pages/{page}.py").run()
 
     return opened
+
+
+def at_rest(tab) -> None:
+    """In a browser: wait until no run of the page is under way; what is typed while it is drawn anew may be lost."""
+    time.sleep(0.5)
+    tab.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()

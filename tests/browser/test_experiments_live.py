@@ -1,6 +1,7 @@
 """An experiment in a real Chromium: typed arms, curves that come by themselves, Stop, and what was saved."""
 
 import pytest
+from onpage import at_rest
 from playwright.sync_api import expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -10,8 +11,11 @@ PATIENCE = 120_000
 
 def fill(tab, label: str, value: str) -> None:
     field = tab.get_by_role("spinbutton", name=label, exact=True)
+    at_rest(tab)
     field.fill(value)
     field.press("Enter")
+    at_rest(tab)
+    expect(field).to_have_value(value)
 
 
 @pytest.fixture

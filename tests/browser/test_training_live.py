@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from onpage import at_rest
 from playwright.sync_api import expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -33,14 +34,12 @@ def begun(visit, server):
     return tab
 
 
-def at_rest(tab) -> None:
-    """Wait until no run of the page is under way: what is typed while the page is drawn anew may be lost."""
-    time.sleep(0.5)
-    tab.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
-
-
 def step(tab) -> int:
-    return int(tab.locator(".stProgress").inner_text().split()[1].replace(",", ""))
+    # The text is not there for a moment while the fragment is drawn anew.
+    said = tab.wait_for_function(
+        "document.querySelector('.stProgress')?.innerText.match(/step ([0-9,]+) of/)?.[1]"
+    )
+    return int(said.json_value().replace(",", ""))
 
 
 def test_start_draws_curves_that_move_and_stop_stops(visit, server):
