@@ -22,7 +22,7 @@ from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import text_ids
 from npt_viz.progress import Progress, no_progress
 from npt_viz.question import Positions
-from npt_viz.results.better import is_better, may_be_better
+from npt_viz.results.better import NO_SHARE, is_better, may_be_better
 from npt_viz.results.estimate import DECIDING, compared, median_of
 from npt_viz.results.probe import Alternative, LayerProbe, Probe, Verdict
 from npt_viz.texts import bundled_texts
@@ -35,9 +35,6 @@ SEQUENCES = 2
 
 MIN_TOKENS = 20
 """Tokens below which nothing is said: the deciding interval of fewer has no room between its ends."""
-
-NOTHING = 0.05
-"""A layer whose interval ends below this share recovers nothing worth a word."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ def reading_of(found: LayerProbe, semantics: Semantics) -> Choice | None:
     if found.verdict == "something else" and found.fits[0].kind == "reading":
         return found.fits[0].value if isinstance(found.fits[0].value, str) else None
     readings = [each for each in found.alternatives if each.kind == "reading"]
-    clear = all(each.gain.high < 0 for each in readings) and found.as_it_is.recovered.low > NOTHING
+    clear = all(each.gain.high < 0 for each in readings) and found.as_it_is.recovered.low > NO_SHARE
     return semantics if found.verdict in ("as it is", "undecided") and readings and clear else None
 
 
@@ -243,7 +240,7 @@ def _judged(
         return ("something else" if len(fits) == 1 else "undecided"), fits
     if any(may_be_better(each.kind, as_it_is.recovered, each.recovered, each.gain) for each in others):
         return "undecided", ()
-    return ("nothing" if as_it_is.recovered.high < NOTHING else "as it is"), ()
+    return ("nothing" if as_it_is.recovered.high < NO_SHARE else "as it is"), ()
 
 
 def _best_of(better: Sequence[Alternative], shares_of: Mapping[str, np.ndarray]) -> tuple[Alternative, ...]:

@@ -10,6 +10,9 @@ Kind = Literal["as it is", "sign", "size", "swapped", "layer", "positions", "rea
 FITS = 0.05
 """Share that an alternative must recover, at the low end of its interval, to be what the adapter fits."""
 
+NO_SHARE = 0.05
+"""An interval that ends below this share says that nothing worth a word is recovered, whether or not a cause is known."""
+
 MARGINS: Mapping[Kind, float] = {
     "sign": 0.03,
     "size": 0.05,

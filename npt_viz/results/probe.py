@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from npt_viz.results import words
 from npt_viz.results.better import Kind
 from npt_viz.results.estimate import Estimate
-from npt_viz.results.reconstruction import percent
+from npt_viz.results.words import percent
 
 Verdict = Literal["as it is", "something else", "undecided", "nothing", "too few tokens", "not judged"]
 """not judged: the layer's attention path is the base's and nothing else fits, so there is nothing to recover."""
@@ -36,9 +37,7 @@ class Alternative:
 
 def interval(estimate: Estimate) -> str:
     """A share with its interval: 80 % [78 %, 82 %]."""
-    if not estimate.low > float("-inf"):
-        return percent(estimate.value)
-    return f"{percent(estimate.value)} [{percent(estimate.low)}, {percent(estimate.high)}]"
+    return f"{percent(estimate.value)} {words.interval(estimate)}".rstrip(" ")
 
 
 @dataclass(frozen=True, kw_only=True)

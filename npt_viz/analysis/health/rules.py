@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from npt_viz.analysis.health.evidence import Evidence, LayerEvidence, Predicted
 from npt_viz.analysis.health.load_rules import of_file, of_weights
-from npt_viz.results.better import Kind
+from npt_viz.results.better import NO_SHARE, Kind
 from npt_viz.results.directions import Verdict
 from npt_viz.results.downstream import named
 from npt_viz.results.health import Finding, Severity
@@ -20,9 +20,6 @@ NOTHING = 1e-6
 
 HARMLESS = 0.05
 """A layer that fits nothing does harm where its interval ends below minus this share; else it just recovers nothing."""
-
-NO_SHARE = 0.05
-"""A layer whose interval ends below this share recovers nothing worth a word, whether or not a cause can be told."""
 
 WORTH = 0.1
 """A share recovered that is worth a rule's word; halves of a text differ by less than that on the demo checkpoints."""
