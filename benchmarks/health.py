@@ -11,6 +11,7 @@ import argparse
 import copy
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -32,11 +33,18 @@ from npt_viz.capture.probe import Seen, seen_by_base, windows
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.model.base import BaseModel
 from npt_viz.question import Positions
+from npt_viz.results.estimate import wilson
 from npt_viz.texts import bundled_texts
 from npt_viz.training.data import corpus_of
 from npt_viz.training.spec import AdapterSpec
 
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "health.md"
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENT = ROOT / "docs" / "health.md"
+
+sys.path.append(str(ROOT / "tests"))
+from recomputed import saw_of  # noqa: E402
+from specimen_sentences import false_findings  # noqa: E402
+
 CALIBRATED = (2, 9, 15, 23)
 """Layers in whose view the thresholds were fixed; the others were looked at afterwards."""
 
@@ -307,10 +315,21 @@ class Judge:
                     base, adapter, report.layers[0], self.seen(base, length), floor, texts="bundled text"
                 ),
             )
-        found = list(findings(Evidence(load=report, layers=measured)))
+        evidence = Evidence(load=report, layers=measured)
+        found = list(findings(evidence))
+        n_sentences, false = false_findings(
+            base,
+            {specimen.layer: adapter},
+            saw_of(self.seen(base, length)),
+            evidence,
+            found,
+            texts="bundled text",
+        )
         return {
             "fired": {each.rule: each.evidence.get("value") for each in found},
             "sentences": [each.meaning for each in found],
+            "checked": n_sentences,
+            "false": false,
             "probe": measured[0].probe.sentence if measured else "",
             "gains": {
                 each.name: [round(v, 4) for v in (each.recovered.value, each.gain.value, each.gain.low)]
@@ -395,6 +414,11 @@ def tables(made: list[Specimen], judged: Mapping[tuple[str, int], dict]) -> Iter
             yield _line(kind, [s for s in of_half if s.made == kind], judged)
         yield _line("**all faults**", [s for s in of_half if s.faults], judged, summed_up=True)
         yield _line("**all healthy**", [s for s in of_half if not s.faults], judged, summed_up=True)
+    rows = [row for row in judged.values() if "checked" in row]
+    false = [each for row in rows for each in row["false"]]
+    n_sentences = sum(row["checked"] for row in rows)
+    yield f"\nSentences held against the weights (tests/specimen_sentences.py): {n_sentences:,}; false: {len(false)}."
+    yield from (f"- {each}" for each in false)
 
 
 def _line(
@@ -429,15 +453,6 @@ def _is_judged(specimen: Specimen, length: int) -> bool:
 def is_right(specimen: Specimen, row: dict) -> bool:
     """Whether what was said is the truth: the fault with its value, or nothing of a healthy one but its floor."""
     return right(specimen, row) if specimen.faults else not set(row["fired"]) - {"rank_floor"}
-
-
-def wilson(good: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval of a share."""
-    if n == 0:
-        return 0.0, 1.0
-    p, middle = good / n, 1 + z * z / n
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, (p + z * z / (2 * n) - half) / middle), min(1.0, (p + z * z / (2 * n) + half) / middle)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from npt_viz.results.estimate import wilson
 from npt_viz.results.inspection import TopTokens
 
 
@@ -184,14 +185,8 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval: wide for the few prompts that a page has."""
-        if not self.n:
-            return (float("nan"), float("nan"))
-        z, p = 1.96, self.value
-        centre = (p + z * z / (2 * self.n)) / (1 + z * z / self.n)
-        half = z / (1 + z * z / self.n) * np.sqrt(p * (1 - p) / self.n + z * z / (4 * self.n**2))
-        # Rounding must not push an end past the share itself.
-        return (float(max(0.0, min(centre - half, p))), float(min(1.0, max(centre + half, p))))
+        """Wilson's 95 % interval: wide for the few prompts that a page has; NaN where n is 0."""
+        return wilson(self.hits, self.n) if self.n else (float("nan"), float("nan"))
 
 
 class PromptScore(NamedTuple):

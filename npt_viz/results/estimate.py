@@ -1,4 +1,4 @@
-"""A median with its interval, and whether one thing is clearly more than another: the rule behind every verdict.
+"""A median or a share with its interval, and whether one thing is clearly more than another: the rule behind every verdict.
 
 The interval is that of the order statistics (the sign test turned round): it asks nothing of the distribution, and of
 few values it is infinitely wide, so that few tokens decide nothing.
@@ -60,6 +60,17 @@ def sd(values: Sequence[float] | np.ndarray) -> float:
     """Standard deviation with n − 1; NaN for fewer than two values, which have none."""
     values = np.asarray(values, float)
     return float(values.std(ddof=1)) if values.size > 1 else math.nan
+
+
+def wilson(hits: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share of n trials; 0 to 1 where there is no trial, because then nothing is known."""
+    if n == 0:
+        return 0.0, 1.0
+    z, share = 1.96, hits / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    # Rounding must not push an end past the share itself.
+    return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
 
 
 def _left_out(n: int, tail: float) -> int:

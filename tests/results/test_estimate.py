@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from npt_viz.results.estimate import compared, median_of, sd
+from npt_viz.results.estimate import compared, median_of, sd, wilson
 
 
 def literal_interval(values, confidence):
@@ -66,3 +68,18 @@ def test_nobody_divides_by_n():
     """numpy does unless told otherwise; torch does not."""
     sources = (Path(__file__).parents[2] / "npt_viz").rglob("*.py")
     assert not [str(path) for path in sources if "np.std(" in path.read_text(encoding="utf-8")]
+
+
+@given(st.integers(0, 40), st.integers(1, 40))
+def test_wilsons_interval_holds_the_share_and_stays_within_zero_and_one(hits, n):
+    share = min(hits, n) / n
+    low, high = wilson(min(hits, n), n)
+    assert 0 <= low <= share <= high <= 1
+    # The ends solve (p - share)^2 = z^2 p (1 - p) / n, which defines the interval.
+    for p in (low, high):
+        if 0 < p < 1:
+            assert (p - share) ** 2 == pytest.approx(1.96**2 * p * (1 - p) / n, abs=1e-9)
+
+
+def test_no_trial_leaves_the_share_unknown():
+    assert wilson(0, 0) == (0.0, 1.0)

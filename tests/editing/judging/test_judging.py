@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import specimen
-from hypothesis import given
-from hypothesis import strategies as st
 
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.editing.cases import BUILT_IN, UNRELATED, Case, cases_from_file, cases_from_text, in_context
@@ -26,6 +24,7 @@ from npt_viz.editing.updates import Factors, Place
 from npt_viz.errors import NptVizError
 from npt_viz.model.tokens import encode
 from npt_viz.results.editing import AlphaSweep, Score, harmonic_mean
+from npt_viz.results.estimate import wilson
 
 SOURCE = "In the story the cat is blue. The cat is"
 PROMPT = "The cat is"
@@ -243,15 +242,9 @@ def test_parts_without_prompts_do_not_count(tiny_llama, npt):
     )
 
 
-@given(st.integers(0, 40), st.integers(1, 40))
-def test_wilsons_interval_holds_the_share_and_stays_within_zero_and_one(hits, n):
-    score = Score(hits=float(min(hits, n)), n=n)
-    low, high = score.interval
-    assert 0 <= low <= score.value <= high <= 1
-    # The endpoints solve (p - share)^2 = z^2 p (1 - p) / n, which defines the interval.
-    for p in (low, high):
-        if 0 < p < 1:
-            assert (p - score.value) ** 2 == pytest.approx(1.96**2 * p * (1 - p) / n, abs=1e-9)
+def test_the_interval_of_a_score_is_wilsons_and_of_no_prompt_there_is_none():
+    assert Score(hits=3.0, n=7).interval == wilson(3, 7)
+    assert all(map(math.isnan, Score(hits=0.0, n=0).interval))
 
 
 def test_harmonic_mean_of_hand_numbers():
