@@ -261,7 +261,7 @@ def _keeps(found, data):
 
 # What is wrong with a layer: each finding's meaning.
 
-TARGETS = r"(?P<targets>(?:gate|up|down)(?:(?: and |, )(?:gate|up|down))*)"
+TARGETS = r"(?P<targets>(?:gate|up|down)(?: and (?:gate|up|down))*)"
 
 
 def chosen(found: dict) -> list[str]:
@@ -276,7 +276,7 @@ def sizes(layer, target: str) -> np.ndarray:
 
 @clause(
     "health: nothing_loaded",
-    r"The modulation changes the MLP's output at no token \((?P<zero>\d+) tensors? (?:is|are) zero everywhere\): this layer runs as "
+    r"The modulation changes the MLP's output at no token \((?P<zero>\d+) tensors? of zeros alone\): this layer runs as "
     r"if its attention had been dropped\.",
     compares="changes no",
 )
@@ -300,7 +300,7 @@ def parts(tensor: torch.Tensor) -> list[torch.Tensor]:
 
 @clause(
     "health: vanishing",
-    rf"The modulation of {TARGETS} moves (?:it|each) by (?P<most>at most )?(?P<size>[\d.e+-]+) of its size \(medians? of (?P<n>{COUNT}) tokens\), which "
+    rf"The modulation of {TARGETS} moves (?:it by|(?P<most>each by at most)) (?P<size>[\d.e+-]+) of its size \(median of (?P<n>{COUNT}) tokens\), which "
     r"bfloat16 rounds away\.",
     compares="moves most",
 )
@@ -336,14 +336,17 @@ def _scalar_constant(found, data):
 
 @clause(
     "health: direction_collapsed",
-    rf"What is added to {TARGETS} lies along one direction at every token, one way or the other, and the layer recovers "
-    rf"(?P<own>{SHARE}) \(median of (?P<n>{COUNT}) tokens\)\.",
-    compares="recovers",
+    rf"What is added to {TARGETS} lies along one direction at every token, one way or the other, and the layer (?:"
+    rf"recovers (?P<own>{SHARE})|has nothing to recover) \(median of (?P<n>{COUNT}) tokens\)\.",
+    compares="recovers nothing",
 )
 def _direction_collapsed(found, data):
     layer = data["layer"]
     shares = layer.shares()
-    is_interval(found["own"], shares), is_count(found["n"], np.isfinite(shares).sum())
+    assert (found["own"] is not None) == np.isfinite(shares).any()
+    if found["own"]:
+        is_interval(found["own"], shares)
+    is_count(found["n"], len(shares))
     for target in chosen(found):
         added = layer.counted(lambda w, t=target: w.added[t])
         energy = torch.linalg.svdvals(added) ** 2
@@ -519,7 +522,7 @@ def _left_over(found, data):
 
 @clause(
     "health: not_finite",
-    r"(?P<nan>\d+) weights? (?:is|are) NaN and (?P<inf>\d+) infinite; the layer cannot run\.",
+    r"(?P<nan>[\d,]+) weights? (?:is|are) NaN and (?P<inf>[\d,]+) infinite; the layer cannot run\.",
     compares="cannot",
 )
 def _not_finite(found, data):

@@ -106,7 +106,7 @@ def evidence(**changed) -> LayerEvidence:
         zero_tensors=(), at_initialisation={},
     )  # fmt: skip
     numbers = dict(
-        report=report, reconstructs="a + MLP(z_C)", probe=probed(0.8), largest_change=0.5, verdicts={},
+        report=report, reconstructs="a + MLP(z_C)", probe=probed(0.8), n_tokens=101, largest_change=0.5, verdicts={},
         opposites=Opposites(0, 0.0, nan, nan, near(nan)), sinks=Sinks(2, 0.0, 0.8, nan),
     )  # fmt: skip
     return LayerEvidence(**(numbers | changed))

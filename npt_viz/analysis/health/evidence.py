@@ -62,6 +62,8 @@ class LayerEvidence:
     """a + MLP(z_C), or MLP(z_C)"""
     probe: LayerProbe
     """What the adapter fits: as it is, or used otherwise."""
+    n_tokens: int
+    """Tokens that are no sinks."""
     largest_change: float
     """Largest ‖ŷ − MLP(z)‖ / ‖MLP(z)‖ over all tokens."""
     verdicts: Mapping[str, tuple[Verdict, ...]]

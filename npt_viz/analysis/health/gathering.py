@@ -54,6 +54,7 @@ def layer_evidence(
         report=report,
         reconstructs=adapter.semantics.reconstructs,
         probe=probed_layer(model, adapter, seen, texts),
+        n_tokens=len(ordinary),
         largest_change=float((change.norm(dim=-1) / trace.unmodulated.norm(dim=-1)).max()),
         verdicts=_verdicts(model, adapter, ordinary),
         opposites=_opposites(adapter, ordinary),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from npt_viz.errors import NotFiniteError
 from npt_viz.results.health import Finding
 from npt_viz.results.load_report import LayerReport, LoadReport
+from npt_viz.results.words import counted
 
 
 def of_file(load: LoadReport) -> Iterator[Finding]:
@@ -25,7 +26,7 @@ def of_file(load: LoadReport) -> Iterator[Finding]:
             severity="warning",
             layer=None,
             evidence={"tensors": float(load.tensors_total), "left_over": float(len(load.unused))},
-            meaning=f"{len(load.unused)} of {load.tensors_total} tensors belong to no NPT layer that was recognised, "
+            meaning=f"{len(load.unused)} of {load.tensors_total} tensors belong{'s' * (len(load.unused) == 1)} to no NPT layer that was recognised, "
             f"the first is {load.unused[0]}: a part of what was trained may not run.",
             action="Compare the names on Home with those of docs/formats.md; rename them or save the run again.",
         )
@@ -39,7 +40,7 @@ def of_weights(report: LayerReport) -> Iterator[Finding]:
             severity="error",
             layer=report.layer,
             evidence={"nan": float(report.n_nan), "inf": float(report.n_inf)},
-            meaning=f"{report.n_nan} weights are NaN and {report.n_inf} infinite; the layer cannot run.",
+            meaning=f"{counted(report.n_nan, 'weight')} {'is' if report.n_nan == 1 else 'are'} NaN and {report.n_inf:,} infinite; the layer cannot run.",
             action="Open an earlier checkpoint of the run; lower the learning rate or clip gradients.",
         )
     if untouched := _untouched(report):
@@ -50,7 +51,7 @@ def of_weights(report: LayerReport) -> Iterator[Finding]:
             severity="error" if n == in_all else "warning",
             layer=report.layer,
             evidence={"tensors_at_initialisation": float(n), "tensors": float(in_all)},
-            meaning=f"{n} of {in_all} tensors look as training began, the first is {key} ({reason}).",
+            meaning=f"{n} of {in_all} tensors look{'s' * (n == 1)} as training began, the first is {key} ({reason}).",
             action="Check that the optimiser got these parameters, and that the trained file was saved and not the "
             "initial one.",
         )

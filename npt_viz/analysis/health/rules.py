@@ -13,7 +13,7 @@ from npt_viz.results.directions import Verdict
 from npt_viz.results.downstream import named
 from npt_viz.results.health import Finding, Severity
 from npt_viz.results.probe import Alternative, interval
-from npt_viz.results.reconstruction import percent
+from npt_viz.results.words import counted, percent
 
 NOTHING = 1e-6
 """A change below this share of the MLP's output is rounding in float32: nothing is added."""
@@ -70,7 +70,7 @@ def nothing_loaded(measured: LayerEvidence) -> Iterator[Finding]:
             severity="error",
             layer=measured.layer,
             evidence={"largest_change": measured.largest_change, "zero_tensors": float(zero)},
-            meaning=f"The modulation changes the MLP's output at no token ({zero} tensors are zero everywhere): this "
+            meaning=f"The modulation changes the MLP's output at no token ({counted(zero, 'tensor')} of zeros alone): this "
             "layer runs as if its attention had been dropped.",
             action="Look for W_b_up that is still zero: the weights were not loaded, not trained, or not saved.",
         )
@@ -88,9 +88,9 @@ def collapses(measured: LayerEvidence) -> Iterator[Finding]:
             if verdict.name == name and verdict.collapsed
         }
         if collapsed:
-            # The first number is the one that is held against the threshold.
-            worst = min(collapsed.values(), key=lambda verdict: next(iter(verdict.evidence.values())))
-            yield rule(measured, " and ".join(collapsed), worst)
+            # The first number is the one that is held against the threshold; the largest is true of every target.
+            mildest = max(collapsed.values(), key=lambda verdict: next(iter(verdict.evidence.values())))
+            yield rule(measured, " and ".join(collapsed), mildest)
 
 
 def _vanishing(measured: LayerEvidence, targets: str, verdict: Verdict) -> Finding:
@@ -100,8 +100,8 @@ def _vanishing(measured: LayerEvidence, targets: str, verdict: Verdict) -> Findi
         severity="error" if measured.recovered.high < WORTH else "warning",
         layer=measured.layer,
         evidence={"relative_size": size, "threshold": verdict.threshold, **measured.numbers},
-        meaning=f"The modulation of {targets} moves it by {size:.1e} of its size (median of "
-        f"{measured.recovered.n:,} tokens), which bfloat16 rounds away.",
+        meaning=f"The modulation of {targets} moves {'each by at most' if ' and ' in targets else 'it by'} {size:.1e} of its "
+        f"size (median of {measured.n_tokens:,} tokens), which bfloat16 rounds away.",
         action="Check modulation_scale; lower weight decay and norm penalties; start W_b_up at zero and W_down from "
         "the top singular vectors of a.",
     )
@@ -136,8 +136,12 @@ def _direction_collapsed(measured: LayerEvidence, targets: str, verdict: Verdict
             "threshold": verdict.threshold,
             **measured.numbers,
         },
-        meaning=f"What is added to {targets} lies along one direction at every token, one way or the other, and the layer "
-        f"recovers {interval(measured.recovered)} (median of {measured.recovered.n:,} tokens).",
+        meaning=f"What is added to {targets} lies along one direction at every token, one way or the other, and "
+        + (
+            f"the layer recovers {interval(measured.recovered)} (median of {measured.recovered.n:,} tokens)."
+            if measured.recovered.n
+            else f"the layer has nothing to recover (median of {measured.n_tokens:,} tokens)."
+        ),
         action="Lower norm and consistency penalties; train on relative error per token; check that W_down has more "
         "than one direction.",
     )
@@ -322,7 +326,7 @@ def sink_dominates(measured: LayerEvidence) -> Iterator[Finding]:
                 "recovered_sinks": sinks.recovered,
                 **measured.numbers,
             },
-            meaning=f"{sinks.n} attention sink{'s' * (sinks.n != 1)} make up {percent(sinks.weight)} of a mean squared "
+            meaning=f"{counted(sinks.n, 'attention sink')} make{'s' * (sinks.n == 1)} up {percent(sinks.weight)} of a mean squared "
             f"error over all tokens, which says {percent(sinks.pooled)} are recovered; the typical token has "
             f"{interval(typical)}"
             + (
