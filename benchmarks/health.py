@@ -34,6 +34,7 @@ from npt_viz.checkpoint import Checkpoint
 from npt_viz.model.base import BaseModel
 from npt_viz.question import Positions
 from npt_viz.results.estimate import wilson
+from npt_viz.results.sentences.probe import probe as probe_in_words
 from npt_viz.texts import bundled_texts
 from npt_viz.training.data import corpus_of
 from npt_viz.training.spec import AdapterSpec
@@ -330,7 +331,7 @@ class Judge:
             "sentences": [each.meaning for each in found],
             "checked": n_sentences,
             "false": false,
-            "probe": measured[0].probe.sentence if measured else "",
+            "probe": str(probe_in_words(measured[0].probe)) if measured else "",
             "gains": {
                 each.name: [round(v, 4) for v in (each.recovered.value, each.gain.value, each.gain.low)]
                 for each in (measured[0].probe.alternatives if measured else ())

@@ -408,6 +408,7 @@ def _worse_than_nothing(found, data):
     rf"(?P<share>{PERCENT}) of the tokens have a partner with opposite attention\. They need opposite changes \(mean cosine "
     rf"(?P<needed>[+-]\d\.\d\d)\) and do not get them \((?P<given>[+-]\d\.\d\d)\), and recover (?P<recovered>{SHARE}): an adapter "
     r"without bias adds the same for a and −a\.",
+    compares="changes",
 )
 def _parity(found, data):
     layer = data["layer"]
@@ -562,3 +563,21 @@ def _broken_downstream(found, data):
     }.items():  # fmt: skip
         is_close(found[name], float(value))
     assert np.median(npt) >= np.median(off) or np.mean(npt) >= np.mean(off)
+
+
+@clause(
+    "health",
+    rf"(?:No finding|(?P<counts>\d+ (?:error|warning|remark)s?(?: and \d+ (?:error|warning|remark)s?)*)) \((?P<layers>\d+) layers?, "
+    rf"(?P<tokens>{COUNT}) tokens? in (?P<sequences>\d+) sequences?, (?P<sinks>{COUNT}) sinks? of them\)\.",
+    compares="no",
+)
+def _findings(found, data):
+    """data: severities, one a finding; layers run; lengths of the sequences; n_sinks."""
+    counts = [
+        (data["severities"].count(s), name)
+        for s, name in (("error", "error"), ("warning", "warning"), ("info", "remark"))
+    ]
+    expected = " and ".join(f"{n} {name}{'s' * (n != 1)}" for n, name in counts if n)
+    assert (found["counts"] or "") == expected
+    is_count(found["layers"], len(data["layers"])), is_count(found["tokens"], sum(data["lengths"]))
+    is_count(found["sequences"], len(data["lengths"])), is_count(found["sinks"], data["n_sinks"])

@@ -25,7 +25,7 @@ OPPOSITE = {
     "less than": "within", "not told from": "within", "recovers": "loses", "is good": "is no good", "is no good": "is good",
     "no sign": "a sign", "nothing": "something", "left out": "counted", "counted": "left out", "allows": "forbids",
     "too few": "enough", "not enough": "enough", "has collapsed": "has not collapsed", "deployed": "trained",
-    "trained": "deployed", "local": "propagated", "propagated": "local", "more": "less", "cannot be told": "can be told",
+    "trained": "deployed", "no more": "more", "fits that": "fits nothing", "fits nothing": "fits that", "local": "propagated", "propagated": "local", "more": "less", "cannot be told": "can be told",
     "differs": "does not differ", "little": "much", "alike": "apart", "last": "first",
 }  # fmt: skip
 """Each turned, the sentence has to be refused."""
@@ -823,6 +823,50 @@ def _update(found, data):
 def _context(found, data):
     recovery = data["recovery"]
     is_percent(found["share"], 1 - recovery.kl_updated / recovery.kl_plain)
+
+
+USABLE = (
+    rf"\. Usable means that (?P<new>{TEXT}) is more probable than (?P<old>{TEXT}), (?P<unrelated>{COUNT}) unrelated prompts? move "
+    rf"by at most (?P<limit>[\d.]+) nats on average, and perplexity grows by at most (?P<grows>{PERCENT}) on (?P<neutral>{COUNT}) "
+    r"tokens? of neutral text\."
+)
+
+
+def usable(found, data) -> list[bool]:
+    """Which strengths are, from the columns of the sweep."""
+    sweep = data["sweep"]
+    assert (found["new"], found["old"]) == (sweep.new[0], sweep.old[0])
+    is_count(found["unrelated"], sweep.n_unrelated), is_count(found["neutral"], sweep.n_neutral_tokens)
+    assert float(found["limit"]) == sweep.kl_limit
+    is_percent(found["grows"], sweep.perplexity_limit - 1)
+    rows = zip(sweep.margin, sweep.unrelated_kl, sweep.perplexity, strict=True)
+    return [
+        margin > 0 and kl <= 0.1 and after / sweep.before_perplexity <= 1.05 for margin, kl, after in rows
+    ]
+
+
+@clause(
+    "strengths",
+    rf"None of (?P<n>\d+) strengths? that were tried is usable{USABLE}",
+    compares="more most",
+)
+def _no_strength(found, data):
+    is_count(found["n"], len(data["sweep"].alphas))
+    assert not any(usable(found, data))
+
+
+@clause(
+    "strengths",
+    rf"Usable: α = (?P<low>[-\d.e+]+) to (?P<high>[-\d.e+]+) \((?P<usable>\d+) of (?P<n>\d+) that were tried are\){USABLE}",
+    compares="more most",
+)
+def _strengths(found, data):
+    alphas, works = list(data["sweep"].alphas), usable(found, data)
+    is_count(found["n"], len(alphas)), is_count(found["usable"], sum(works))
+    low, high = ([f"{a:.3g}" for a in alphas].index(found[end]) for end in ("low", "high"))
+    assert all(works[low : high + 1])
+    runs = "".join("x" if each else " " for each in works).split()
+    assert high - low + 1 == max(map(len, runs))
 
 
 @clause(

@@ -13,6 +13,7 @@ from npt_viz.adapter import LayerAdapter
 from npt_viz.analysis.health.evidence import Evidence
 from npt_viz.model.base import BaseModel
 from npt_viz.results.health import Finding
+from npt_viz.results.sentences.probe import probe
 
 
 def false_findings(
@@ -34,7 +35,7 @@ def false_findings(
     layers = {layer: Layer(model, adapter, saw, texts=texts) for layer, adapter in adapters.items()}
     measured = {each.layer: each for each in evidence.layers}
     shared = {"load": evidence.load, "all": [*layers.values()], "thorough": thorough, "kl": kl}
-    checked = [("probe", each.probe.sentence, layer) for layer, each in measured.items()]
+    checked = [("probe", str(probe(each.probe)), layer) for layer, each in measured.items()]
     checked += [(f"health: {each.rule}", each.meaning, each.layer) for each in findings]
     false = []
     for name, sentence, layer in checked:

@@ -10,7 +10,7 @@ import numpy as np
 
 from npt_viz.results.attribution import Attribution, Quantity
 from npt_viz.results.directions import Baseline, Directions, ExactAgreement, Unavailable, Verdict
-from npt_viz.results.editing import Outcome, Recovery
+from npt_viz.results.editing import AlphaSweep, Outcome, Recovery
 from npt_viz.results.experiments import ArmRun, ExperimentResult
 from npt_viz.results.inspection import Inspection, LayerInspection, Token, TopTokens
 from npt_viz.results.orthogonality import LayerOrthogonality
@@ -19,7 +19,7 @@ from npt_viz.results.runs import Summary
 from npt_viz.results.sentences import Basis, Sentence
 from npt_viz.results.sentences.attribution import attribution
 from npt_viz.results.sentences.directions import directions
-from npt_viz.results.sentences.editing import transplant, update
+from npt_viz.results.sentences.editing import strengths, transplant, update
 from npt_viz.results.sentences.experiments import experiment
 from npt_viz.results.sentences.orthogonality import orthogonality
 from npt_viz.results.sentences.reconstruction import class_floor, positions, reconstruction
@@ -308,6 +308,29 @@ def of_editing() -> Iterator[Said]:
             yield Said("transplant", f"{case} {operation}", transplant(result), {"result": result})
 
 
+def of_strengths() -> Iterator[Said]:
+    ways = {
+        "a window": (
+            [-0.3, 0.1, 0.4, 0.9, 1.3],
+            [0.01, 0.02, 0.03, 0.2, 0.7],
+            [20.1, 20.2, 20.4, 20.9, 29.0],
+        ),
+        "two windows": (
+            [0.3, -0.1, 0.4, 0.9, 1.3],
+            [0.01, 0.02, 0.03, 0.04, 0.7],
+            [20.1, 20.2, 20.4, 20.9, 20.1],
+        ),
+        "none": ([-0.3, -0.1, 0.4, 0.9, 1.3], [0.01, 0.02, 0.3, 0.2, 0.7], [20.1, 20.2, 20.4, 20.9, 29.0]),
+    }
+    for case, (margin, kl, perplexity) in ways.items():
+        sweep = AlphaSweep(
+            alphas=np.array([0.1, 0.316, 1.0, 3.16, 10.0]), new=("␣Rome", 7), old=("␣Paris", 4), margin=np.array(margin),
+            new_log_probability=np.array(margin), unrelated_kl=np.array(kl), perplexity=np.array(perplexity),
+            before_perplexity=20.0, n_unrelated=3, n_neutral_tokens=1013,
+        )  # fmt: skip
+        yield Said("strengths", case, strengths(sweep), {"sweep": sweep})
+
+
 def of_training() -> Iterator[Said]:
     nan = math.nan
     ways = {
@@ -394,7 +417,7 @@ def of_experiments() -> Iterator[Said]:
 def all_said() -> list[Said]:
     """Every sentence on every result made by hand."""
     makers = (
-        of_tokens, of_reconstruction, of_floors, of_positions, of_directions, of_orthogonality, of_attribution, of_editing,
+        of_tokens, of_reconstruction, of_floors, of_positions, of_directions, of_orthogonality, of_attribution, of_editing, of_strengths,
         of_training, of_runs, of_experiments,
     )  # fmt: skip
     return [each for maker in makers for each in maker()]

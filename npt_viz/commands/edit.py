@@ -162,9 +162,24 @@ def preview_json(preview, report) -> dict:
 
 def in_words(values: dict, preview) -> str:
     """A preview as text for a terminal."""
+    from npt_viz.results.sentences.editing import update
+
+    origin = preview.update.origins[0]
+    sources = tuple(zip(origin.glyphs, origin.tokens, strict=True))
     parts = [
+        str(
+            update(
+                sources,
+                preview.update.layers,
+                preview.update.alpha,
+                preview.pieces,
+                preview.before,
+                preview.after,
+                preview.recovery,
+            )
+        ),
         f"{preview.update.origins[0]}, α = {preview.update.alpha:g}, ‖ΔW‖ = {values['update_norm']:.4g}, "
-        f"KL(before ‖ after) = {values['kl']:.4g} nats at the last token"
+        f"KL(before ‖ after) = {values['kl']:.4g} nats at the last token",
     ]
     rows = [
         (
@@ -177,11 +192,6 @@ def in_words(values: dict, preview) -> str:
         for row in values["ranks"]
     ]
     parts.append("next token\n" + table(("token", "p before", "p after", "rank before", "rank after"), rows))
-    if recovery := values["recovery"]:
-        parts.append(
-            f"without the context the edited model recovers {recovery['recovered']:.0%} of what the context does "
-            f"(KL {recovery['kl_plain']:.3g} before, {recovery['kl_updated']:.3g} after)"
-        )
     rows = [
         (e["parameter"], e["dtype"], e["relative_norm"], e["cosine"], e["changed"])
         for e in values["realised"]
@@ -192,10 +202,8 @@ def in_words(values: dict, preview) -> str:
     if sweep := values.get("sweep"):
         names = ("alphas", "new_log_probability", "margin", "unrelated_kl", "perplexity")
         rows = list(zip(*(sweep[name] for name in names), strict=True))
-        window = "none" if sweep["window"] is None else "{:.3g} to {:.3g}".format(*sweep["window"])
         parts.append(
-            f"strengths for {sweep['new'][0]} against {sweep['old'][0]}; usable: {window}\n"
-            + table(("α", "log p new", "margin", "KL unrelated", "perplexity"), rows)
+            f"{sweep['sentence']}\n" + table(("α", "log p new", "margin", "KL unrelated", "perplexity"), rows)
         )
     parts += [f"{c['side']}, {c['style']}:\n{c['text']}" for c in values.get("continuations", [])]
     if exported := values.get("exported"):
@@ -223,7 +231,10 @@ def _sweep(base, preview, new: str, old: str | None, ledger) -> dict:
     from npt_viz.editing.judging.sweep import alpha_sweep
 
     strengths = alpha_sweep(base, preview.update, preview.prompt, new, old, ledger=ledger, progress=progress)
+    from npt_viz.results.sentences.editing import strengths as in_words
+
     return {
+        "sentence": str(in_words(strengths)),
         "new": strengths.new,
         "old": strengths.old,
         "window": strengths.window,

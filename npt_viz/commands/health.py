@@ -61,7 +61,10 @@ def run(
 
 def in_words(report) -> str:
     """Text of a HealthReport for a terminal."""
-    parts = [f"{report.checkpoint} on {report.model}: {report.sentence}"]
+    from npt_viz.results.sentences.health import health
+    from npt_viz.results.sentences.probe import probe
+
+    parts = [f"{report.checkpoint} on {report.model}: {health(report)}"]
     for finding in report.findings:
         where = "" if finding.layer is None else f", layer {finding.layer}"
         numbers = ", ".join(f"{name} {value:.3g}" for name, value in finding.evidence.items())
@@ -70,7 +73,7 @@ def in_words(report) -> str:
             f"  {finding.meaning}\n  evidence: {numbers}\n  try: {finding.action}"
         )
     said = {finding.meaning for finding in report.findings} | set(report.notes)
-    unsaid = [each.sentence for each in report.probes.values() if each.sentence not in said]
+    unsaid = [text for each in report.probes.values() if (text := str(probe(each))) not in said]
     if unsaid:
         parts.append("\n".join(unsaid))
     return "\n\n".join(parts)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from npt_viz.question import Positions
-from npt_viz.results.reconstruction import percent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,24 +122,6 @@ class Downstream:
                 "base model predicts, so there is nothing to recover."
             )
         return None
-
-    def verdict(self, arm: Arm) -> str:
-        """Sentence that compares an arm's KL with its modulation on and off."""
-        off, npt, share = arm.off.median_kl, arm.npt.median_kl, arm.share_recovered
-        switched = "switching off the modulation of"
-        dropped = {"withheld": "dropping the attention of", "beside": switched, "mlp_only": switched}
-        kinds = {self.attention[layer] for layer in arm.layers}
-        what = dropped.get(kinds.pop(), "switching off") if len(kinds) == 1 else "switching off"
-        sentence = (
-            f"{what.capitalize()} {arm.name} costs KL {off:.2g} nats (median of {len(self.tokens):,} tokens); "
-            f"this checkpoint costs {npt:.2g}: "
-        )
-        if not np.isfinite(share):
-            return sentence + "there is nothing to recover."
-        if share <= 0:
-            return sentence + "it predicts worse than with no modulation at all."
-        worth = "little" if share < 0.25 else "a part" if share < 0.75 else "most"
-        return sentence + f"it recovers {percent(share)} of that, {worth} of the effect."
 
 
 @dataclass(frozen=True, kw_only=True)

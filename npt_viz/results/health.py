@@ -98,16 +98,6 @@ class HealthReport:
     def of(self, severity: Severity) -> tuple[Finding, ...]:
         return tuple(finding for finding in self.findings if finding.severity == severity)
 
-    @property
-    def sentence(self) -> str:
-        """How many findings of which severity, from how much text."""
-        counts = {severity: len(self.of(severity)) for severity in SEVERITIES}
-        names = {"error": "error", "warning": "warning", "info": "remark"}
-        counted = [f"{n} {names[s]}{'s' * (n > 1)}" for s, n in counts.items() if n]
-        layers = f"{len(self.layers)} layer{'s' * (len(self.layers) != 1)}"
-        from_ = f"{layers}, {self.n_tokens:,} tokens in {self.n_sequences} sequences"
-        return f"{' and '.join(counted) if counted else 'No finding'} ({from_})."
-
     def to_json(self) -> dict:
         """Plain dicts, lists, strings and numbers."""
         return asdict(self)

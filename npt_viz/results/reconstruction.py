@@ -143,17 +143,6 @@ class GateOracle:
         nothing = np.where(self.unmodulated_error > 0, self.unmodulated_error, np.nan)
         return 1 - (self.relative_error / nothing) ** 2
 
-    @property
-    def sentence(self) -> str:
-        """The finding in one line."""
-        error, movement = np.median(self.relative_error[-1]), np.median(self.movement[-1])
-        return (
-            f"Layer {self.layer}: the gate alone reaches a relative error of {error:.1e} (median of "
-            f"{len(self.tokens)} tokens) when it may move by {movement:.2g} times its own norm; this adapter moves it "
-            f"by {np.median(self.adapter_movement):.2g} times and leaves {np.median(self.adapter_error):.2f}. "
-            "A scalar times a vector is no limit at a single token; what limits is one adapter for all tokens."
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class ClassFloor:
@@ -265,19 +254,3 @@ class AblationTable:
         values = values if self.is_sink.all() else values[~self.is_sink]
         values = values[np.isfinite(values)]
         return float(np.median(values)) if values.size else float("nan")
-
-    @property
-    def sentence(self) -> str:
-        """What the scalar and the direction are worth."""
-        as_it_is = self.median("recovered", self.rows[0])
-        parts = [
-            f"with {what} the layer recovers {percent(self.median('recovered', self.row(name)))}"
-            for name, what in (
-                ("mean scalar", "a constant scalar"),
-                ("mean direction", "one direction for all tokens"),
-            )
-            if any(row.name == name for row in self.rows)
-        ]
-        return (
-            f"Layer {self.layer} recovers {percent(as_it_is)}" + "".join(f"; {part}" for part in parts) + "."
-        )

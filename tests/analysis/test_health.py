@@ -16,6 +16,7 @@ from npt_viz.results.estimate import Estimate
 from npt_viz.results.health import RULES, Finding, HealthReport, ordered
 from npt_viz.results.load_report import LayerReport, LoadReport
 from npt_viz.results.probe import Alternative, LayerProbe
+from npt_viz.results.sentences.health import health as in_words
 
 
 @pytest.mark.slow
@@ -229,7 +230,9 @@ def test_the_worst_comes_first():
         model="m", checkpoint="c", layers=(1, 2), findings=ordered(mixed), n_tokens=7, n_sinks=0, n_sequences=1,
         seconds=0.0,
     )  # fmt: skip
-    assert report.sentence == "3 errors and 1 warning and 1 remark (2 layers, 7 tokens in 1 sequences)."
+    assert str(in_words(report)) == (
+        "3 errors and 1 warning and 1 remark (2 layers, 7 tokens in 1 sequence, 0 sinks of them)."
+    )
 
 
 DEMOS = DOCUMENT.parents[1] / "checkpoints"

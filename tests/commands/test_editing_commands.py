@@ -138,7 +138,7 @@ def test_edit_for_people_has_the_tables(call):
     for words in (
         "rank before",
         "written into the weights",
-        "strengths for q",
+        "Usable means that q is more probable",
         "before, greedy:",
         "recovers",
     ):

@@ -79,22 +79,6 @@ def test_perplexities_are_over_tokens_with_a_next_one(result):
     assert result.whole.npt.agreement == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize(
-    ("npt", "off", "said"),
-    [
-        (0.05, 0.07, "recovers 29\N{NO-BREAK SPACE}% of that, a part of the effect"),
-        (0.06, 0.07, "recovers 14\N{NO-BREAK SPACE}% of that, little of the effect"),
-        (0.01, 0.07, "most of the effect"),
-        (0.09, 0.07, "worse than with no modulation at all"),
-        (0.09, 0.0, "there is nothing to recover"),
-    ],
-)
-def test_the_verdict_measures_kl_against_dropped_attention(result, npt, off, said):
-    sentence = result.verdict(arm((15,), npt, off))
-    assert sentence.startswith("Dropping the attention of layer 15 costs KL")
-    assert said in sentence
-
-
 def test_a_continuation_says_where_it_leaves_the_base():
     found = Continuations(
         prompt="p",

@@ -20,6 +20,7 @@ from npt_viz.model.tokens import text_ids
 from npt_viz.progress import Progress, no_progress
 from npt_viz.results.health import HealthReport, ordered
 from npt_viz.results.load_report import LoadReport
+from npt_viz.results.sentences.probe import probe as probe_in_words
 from npt_viz.texts import bundled_texts
 
 __all__ = ["cost", "health"]
@@ -172,10 +173,8 @@ def _notes(
     if len(usable) > EACH_ALONE:
         yield f"more than {EACH_ALONE} NPT layers: the prediction was measured with all together, not with each alone"
     for each in measured:
-        if each.probe.verdict == "too few tokens" or (
-            each.probe.verdict == "undecided" and not each.probe.fits
-        ):
-            yield each.probe.sentence
+        if each.probe.verdict == "undecided" and not each.probe.fits:
+            yield str(probe_in_words(each.probe))
         if each.floor is not None and each.floor.problem:
             yield f"layer {each.layer}: what its shape allows cannot be told, because {each.floor.problem}"
     if not floor:

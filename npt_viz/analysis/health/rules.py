@@ -13,6 +13,7 @@ from npt_viz.results.directions import Verdict
 from npt_viz.results.downstream import named
 from npt_viz.results.health import Finding, Severity
 from npt_viz.results.probe import Alternative, interval
+from npt_viz.results.sentences.probe import probe as in_words
 from npt_viz.results.words import counted, percent
 
 NOTHING = 1e-6
@@ -171,7 +172,7 @@ def fits_something_else(measured: LayerEvidence) -> Iterator[Finding]:
                 "recovered_otherwise_high": best.recovered.high,
                 **({"value": float(best.value)} if isinstance(best.value, int | float) else {}),
             },
-            meaning=found.sentence,
+            meaning=str(in_words(found)),
             action=action,
         )
     elif found.verdict == "undecided" and found.fits:
@@ -180,7 +181,7 @@ def fits_something_else(measured: LayerEvidence) -> Iterator[Finding]:
             severity="error" if measured.recovered.high < WORTH else "warning",
             layer=measured.layer,
             evidence={**measured.numbers, "recovered_otherwise": found.fits[0].recovered.value},
-            meaning=found.sentence,
+            meaning=str(in_words(found)),
             action="Try each on Home or with more text (--text); until one is clearly better, change nothing.",
         )
 
@@ -269,7 +270,7 @@ def fits_nothing(measured: LayerEvidence) -> Iterator[Finding]:
         severity="error",
         layer=measured.layer,
         evidence=measured.numbers,
-        meaning=measured.probe.sentence
+        meaning=str(in_words(found))
         + (
             f" Its squared error is {1 - measured.recovered.value:.2f} times that of no modulation (median)."
             if worse

@@ -1,6 +1,6 @@
 """Permanent update and Transplant: what one change does to one prediction."""
 
-from npt_viz.results.editing import Outcome, Recovery
+from npt_viz.results.editing import AlphaSweep, Outcome, Recovery
 from npt_viz.results.inspection import Token
 from npt_viz.results.sentences import NOTHING, Exact, Sentence, Strong, said, states
 from npt_viz.results.transplant import Transplant
@@ -40,6 +40,27 @@ def _recovered(recovery: Recovery) -> Sentence:
         Strong(percent(recovery.recovered)),
         " of what the context does to this prediction.",
     )
+
+
+@states("strengths")
+def strengths(sweep: AlphaSweep) -> Sentence:
+    """Between which strengths an update does what it should and nothing else, and what that means."""
+    n, usable = len(sweep.alphas), int(sweep.is_usable.sum())
+    window = sweep.window
+    found = (
+        (f"None of {counted(n, 'strength')} that were tried is usable",)
+        if window is None
+        else (
+            "Usable: ",
+            Strong(f"α = {window[0]:.3g} to {window[1]:.3g}"),
+            f" ({usable} of {n} that were tried are)",
+        )
+    )
+    return said(
+        *found, ". Usable means that ", Exact(sweep.new[0]), " is more probable than ", Exact(sweep.old[0]),
+        f", {counted(sweep.n_unrelated, 'unrelated prompt')} move by at most {sweep.kl_limit:g} nats on average, and perplexity "
+        f"grows by at most {percent(sweep.perplexity_limit - 1)} on {counted(sweep.n_neutral_tokens, 'token')} of neutral text.",
+    )  # fmt: skip
 
 
 @states("transplant")

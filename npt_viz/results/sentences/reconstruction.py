@@ -1,16 +1,23 @@
-"""Reconstruction: what a layer recovers, what its shape allows, and which positions it fits."""
+"""Reconstruction: what a layer recovers, what its shape and its gate allow, what its parts are worth, what it predicts."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from npt_viz.question import Mode
+from npt_viz.question import Mode, Positions
 from npt_viz.results.better import is_better, may_be_better
+from npt_viz.results.downstream import Arm, Downstream
 from npt_viz.results.estimate import DECIDING, median_of
-from npt_viz.results.reconstruction import ClassFloor, PositionsCompared, Reconstruction
+from npt_viz.results.reconstruction import (
+    AblationTable,
+    ClassFloor,
+    GateOracle,
+    PositionsCompared,
+    Reconstruction,
+)
 from npt_viz.results.sentences import NOTHING, Basis, Sentence, is_known, said, states
 from npt_viz.results.sentences.tokens import recovered_in_words
-from npt_viz.results.words import counted, interval, percent
+from npt_viz.results.words import counted, interval, number, percent
 
 
 @states("reconstruction")
@@ -113,3 +120,74 @@ def positions(result: PositionsCompared, layer: int, basis: Basis) -> Sentence:
         f"{start}: no sign that it was trained without positions; the gain at the typical token is {percent(gain.value)} "
         f"{interval(gain)} (99.9 %), which healthy layers show, too."
     )
+
+
+@states("ablations")
+def ablations(table: AblationTable, *, positions: Positions = "deployed") -> Sentence:
+    """What the scalar and the direction of a layer are worth on this prompt: each with its interval."""
+    basis = Basis(positions=positions, is_sink=table.is_sink)
+    shares = {row.name: median_of(basis.of(row.recovered)) for row in table.rows}
+    own = shares[table.rows[0].name]
+    if own.n == 0:
+        return said(f"Layer {table.layer} has nothing to recover, so nothing of it can be missed.")
+    parts = [
+        f"; with {what} for all tokens {percent(shares[name].value)}{' ' * is_known(shares[name])}{interval(shares[name])}"
+        for name, what in (("mean scalar", "one scalar"), ("mean direction", "one direction"))
+        if name in shares
+    ]
+    return said(
+        f"Layer {table.layer} recovers {percent(own.value)}{' ' * is_known(own)}{interval(own)}{''.join(parts)} "
+        f"{basis.words(own.n)}."
+    )
+
+
+@states("gate oracle")
+def gate_oracle(
+    oracle: GateOracle, *, mode: Mode = "local", positions: Positions = "deployed", text: str = "this prompt"
+) -> Sentence:
+    """How far the gate alone could go at each token, and whether it is what limits the adapter."""
+    error, moved = oracle.relative_error[-1], oracle.movement[-1]
+    n = len(oracle.tokens)
+    adapter = median_of(oracle.adapter_error).value
+    moves = median_of(oracle.adapter_movement).value
+    own = f"moves it by {number(moves)} times" if moves > 0 else "leaves the gate alone"
+    start = (
+        f"Layer {oracle.layer}: moved at each token by itself, the gate alone leaves a relative error of "
+        f"{number(median_of(error).value)} and moves by {number(median_of(moved).value)} times its own norm; this adapter "
+        f"leaves {number(adapter)} and {own} ({text}, {mode}, positions as {positions}, medians of {counted(n, 'token')})"
+    )
+    better = median_of(oracle.adapter_error - error)
+    if better.low > 0:
+        return said(
+            f"{start}: the gate at a single token is not what limits this adapter, which has one set of weights for all tokens."
+        )
+    if better.high < 0:
+        return said(f"{start}: the adapter does better than any gate could.")
+    if not is_known(better):
+        return said(f"{start}: too few tokens to tell whether the gate is what limits it.")
+    return said(f"{start}: the best gate cannot be told from this adapter.")
+
+
+@states("downstream")
+def downstream(result: Downstream, arm: Arm, *, text: str = "this text") -> Sentence:
+    """What an arm's modulation is worth to the prediction: KL with it on and off, token by token."""
+    off, on = arm.off.kl, arm.npt.kl
+    switched = "switching off the modulation of"
+    dropped = {"withheld": "dropping the attention of", "beside": switched, "mlp_only": switched}
+    kinds = {result.attention[layer] for layer in arm.layers}
+    what = dropped.get(kinds.pop(), "switching off") if len(kinds) == 1 else "switching off"
+    where = f"({text}, run for real, positions as {result.positions}, medians of {counted(len(on), 'token')})"
+    start = f"{what.capitalize()} {arm.name} costs KL {number(arm.off.median_kl)} nats"
+    share = arm.share_recovered
+    if not np.isfinite(share):
+        return said(f"{start}: there is nothing to recover {where}.")
+    start = f"{start}; with the modulation it is {number(arm.npt.median_kl)}"
+    saved = median_of(off - on)
+    if not is_known(saved):
+        return said(f"{start}; too few tokens to tell whether the modulation helps {where}.")
+    if saved.high < 0 and share < 0:
+        return said(f"{start}: it predicts worse than with no modulation at all {where}.")
+    if not (saved.low > 0 and share > 0):
+        return said(f"{start}: it cannot be told from no modulation at all {where}.")
+    worth = "little" if share < 0.25 else "a part" if share < 0.75 else "most"
+    return said(f"{start}: it recovers {percent(share)} of that, {worth} of the effect {where}.")

@@ -4,11 +4,13 @@ import streamlit as st
 
 from npt_viz.figures.theme import number
 from npt_viz.results.health import Finding, HealthReport
+from npt_viz.results.sentences.health import health as health_in_words
+from npt_viz.results.sentences.probe import probe as probe_in_words
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.on_demand import on_demand, seconds_per_token
 from npt_viz.ui.cache.opened import Selection
 from npt_viz.ui.shell.nav import page_file
-from npt_viz.ui.shell.text import plain
+from npt_viz.ui.shell.text import markdown, plain
 
 MARKS = {
     "error": ":red[:material/error:]",
@@ -25,7 +27,7 @@ def findings(selection: Selection) -> None:
             "Rules on load, collapse, fit and predictions, on bundled text; each layer is also tried in every other way."
         )
         return
-    st.markdown(plain(report.sentence))
+    st.markdown(markdown(health_in_words(report)))
     for i, finding in enumerate(report.findings):
         _card(finding, key=f"home_finding_{i}")
     for note in report.notes:
@@ -56,7 +58,7 @@ def _what_it_fits(report: HealthReport) -> None:
     with st.expander("What each layer fits: tried in every other way", expanded=wrong):
         for found in report.probes.values():
             if found.verdict != "something else":  # Else a finding says it.
-                st.markdown(plain(found.sentence))
+                st.markdown(markdown(probe_in_words(found)))
             rows = [
                 {
                     "used": each.name,

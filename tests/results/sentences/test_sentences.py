@@ -6,8 +6,11 @@ import pkgutil
 import re
 
 import pytest
+import reconstruction_checker  # noqa: F401
+from health_checker import WAY
 from sentence_checker import BASIS, GRAMMAR, LEXICON, OPPOSITE, Refused, check
 from stated import all_said
+from stated_layers import said_of_layers
 
 from npt_viz.places import ROOT
 from npt_viz.results import sentences
@@ -15,9 +18,9 @@ from npt_viz.results import sentences
 for each in pkgutil.iter_modules(sentences.__path__):
     importlib.import_module(f"npt_viz.results.sentences.{each.name}")
 
-SAID = all_said()
-OF_OTHERS = {"verdict"}
-"""Clauses about sentences that stand inside others."""
+SAID = [*all_said(), *said_of_layers()]
+OF_OTHERS = {"verdict"} | {name for name in GRAMMAR if name.startswith("health: ")}
+"""Clauses about sentences that stand inside others, and about findings: tests/test_specimen_sentences.py."""
 
 
 @pytest.mark.parametrize("said", SAID, ids=lambda said: f"{said.name}: {said.case}")
@@ -77,8 +80,8 @@ def test_a_word_that_the_checker_does_not_know_is_refused():
 def test_a_clause_recomputes_every_word_that_compares():
     for clauses in GRAMMAR.values():
         for clause in clauses:
-            # What a sentence was measured on is recomputed in every clause (`basis`).
-            pattern = clause.pattern.replace(BASIS, "").replace("(?P", "")
+            # What a sentence was measured on is recomputed in every clause (`basis`), a way to use an adapter from its name.
+            pattern = clause.pattern.replace(BASIS, "").replace(WAY, "").replace("(?P", "")
             words = set(re.findall(r"[a-z]+", re.sub(r"<\w+>", "", pattern)))
             assert words & LEXICON <= clause.compares, (words & LEXICON) - clause.compares
 

@@ -8,11 +8,12 @@ from npt_viz.editing.cases import cases_from_text
 from npt_viz.errors import NptVizError
 from npt_viz.figures import editing as figures
 from npt_viz.figures.theme import number
+from npt_viz.results.sentences.editing import strengths as strengths_in_words
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.on_demand import on_demand, seconds_per_token
 from npt_viz.ui.edit.permanent_update.state import case_of, requested, state_of, text_of, update_of
 from npt_viz.ui.shell import ledger_box as edits
-from npt_viz.ui.shell.text import code
+from npt_viz.ui.shell.text import markdown
 from npt_viz.ui.widgets.charts import chart
 from npt_viz.ui.widgets.view import View
 
@@ -53,15 +54,7 @@ def strength(view: View) -> None:
     sweep = on_demand(asked, "Try 41 strengths", _seconds(view, 42, 180), compute, key="edit_sweep")
     if sweep is None:
         return
-    window = (
-        "No strength is usable: none makes the new token win and leaves the rest alone."
-        if sweep.window is None
-        else f"Usable: **α = {sweep.window[0]:.3g} to {sweep.window[1]:.3g}**."
-    )
-    st.markdown(
-        f"{window} Usable means {code(sweep.new[0])} beats {code(sweep.old[0])}, unrelated prompts move by at most "
-        f"{sweep.kl_limit:g} nats, and perplexity grows by at most {sweep.perplexity_limit - 1:.0%}."
-    )
+    st.markdown(markdown(strengths_in_words(sweep)))
     figure = figures.sweep(sweep, alpha=float(st.session_state["edit_alpha"]), theme=view.theme)
     chart(figure, key="edit_sweep_chart", on_click=_take_alpha)
     st.caption("A click on a point takes its α.")

@@ -5,7 +5,8 @@ import pandas as pd
 import streamlit as st
 
 from npt_viz.figures import reconstruction as figures
-from npt_viz.results.sentences.reconstruction import class_floor
+from npt_viz.results.sentences.reconstruction import ablations as ablations_in_words
+from npt_viz.results.sentences.reconstruction import class_floor, gate_oracle
 from npt_viz.results.sentences.reconstruction import reconstruction as sentence_of
 from npt_viz.ui.inspect.reconstruction.state import (
     ablations_of,
@@ -122,7 +123,8 @@ def limits(view: View) -> None:
         oracle = oracle_of(view)
         if oracle:
             chart(figures.gate_trade_off(oracle, view.theme), key="reconstruction_oracle")
-            st.caption(plain(" ".join([oracle.sentence, *oracle.notes])))
+            sentence = gate_oracle(oracle, mode=view.question.mode, positions=view.question.positions)
+            st.caption(" ".join([markdown(sentence), *map(plain, oracle.notes)]))
     with right:
         st.markdown(
             "**One adapter for all tokens**",
@@ -144,7 +146,7 @@ def limits(view: View) -> None:
 def ablations(view: View) -> None:
     """Ablations of the scalar, the direction, the sign and the size."""
     table = ablations_of(view)
-    st.markdown(plain(table.sentence))
+    st.markdown(markdown(ablations_in_words(table, positions=view.question.positions)))
     chart(figures.ablations(table, view.theme), key="reconstruction_ablations")
     st.caption(
         "Left: on the base model's own activations. Right: this layer alone, run for real. Attention sinks keep their own "

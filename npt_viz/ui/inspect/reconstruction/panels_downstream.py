@@ -7,6 +7,7 @@ from npt_viz.figures import downstream as figures
 from npt_viz.figures.theme import number
 from npt_viz.results.downstream import Downstream
 from npt_viz.results.reconstruction import percent
+from npt_viz.results.sentences.reconstruction import downstream as downstream_in_words
 from npt_viz.results.sentences.reconstruction import positions as sentence_of
 from npt_viz.ui.inspect.reconstruction.state import continuations_of, downstream_of, positions_compared
 from npt_viz.ui.shell import state
@@ -26,7 +27,7 @@ def downstream(view: View) -> None:
     if result.problem:
         st.info(plain(result.problem))
     for arm in dict.fromkeys((result.whole.layers, (view.layer,))):
-        st.markdown(plain(result.verdict(result.arm(arm))))
+        st.markdown(markdown(downstream_in_words(result, result.arm(arm), text=text)))
     left, right = st.columns([3, 2], gap="medium")
     with left:
         st.markdown(

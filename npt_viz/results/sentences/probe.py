@@ -1,0 +1,42 @@
+"""What a layer's adapter fits: as it stands, or something else that was tried."""
+
+from npt_viz.results.probe import Alternative, LayerProbe
+from npt_viz.results.sentences import Sentence, said, states
+
+
+@states("probe")
+def probe(found: LayerProbe) -> Sentence:
+    """What fits, with the evidence."""
+    own, tried = found.as_it_is, len(found.alternatives) - 1
+    start = f"Layer {found.layer} recovers {own.figure} as it stands"
+    match found.verdict:
+        case "as it is":
+            best = found.alternatives[1]
+            fits = f", and none of {tried} other ways to use it recovers more"
+            if best.recovered.value > own.recovered.value:
+                fits = (
+                    f"; the best of {tried} other ways to use it recovers {_stated(found, best)}: no more above it than "
+                    "healthy adapters show"
+                )
+        case "something else":
+            fits = f" and {_stated(found, found.fits[0])}: it fits that"
+        case "undecided" if found.fits:
+            either = " or ".join(_stated(found, each) for each in found.fits)
+            fits = f"; something else fits better, and it cannot be told which: {either}"
+        case "undecided":
+            fits = "; whether something else fits better cannot be told from these tokens"
+        case "nothing":
+            best = found.alternatives[1]
+            fits = f", and the best of {tried} other ways to use it {_stated(found, best)}: it fits nothing that was tried"
+        case _:
+            return said(
+                f"Layer {found.layer} keeps attention in its standard path, where there is nothing to recover, and fits "
+                f"nothing else of {tried} that were tried."
+            )
+    return said(f"{start}{fits} ({found.setting}).")
+
+
+def _stated(found: LayerProbe, each: Alternative) -> str:
+    """80 % [78 %, 82 %] in layer 16, and how many tokens where it is not as many as for the adapter as it is."""
+    n = each.recovered.n
+    return f"{each.figure} {each.name}" + (f" ({n:,} tokens)" if n != found.n_tokens else "")
