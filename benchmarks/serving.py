@@ -36,14 +36,15 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(**environment: str) -> Iterator[str]:
+def served(script: str = "app.py", /, **environment: str) -> Iterator[str]:
     """Address of a fresh server that ends with the block.
 
+    script: what it serves, from the root of the project.
     environment: variables of the server beside those of this process.
     Raises RuntimeError where it does not answer within PATIENCE.
     """
     port = free_port()
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    command = [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port)]
     server = subprocess.Popen(
         command,
         cwd=ROOT,

@@ -31,7 +31,7 @@ def token_profile(
     reference = scale.metric.reference
     floor = reference if reference is not None else 0.0
     # A bar that is left out may be a thousand times taller than the others: it ends at the edge of the figure.
-    low, high = _range(values[~hidden], floor)
+    low, high = value_range(values[~hidden], floor)
     drawn = np.clip(values[columns], low, high)
     colours = [
         FAINT if hidden[i] or colour is None else colour
@@ -81,7 +81,8 @@ def token_profile(
     return figure
 
 
-def _range(kept: np.ndarray, floor: float) -> tuple[float, float]:
+def value_range(kept: np.ndarray, floor: float) -> tuple[float, float]:
+    """Lower and upper end of an axis that shows these values and the floor that bars stand on."""
     kept = kept[np.isfinite(kept)]
     low, high = (min(floor, kept.min()), max(floor, kept.max())) if kept.size else (floor, floor + 1)
     margin = 0.06 * ((high - low) or 1.0)

@@ -15,7 +15,8 @@ def number(value: float) -> str:
     elif size >= 1e7 or size < 1e-4:
         text = f"{size:.2g}" if size < 1e-4 else f"{size:.2e}"
     else:
-        text = f"{size:,.0f}" if size >= 1000 else f"{size:.3g}"
+        # What rounds to 1,000 is written so, and not 1e+03.
+        text = f"{size:,.0f}" if size >= 999.5 else f"{size:.3g}"
     return f"−{text}" if value < 0 else text
 
 

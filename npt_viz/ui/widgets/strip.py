@@ -7,7 +7,8 @@ import numpy as np
 import streamlit as st
 
 from npt_viz.figures.theme import ColourScale, ink_on, number
-from npt_viz.results.inspection import Token, TopTokens
+from npt_viz.results.inspection import Token
+from npt_viz.ui.widgets.token_view import first_choices as first_choices
 
 _HERE = Path(__file__).parent
 _component = st.components.v2.component(
@@ -93,11 +94,6 @@ def strip_data(
             "count": count,
         },
     }
-
-
-def first_choices(top: TopTokens) -> list[str]:
-    """Most probable next token after each token, with its probability: a column of the tooltip."""
-    return [f"{glyphs[0]} {p:.2f}" for glyphs, p in zip(top.glyphs, top.probabilities[:, 0], strict=True)]
 
 
 def _text(value: str | float) -> str:

@@ -1,0 +1,241 @@
+"""Token view: a prompt as strip, profile and layer × token map, linked and pinned in the browser.
+
+The data is the same for every pin of an inspection, layer and metric, so that a pin sends nothing anew; which token is
+pinned travels in `pin_signal`. A click shows in the browser at once and is told to the server afterwards.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import streamlit as st
+
+from npt_viz.figures.profiles import value_range
+from npt_viz.figures.theme import ColourScale, ink_on
+from npt_viz.results.inspection import Token, TopTokens
+from npt_viz.results.words import counted
+
+Part = Literal["strip", "profile", "map"]
+
+HEIGHTS: dict[Part, int] = {"strip": 150, "profile": 84, "map": 240}
+"""Pixels that a part takes at most."""
+
+SHADES = 256
+"""Colours between the two ends of a scale."""
+
+_HERE = Path(__file__).parent
+_SCRIPTS = ("token_view_strip.js", "token_view_plots.js", "token_view_prompt.js", "token_view.js")
+_HTML = """
+<div class="npt-view">
+  <div class="bar"><div class="tools"></div><div class="legend"></div></div>
+  <div class="tokens" role="group" aria-label="tokens of the prompt"><div class="sheet"></div></div>
+  <textarea class="editor" aria-label="prompt" spellcheck="false" hidden></textarea>
+  <div class="caption"></div>
+  <div class="plots">
+    <canvas class="base"></canvas><canvas class="over"></canvas>
+    <div class="scroller"><div class="spacer"></div></div>
+  </div>
+  <div class="tip" role="tooltip" hidden></div>
+  <div class="spoken" aria-live="polite"></div>
+</div>
+"""
+
+_component = st.components.v2.component(
+    "npt_token_view",
+    html=_HTML,
+    css=(_HERE / "token_view.css").read_text(encoding="utf-8"),
+    # A component is one module: the parts share its scope.
+    js="\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS),
+)
+_signal = st.components.v2.component(
+    "npt_pin_signal",
+    html='<span class="npt-signal"></span>',
+    js=(_HERE / "pin_signal.js").read_text(encoding="utf-8"),
+)
+
+_HEARD = "_token_view_heard"
+"""Session key: time stamp of the browser's last pin or question that reached the server."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptBox:
+    """What the prompt can be edited to, in place of the strip."""
+
+    text: str
+    """The prompt as it was typed, which is what is shown."""
+
+    chat: bool = False
+    bos: Literal["auto", "yes", "no"] = "auto"
+    examples: Mapping[str, str] = field(default_factory=dict)
+    """Name -> prompt."""
+
+
+def token_view(
+    data: dict,
+    *,
+    key: str,
+    on_pin: Callable[[int, int | None], None],
+    on_ask: Callable[[str, bool, str], None] | None = None,
+) -> None:
+    """Draw what `token_view_data` made.
+
+    on_pin(token, layer): a token was pinned; layer is None where the click named none (strip, profile).
+    on_ask(prompt, chat, bos): another prompt is to be inspected; bos is auto, yes or no.
+    """
+
+    def pinned() -> None:
+        sent = st.session_state[key].get("pinned")
+        if sent is None:
+            return
+        st.session_state[_HEARD] = sent["at"]
+        layer = sent["layer"] if sent["layer"] in data["layers"] else None
+        if 0 <= sent["token"] < len(data["glyphs"]):
+            on_pin(int(sent["token"]), layer)
+
+    def asked() -> None:
+        sent = st.session_state[key].get("asked")
+        if sent is None or on_ask is None:
+            return
+        st.session_state[_HEARD] = sent["at"]
+        on_ask(
+            str(sent["prompt"]), bool(sent["chat"]), sent["bos"] if sent["bos"] in ("yes", "no") else "auto"
+        )
+
+    _component(data=data | {"name": key}, key=key, on_pinned_change=pinned, on_asked_change=asked)
+
+
+def pin_signal(token: int | None, layer: int | None, *, key: str, channel: str = "prompt") -> None:
+    """Tell all token views of a channel on the page which token and layer are pinned."""
+    _signal(
+        data={
+            "channel": channel,
+            "token": token,
+            "layer": layer,
+            # An answer to an older click must not undo a newer one.
+            "at": st.session_state.get(_HEARD, 0),
+        },
+        key=key,
+    )
+
+
+def token_view_data(
+    pieces: Sequence[Token],
+    values: np.ndarray,
+    scale: ColourScale,
+    *,
+    layers: Sequence[int],
+    layer: int,
+    names: Sequence[str] | None = None,
+    left_out: np.ndarray | None = None,
+    columns: Mapping[str, Sequence[str] | np.ndarray] | None = None,
+    parts: Sequence[Part] = ("strip", "profile", "map"),
+    heights: Mapping[Part, int] | None = None,
+    prompt: PromptBox | None = None,
+    channel: str = "prompt",
+) -> dict:
+    """Texts, numbers and colours that the browser draws, as plain JSON; no code.
+
+    values: (layer, token), a row for each of `layers`; NaN where there is no number.
+    layer: the row that strip and profile show until another layer is pinned.
+    names: what the rows are called where it is not their layer.
+    left_out: (token,) bool, attention sinks: hatched instead of coloured, and in no median.
+    columns: label -> (token,) numbers or texts, the rows of a token's tooltip; they belong to `layer`.
+    prompt: None where the prompt cannot be edited here. Without tokens the view is the box to edit it.
+    channel: views of the same channel follow the same pin.
+    Raises ValueError where the shapes do not go together.
+    """
+    values = np.asarray(values, np.float32)
+    if values.shape != (len(layers), len(pieces)):
+        raise ValueError(f"values {values.shape} do not fit {len(layers)} layers and {len(pieces)} tokens")
+    if layer not in layers:
+        raise ValueError(f"layer {layer} is none of the rows, which are {', '.join(map(str, layers))}")
+    hidden = np.zeros(len(pieces), bool) if left_out is None else np.asarray(left_out, bool)
+    made = {
+        "theme": scale.theme,
+        "parts": list(parts),
+        "heights": HEIGHTS | dict(heights or {}),
+        "channel": channel,
+        "prompt": prompt and _boxed(prompt),
+        "count": _count(pieces, hidden),
+        "glyphs": [piece.glyph for piece in pieces],
+        "kinds": [piece.kind for piece in pieces],
+        "ids": [int(piece.id) for piece in pieces],
+        "raws": [piece.raw for piece in pieces],
+        "left_out": np.flatnonzero(hidden).tolist(),
+        "layers": [int(each) for each in layers],
+        "layer": int(layer),
+        "rows": [_row(row, hidden, scale) for row in values],
+        "names": list(names) if names else [f"layer {each}" for each in layers],
+        "numbered": names is None,
+        "values": encoded(values),
+        "columns": [_column(label, column) for label, column in (columns or {}).items()],
+        "metric": _metric(scale),
+    }
+    # The browser draws anew only where something changed.
+    made["digest"] = hashlib.blake2b(json.dumps(made, allow_nan=False).encode(), digest_size=12).hexdigest()
+    return made
+
+
+def first_choices(top: TopTokens) -> list[str]:
+    """Most probable next token after each token, with its probability: a column of the tooltip."""
+    return [f"{glyphs[0]} {p:.2f}" for glyphs, p in zip(top.glyphs, top.probabilities[:, 0], strict=True)]
+
+
+def encoded(values: np.ndarray) -> str:
+    """Little-endian float32 in base64, row after row."""
+    return base64.b64encode(np.ascontiguousarray(values, "<f4").tobytes()).decode("ascii")
+
+
+def _boxed(prompt: PromptBox) -> dict:
+    return {
+        # A text area knows no other newline.
+        "text": prompt.text.replace("\r\n", "\n").replace("\r", "\n"),
+        "chat": prompt.chat,
+        "bos": prompt.bos,
+        "examples": [list(item) for item in prompt.examples.items()],
+    }
+
+
+def _count(pieces: Sequence[Token], hidden: np.ndarray) -> str:
+    count = counted(len(pieces), "token")
+    return f"{count}, {counted(int(hidden.sum()), 'sink')} left out" if hidden.any() else count
+
+
+def _row(row: np.ndarray, hidden: np.ndarray, scale: ColourScale) -> dict:
+    """Range and median of one layer over the tokens that count; None where there are none."""
+    kept = row[~hidden & np.isfinite(row)].astype(float)
+    floor = 0.0 if scale.metric.reference is None else scale.metric.reference
+    low, high = value_range(kept, floor)
+    return {
+        "low": float(low),
+        "high": float(high),
+        "least": float(kept.min()) if kept.size else None,
+        "most": float(kept.max()) if kept.size else None,
+        "median": float(np.median(kept)) if kept.size else None,
+    }
+
+
+def _column(label: str, column: Sequence[str] | np.ndarray) -> dict:
+    if isinstance(column, np.ndarray):
+        return {"label": label, "numbers": encoded(column)}
+    return {"label": label, "texts": list(column)}
+
+
+def _metric(scale: ColourScale) -> dict:
+    metric = scale.metric
+    shades = [c or "" for c in scale.colours(np.linspace(scale.low, scale.high, SHADES))]
+    return {
+        "label": metric.label,
+        "meaning": metric.meaning,
+        "unit": metric.unit,
+        "reference": metric.reference,
+        "low": scale.low,
+        "high": scale.high,
+        "shades": shades,
+        "inks": [ink_on(shade, scale.theme) for shade in shades],
+    }
