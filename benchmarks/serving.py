@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -40,9 +41,19 @@ def served(script: str = "app.py", /, **environment: str) -> Iterator[str]:
     """Address of a fresh server that ends with the block.
 
     script: what it serves, from the root of the project.
-    environment: variables of the server beside those of this process.
+    environment: variables of the server beside those of this process; without NPT_VIZ_WORKSPACE its workspace is a
+    folder that goes with it, never the user's own.
     Raises RuntimeError where it does not answer within PATIENCE.
     """
+    with (
+        tempfile.TemporaryDirectory(prefix="npt_viz-", ignore_cleanup_errors=True) as workspace,
+        _served(script, {"NPT_VIZ_WORKSPACE": workspace} | environment) as address,
+    ):
+        yield address
+
+
+@contextmanager
+def _served(script: str, environment: dict[str, str]) -> Iterator[str]:
     port = free_port()
     command = [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port)]
     server = subprocess.Popen(

@@ -1,10 +1,16 @@
 """Shared by all tests: one thread, one seed, and tiny models made in memory. No test reaches a hub."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from contextlib import suppress
 from functools import cache
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Never the user's own workspace.
+os.environ["NPT_VIZ_WORKSPACE"] = tempfile.mkdtemp(prefix="npt_viz-tests-")
+atexit.register(shutil.rmtree, os.environ["NPT_VIZ_WORKSPACE"], ignore_errors=True)
 os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
 
 from jaxtyping import _decorator, install_import_hook

@@ -22,6 +22,7 @@ LAYERS = (
         "results",
         "shapes",
         "texts",
+        "workspace",
         "data",
     },
     {"adapter"},

@@ -1,5 +1,6 @@
 """The app in the browser."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +19,24 @@ def run(
         str | None,
         typer.Option("--checkpoint", metavar="C", help="NPT checkpoint that it opens first."),
     ] = None,
+    workspace: Annotated[
+        Path | None,
+        typer.Option(
+            "--workspace",
+            metavar="DIR",
+            help="Folder that keeps what browsers must not lose; npt_viz in the user's data folder by default.",
+        ),
+    ] = None,
+    workspace_gb: Annotated[
+        float | None,
+        typer.Option("--workspace-gb", min=0.01, help="Gigabytes that it may take; 5 by default."),
+    ] = None,
+    idle_hours: Annotated[
+        float | None,
+        typer.Option(
+            "--idle-hours", min=0.01, help="Hours that a training goes on without a tab; 12 by default."
+        ),
+    ] = None,
     port: Annotated[
         int | None,
         typer.Option("--port", min=1, max=65535, help="8501 or the next free one by default."),
@@ -29,6 +48,7 @@ def run(
     from importlib.util import find_spec
 
     from npt_viz.places import OPENED_FIRST, ROOT
+    from npt_viz.workspace import place
 
     for library in APP:
         if find_spec(library) is None:
@@ -37,5 +57,13 @@ def run(
     command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py")]
     if port:
         command += ["--server.port", str(port)]
-    first = {OPENED_FIRST["model"]: model, OPENED_FIRST["checkpoint"]: checkpoint}
-    os.execve(sys.executable, command, os.environ | {name: value for name, value in first.items() if value})
+    said = {
+        OPENED_FIRST["model"]: model,
+        OPENED_FIRST["checkpoint"]: checkpoint,
+        place.FOLDER_VARIABLE: workspace,
+        place.LIMIT_VARIABLE: workspace_gb,
+        place.IDLE_VARIABLE: idle_hours,
+    }
+    os.execve(
+        sys.executable, command, os.environ | {name: str(value) for name, value in said.items() if value}
+    )

@@ -68,6 +68,21 @@ class Ledger:
         moved._entries, moved._numbers = self._entries, self._numbers
         return moved
 
+    @classmethod
+    def restored(cls, model: BaseModel, updates: Sequence[Update], numbers: Sequence[int] = ()) -> "Ledger":
+        """Ledger that was saved: its updates, with the numbers that they had; NptVizError for another base."""
+        ledger = cls(model)
+        ledger.apply_all(updates)
+        if len(numbers) == len(updates):
+            entries = map(Entry, numbers, ledger.updates)
+            ledger._entries = tuple(entries)
+            ledger._numbers = itertools.count(max(numbers, default=0) + 1)
+        return ledger
+
+    def put_back(self, entries: Sequence[Entry]) -> None:
+        """Make the entries what they were, with their numbers: the opposite of undo and undo_all."""
+        self._entries = tuple(entries)
+
     def apply(self, update: Update) -> Entry:
         """Add an update; NptVizError, with the ledger unchanged, for another base or a weight that is not finite."""
         check_base(self.model, update)

@@ -52,7 +52,7 @@ def ledger(view: View) -> None:
 def _apply(view: View) -> None:
     try:
         update = update_of(requested(view)).at(float(st.session_state["edit_alpha"]))
-        edits.ledger(view.selection).apply(update)
+        edits.apply(view.selection, update)
     except NptVizError as error:
         st.session_state["_edit_problem"] = str(error)
 
@@ -124,6 +124,6 @@ def _added(view: View, name: str, content: bytes) -> tuple[str, ...]:
         updates, notes = updates_from_text(text, name, model), ()
     else:
         updates, notes = updates_from_history_text(text, name, model, checkpoint)
-    edits.ledger(view.selection).apply_all(updates)
+    edits.apply(view.selection, *updates)
     n = len(updates)
     return (f"{n} edit{'s' * (n != 1)} added.", *notes)

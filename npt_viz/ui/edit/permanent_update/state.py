@@ -8,6 +8,7 @@ from npt_viz.editing.cases import UNRELATED, Case
 from npt_viz.errors import NptVizError
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.opened import Asked
+from npt_viz.ui.shell import keeping
 from npt_viz.ui.shell import ledger_box as edits
 from npt_viz.ui.widgets.view import View
 
@@ -35,6 +36,8 @@ DEFAULTS = {
     "edit_consequences": "",
 }
 """The page's own choices."""
+
+keeping.keep_all(DEFAULTS)
 
 
 class UpdateRequest(NamedTuple):
@@ -67,8 +70,7 @@ class UpdateRequest(NamedTuple):
 def settle(view: View) -> None:
     """Set defaults before any widget is drawn, and drop choices that this prompt or layer does not have."""
     session = st.session_state
-    for name, default in DEFAULTS.items():
-        session.setdefault(name, default)
+    keeping.settle(*DEFAULTS)
     session["edit_several"] = [token for token in session["edit_several"] if token < len(view.run.pieces)]
     session["edit_components"] = [j for j in session["edit_components"] if j < n_components(view)]
 

@@ -8,7 +8,17 @@ from npt_viz.figures import editing as figures
 from npt_viz.figures.profiles import token_profile
 from npt_viz.figures.theme import colour_scale
 from npt_viz.results.sentences.editing import transplant as sentence_of
-from npt_viz.ui.edit.transplant.state import MOVED, clear_kept, keep, requested, settle, transplanted
+from npt_viz.ui.edit.transplant.state import (
+    MOVED,
+    bring_back,
+    clear_kept,
+    cleared,
+    keep,
+    kept,
+    requested,
+    settle,
+    transplanted,
+)
 from npt_viz.ui.shell.text import code, markdown, plain
 from npt_viz.ui.widgets.charts import chart
 from npt_viz.ui.widgets.view import View
@@ -53,8 +63,21 @@ def kept_results(view: View) -> None:
     st.button(
         "Keep this result", key="transplant_keep", icon=":material/playlist_add:", on_click=keep, args=[view]
     )
-    rows = st.session_state.get("_transplants", [])
-    if not rows:
-        return
-    st.dataframe(pd.DataFrame(rows), hide_index=True, height="content")
-    st.button("Clear the list", key="transplant_clear", type="tertiary", on_click=clear_kept)
+    if rows := kept():
+        st.dataframe(pd.DataFrame(rows), hide_index=True, height="content")
+        with st.popover("Clear the list", type="tertiary"):
+            n = len(rows)
+            st.button(
+                f"Take {n} result{'s' * (n != 1)} off the list",
+                key="transplant_clear",
+                type="primary",
+                on_click=clear_kept,
+            )
+    if taken := cleared():
+        st.button(
+            f"Cleared: bring {taken} result{'s' * (taken != 1)} back",
+            key="transplant_bring_back",
+            icon=":material/undo:",
+            type="tertiary",
+            on_click=bring_back,
+        )

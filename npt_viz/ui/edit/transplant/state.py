@@ -9,6 +9,8 @@ from npt_viz.results.inspection import Metric, Token
 from npt_viz.results.transplant import Transplant
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.opened import Asked, Selection
+from npt_viz.ui.cache.owner import owner
+from npt_viz.ui.shell import keeping
 from npt_viz.ui.shell.guarded import guarded_callback
 from npt_viz.ui.widgets.view import View
 
@@ -20,8 +22,13 @@ DEFAULTS = {
     "transplant_all_layers": True,
 }
 
+keeping.keep_all(DEFAULTS)
+
 KEPT = 20
 """Results in the list."""
+
+LIST, CLEARED = "transplants", "transplants_cleared"
+"""Names under which the owner keeps the list, and what was last cleared of it."""
 
 
 MOVED = Metric(
@@ -46,8 +53,7 @@ class TransplantRequest(NamedTuple):
 def settle(view: View) -> None:
     """Set defaults before any widget is drawn, and drop a token that the receiving prompt does not have."""
     session = st.session_state
-    for name, default in DEFAULTS.items():
-        session.setdefault(name, default)
+    keeping.settle(*DEFAULTS)
     if not session["transplant_prompt"].strip():
         session["transplant_prompt"] = DEFAULTS["transplant_prompt"]
     pinned = session["transplant_token"]
@@ -117,10 +123,27 @@ def keep(view: View) -> None:
         "KL at the token": number(float(result.transplanted.kl[result.token])),
         "KL at the end": number(float(result.transplanted.kl[-1])),
     }
-    kept = st.session_state.setdefault("_transplants", [])
-    st.session_state["_transplants"] = [row, *(each for each in kept if each != row)][:KEPT]
+    owner().put(LIST, [row, *(each for each in kept() if each != row)][:KEPT])
+
+
+def kept() -> list[dict]:
+    """Rows of the list, the newest first."""
+    return owner().get(LIST) or []
 
 
 def clear_kept() -> None:
-    """Empty the list."""
-    st.session_state["_transplants"] = []
+    """Empty the list; `bring_back` undoes it."""
+    owner().put(CLEARED, kept())
+    owner().put(LIST, [])
+
+
+def bring_back() -> None:
+    """Put the rows back that the last clearing took, below what was kept since."""
+    rows, taken = kept(), owner().get(CLEARED) or []
+    owner().put(LIST, [*rows, *(row for row in taken if row not in rows)][:KEPT])
+    owner().put(CLEARED, [])
+
+
+def cleared() -> int:
+    """Number of rows that can be brought back."""
+    return len(owner().get(CLEARED) or [])

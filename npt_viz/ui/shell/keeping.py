@@ -1,0 +1,107 @@
+"""Choices that survive a reload: each page registers its own, the browser's owner keeps their values.
+
+An address says more than what is kept, and what is kept more than a default.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import streamlit as st
+
+from npt_viz.ui.cache.owner import owner
+
+LONGEST = 1_000_000
+"""Characters of a text that is kept; a longer one lasts as long as its session."""
+
+CHOICES = "choices"
+"""Name under which the owner keeps them."""
+
+
+class Choice(NamedTuple):
+    """One name of the session that is kept."""
+
+    default: Any
+    write: Callable[[Any], Any] | None
+    """To what JSON has."""
+    read: Callable[[Any], Any] | None
+    """Back again; raises ValueError, TypeError or KeyError for what cannot be."""
+
+
+KEPT: dict[str, Choice] = {}
+"""Names of the session that survive a reload."""
+
+
+def keep(
+    name: str,
+    default: Any = None,
+    *,
+    write: Callable[[Any], Any] | None = None,
+    read: Callable[[Any], Any] | None = None,
+) -> None:
+    """Register a name of the session as one that survives a reload; when a page's module is imported.
+
+    default: also says of what kind a value has to be; None where any will do.
+    write, read: for a value that JSON has not.
+    """
+    KEPT[name] = Choice(default, write, read)
+
+
+def keep_all(defaults: Mapping[str, Any]) -> None:
+    """Register names with their defaults."""
+    for name, default in defaults.items():
+        keep(name, default)
+
+
+def settle(*names: str) -> None:
+    """Give names that have no value in this session the one that was kept, or else their default."""
+    session = st.session_state
+    for name in names:
+        if name not in session:
+            value = kept(name)
+            session[name] = _copy(KEPT[name].default) if value is None else value
+
+
+def kept(name: str) -> Any:
+    """Value that the owner keeps for a registered name; None where it keeps none, or one of another kind."""
+    value, choice = (owner().get(CHOICES) or {}).get(name), KEPT[name]
+    try:
+        if value is not None and choice.read is not None:
+            return choice.read(value)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return value if choice.default is None or _alike(value, choice.default) else None
+
+
+def remember() -> None:
+    """Keep what this session has changed; the frame's last call, and a fragment's.
+
+    What it did not change stays as another tab has left it.
+    """
+    session, present = st.session_state, owner()
+    known: dict[str, Any] = session.setdefault("_kept_choices", {})
+    changed = {}
+    for name, choice in KEPT.items():
+        if name in session:
+            value = session[name] if choice.write is None else choice.write(session[name])
+            if name not in known or known[name] != value:
+                changed[name] = known[name] = list(value) if isinstance(value, list) else value
+    short = {name: value for name, value in changed.items() if not _is_long(value)}
+    if short:
+        present.put(CHOICES, (present.get(CHOICES) or {}) | short)
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, str) and len(value) > LONGEST
+
+
+def _alike(value: Any, default: Any) -> bool:
+    """Whether a value is of the kind of a default; whole numbers may stand for others."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    return isinstance(value, type(default))
+
+
+def _copy(default: Any) -> Any:
+    return list(default) if isinstance(default, list | tuple) else default
