@@ -67,7 +67,8 @@ def _checked(content: Mapping) -> Record:
             raise TypeError(name)
     if not all(isinstance(part, str) for part in values["base"]):
         raise TypeError("base")
-    return Record(**values | {"base": tuple(values["base"])})
+    values["base"] = tuple(values["base"])
+    return Record(**values)
 
 
 def is_running(folder: Path) -> bool:
