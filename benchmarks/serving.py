@@ -1,4 +1,4 @@
-"""The app in a server of its own, and a Chromium to visit it: for benchmarks, screenshots and browser tests."""
+"""A Streamlit script in a server of its own, and a Chromium to visit it: for benchmarks, screenshots and browser tests."""
 
 import os
 import shutil
@@ -65,12 +65,12 @@ def _served(script: str, environment: dict[str, str]) -> Iterator[str]:
     )
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(5 * PATIENCE):
+        for _ in range(20 * PATIENCE):
             try:
                 urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
                 break
             except OSError:
-                time.sleep(0.2)
+                time.sleep(0.05)
         else:
             raise RuntimeError(f"the app does not answer at {address} after {PATIENCE} s")
         yield address
