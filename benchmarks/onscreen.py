@@ -13,7 +13,7 @@ ANSWER = ".st-key-answer, .st-key-strip"
 """The strip stands for the answer above it where that has no key."""
 
 MAIN_FIGURE = ".st-key-main_figure"
-TOKEN_VIEW = ".npt-token-view"
+TOKEN_VIEW = ".npt-view"
 PAGE_LINK = "[data-testid=stSidebarNavLink], [data-testid=stPageLink-NavLink]"
 """CSS selectors; what lies in a component is looked for in its shadow root too."""
 
