@@ -107,12 +107,8 @@ data = token_view_data(
 
 @st.fragment
 def body() -> None:
-    if state.pop("again", False):
-        st.rerun()
     if not state.get("gone"):
-        token_view(
-            data, key="view", on_pin=pin, on_ask=lambda *given: (ask(*given), state.update(again=True))
-        )
+        token_view(data, key="view", on_pin=pin, on_ask=ask)
     if not state.get("gone") and asked.get("second", "1") == "1":
         second = token_view_data(
             pieces(n),

@@ -46,7 +46,7 @@ function built(host, root) {
     if (view.width !== host.clientWidth) view.later(layOut)
   })
   observer.observe(host)
-  document.fonts?.ready.then(() => control.signal.aborted || view.later(layOut))
+  view.listen(document.fonts, "loadingdone", () => view.later(layOut))
   view.end = () => {
     control.abort()
     observer.disconnect()
@@ -59,18 +59,23 @@ function built(host, root) {
 function take(view) {
   const { data } = view
   view.digest = data.digest
+  view.host.style.minHeight = ""
   view.values = decoded(data.values)
   view.columns = data.columns.map(({ label, numbers, texts }) => ({ label, texts, numbers: numbers && decoded(numbers) }))
   view.hidden = new Uint8Array(data.glyphs.length)
   for (const token of data.left_out) view.hidden[token] = 1
-  // Whole lines, and what lies around them.
-  view.strip.box.style.maxHeight = `${Math.max(1, Math.floor((data.heights.strip - 6) / LINE)) * LINE + 6}px`
+  // Whole lines, and what lies around them; the text box has the same height.
+  const lines = Math.max(FEWEST_LINES, Math.floor((data.heights.strip - STRIP_PADDING) / LINE))
+  view.strip.box.style.maxHeight = `${lines * LINE + STRIP_PADDING}px`
+  view.strip.box.style.minHeight = `${FEWEST_LINES * LINE + STRIP_PADDING}px`
   view.row = rowOf(view)
   hover(view, -1)
+  const wasWaiting = view.waiting !== null
   takePrompt(view)
   layOut(view)
   reveal(view, view.pin.token)
   revealColumn(view, view.pin.token)
+  if (wasWaiting && document.activeElement === document.body) focusStrip(view)
 }
 
 function decoded(text) {
@@ -248,9 +253,9 @@ function drawLegend(view) {
 }
 
 function drawCaption(view) {
-  const { metric, rows, names } = view.data
+  const { metric, rows, names, numbered } = view.data
   const { median } = rows[view.row]
-  const caption = [element("b", "", metric.label), ` in ${names[view.row]}`]
+  const caption = [element("b", "", metric.label), numbered ? ` in ${names[view.row]}` : ` · ${names[view.row]}`]
   if (median !== null) caption.push(` · median ${number(median)} `, element("span", "dotted"))
   view.find(".caption").replaceChildren(...caption)
 }

@@ -9,11 +9,13 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from npt_viz.figures.profiles import value_range
 from npt_viz.figures.theme import ColourScale, ink_on
@@ -28,10 +30,16 @@ HEIGHTS: dict[Part, int] = {"strip": 150, "profile": 84, "map": 240}
 SHADES = 256
 """Colours between the two ends of a scale."""
 
+_ROW = (3, 24)
+"""Pixels of a row of the map, at least and at most."""
+
+_AROUND: dict[Part, int] = {"strip": 93, "profile": 35, "map": 19}
+"""Pixels that a part takes at least beside its bars and rows: tools and two lines, caption and gap, axis."""
+
 _HERE = Path(__file__).parent
 _SCRIPTS = ("token_view_strip.js", "token_view_plots.js", "token_view_prompt.js", "token_view.js")
 _HTML = """
-<div class="npt-view">
+<div class="npt-view" style="min-height: {reserved}px">
   <div class="bar"><div class="tools"></div><div class="legend"></div></div>
   <div class="tokens" role="group" aria-label="tokens of the prompt"><div class="sheet"></div></div>
   <textarea class="editor" aria-label="prompt" spellcheck="false" hidden></textarea>
@@ -44,14 +52,22 @@ _HTML = """
   <div class="spoken" aria-live="polite"></div>
 </div>
 """
+_CSS = (_HERE / "token_view.css").read_text(encoding="utf-8")
+_JS = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+"""A component is one module: the parts share its scope."""
 
-_component = st.components.v2.component(
-    "npt_token_view",
-    html=_HTML,
-    css=(_HERE / "token_view.css").read_text(encoding="utf-8"),
-    # A component is one module: the parts share its scope.
-    js="\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS),
-)
+
+@cache
+def _component(reserved: int):
+    """The component that takes this many pixels before its script runs, so that what stands below it does not jump."""
+    return st.components.v2.component(
+        f"npt_token_view_{reserved}",
+        html=_HTML.format(reserved=reserved),
+        css=_CSS,
+        js=_JS,
+    )
+
+
 _signal = st.components.v2.component(
     "npt_pin_signal",
     html='<span class="npt-signal"></span>',
@@ -85,8 +101,12 @@ def token_view(
     """Draw what `token_view_data` made.
 
     on_pin(token, layer): a token was pinned; layer is None where the click named none (strip, profile).
-    on_ask(prompt, chat, bos): another prompt is to be inspected; bos is auto, yes or no.
+    on_ask(prompt, chat, bos): another prompt is to be inspected; bos is auto, yes or no. The whole app runs again then,
+    where a pin runs only the fragment that the view is drawn in.
     """
+    again = f"_{key}_asked"
+    if st.session_state.pop(again, False) and _is_fragment_rerun():
+        st.rerun()
 
     def pinned() -> None:
         sent = st.session_state[key].get("pinned")
@@ -102,11 +122,19 @@ def token_view(
         if sent is None or on_ask is None:
             return
         st.session_state[_HEARD] = sent["at"]
+        st.session_state[again] = True
         on_ask(
             str(sent["prompt"]), bool(sent["chat"]), sent["bos"] if sent["bos"] in ("yes", "no") else "auto"
         )
 
-    _component(data=data | {"name": key}, key=key, on_pinned_change=pinned, on_asked_change=asked)
+    _component(data["reserved"])(
+        data=data | {"name": key}, key=key, on_pinned_change=pinned, on_asked_change=asked
+    )
+
+
+def _is_fragment_rerun() -> bool:
+    context = get_script_run_ctx()
+    return context is not None and bool(context.fragment_ids_this_run)
 
 
 def pin_signal(token: int | None, layer: int | None, *, key: str, channel: str = "prompt") -> None:
@@ -155,10 +183,15 @@ def token_view_data(
     if layer not in layers:
         raise ValueError(f"layer {layer} is none of the rows, which are {', '.join(map(str, layers))}")
     hidden = np.zeros(len(pieces), bool) if left_out is None else np.asarray(left_out, bool)
+    pixels = HEIGHTS | dict(heights or {})
+    row_height = int(np.clip((pixels["map"] - _AROUND["map"]) // len(layers), *_ROW))
+    drawn: dict[Part, int] = {"strip": 0, "profile": pixels["profile"], "map": row_height * len(layers)}
     made = {
         "theme": scale.theme,
         "parts": list(parts),
-        "heights": HEIGHTS | dict(heights or {}),
+        "heights": pixels,
+        "row_height": row_height,
+        "reserved": sum(drawn[part] + _AROUND[part] for part in parts),
         "channel": channel,
         "prompt": prompt and _boxed(prompt),
         "count": _count(pieces, hidden),

@@ -4,7 +4,6 @@
 const WIDEST_COLUMN = 72
 const NARROWEST_COLUMN = 3
 const SCROLLED_COLUMN = 6
-const ROW = { least: 3, most: 24 }
 const GAP = 8
 const OVERVIEW = 14
 const SCROLLBAR = 12
@@ -52,7 +51,7 @@ function layPlots(view) {
   if (isScrolled) y += 6
   place.profile = has("profile") ? band(data.heights.profile) : null
   if (place.profile) y += GAP
-  place.map = has("map") ? band(rows * rowHeight(data.heights.map - axis, rows)) : null
+  place.map = has("map") ? band(rows * data.row_height) : null
   place.axis = band(axis)
   place.height = y + (isScrolled ? SCROLLBAR : 0)
   plots.place = place
@@ -79,10 +78,6 @@ function layPlots(view) {
     canvas.getContext("2d").setTransform(ratio, 0, 0, ratio, 0, 0)
   }
   drawPlots(view)
-}
-
-function rowHeight(room, rows) {
-  return Math.max(ROW.least, Math.min(ROW.most, Math.floor(room / rows)))
 }
 
 // Widest label left of the axis.
@@ -354,9 +349,12 @@ function markColumn(view, pen, token, isPin) {
 }
 
 function badgeText(view, token) {
-  const glyph = view.data.glyphs[token]
+  const glyph = shortened(view.data.glyphs[token])
   return view.plots.place.withGlyphs ? glyph : `${token} ${glyph}`
 }
+
+// The whole token stands in the strip and in the tooltip.
+const shortened = (glyph) => (glyph.length > 24 ? `${glyph.slice(0, 23)}…` : glyph)
 
 // [left, right] of the label of a token on the axis; nothing where it is not seen.
 function badgeSpan(view, pen, token) {

@@ -25,7 +25,7 @@ function promptBox(view) {
   view.listen(made.edit, "click", () => beginEdit(view))
   view.listen(made.resume, "click", () => beginEdit(view))
   view.listen(made.drop, "click", () => (keepDraft(view, null), showTools(view)))
-  view.listen(made.inspect, "click", () => ask(view))
+  view.listen(made.inspect, "click", () => ask(view, draftIn(view)))
   view.listen(made.cancel, "click", () => endEdit(view))
   view.listen(made.examples, "change", () => takeExample(view))
   for (const field of [made.bos, made.chat]) view.listen(field, "change", () => edited(view))
@@ -62,7 +62,7 @@ function takePrompt(view) {
   examples.replaceChildren(option("", "Examples"), ...prompt.examples.map(([name]) => option(name, name)))
   view.waiting = null
   const isTyping = view.isEditing && view.find(".editor").value !== view.askedText
-  if (!isTyping) stopEditing(view)
+  if (!isTyping) view.isEditing = false
   // Without tokens there is nothing to show but the text.
   if (!view.data.glyphs.length) beginEdit(view)
   else showTools(view)
@@ -97,22 +97,18 @@ function beginEdit(view) {
   editor.value = draft.text
   chat.checked = draft.chat
   bos.value = draft.bos
-  editor.style.height = `${Math.max(height, 84)}px`
+  editor.style.height = `${height}px`
   showTools(view)
   editor.focus({ preventScroll: true })
   editor.setSelectionRange(editor.value.length, editor.value.length)
 }
 
-function stopEditing(view) {
-  view.isEditing = false
-}
-
 function endEdit(view) {
   if (!view.data.glyphs.length) return
-  stopEditing(view)
+  view.isEditing = false
   showTools(view)
   reveal(view, view.pin.token)
-  tokenButton(view, view.strip.stop)?.focus({ preventScroll: true })
+  focusStrip(view)
 }
 
 const draftIn = (view) => ({ text: view.box.editor.value, chat: view.box.chat.checked, bos: view.box.bos.value })
@@ -131,16 +127,11 @@ function edited(view) {
   showTools(view)
 }
 
-function ask(view) {
-  const draft = draftIn(view)
-  sendQuestion(view, draft)
-}
-
-function sendQuestion(view, { text, chat, bos }) {
+function ask(view, { text, chat, bos }) {
   view.waiting = stamp()
   view.askedText = text
   keepDraft(view, null)
-  stopEditing(view)
+  view.isEditing = false
   view.send("asked", { prompt: text, chat, bos, at: view.waiting })
   showTools(view)
 }
@@ -154,7 +145,7 @@ function takeExample(view) {
     editor.value = found[1]
     edited(view)
     editor.focus({ preventScroll: true })
-  } else sendQuestion(view, { text: found[1], chat: view.data.prompt.chat, bos: view.data.prompt.bos })
+  } else ask(view, { text: found[1], chat: view.data.prompt.chat, bos: view.data.prompt.bos })
 }
 
 function editorKey(view, event) {
@@ -162,7 +153,7 @@ function editorKey(view, event) {
   event.stopPropagation()
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
     event.preventDefault()
-    ask(view)
+    ask(view, draftIn(view))
   } else if (event.key === "Escape") {
     event.preventDefault()
     endEdit(view)

@@ -4,9 +4,14 @@
 const LINE = 27
 const SPARE_LINES = 6
 const DRAW_ALL = 400
+const FEWEST_LINES = 2
+const NARROWEST = 20
+// Border and scroll bar of the strip, and room for a font that is measured a little too narrow.
+const STRIP_EDGES = 22
 const TOKEN_PADDING = 10
 const SPECIAL_PADDING = 16
 const TOKEN_GAP = 4
+const STRIP_PADDING = 6
 
 function strip(view) {
   const box = view.find(".tokens")
@@ -24,11 +29,12 @@ function strip(view) {
 function layLines(view) {
   const { strip, data } = view
   const { glyphs, kinds } = data
+  if (!data.parts.includes("strip")) return
   const pen = view.measuring
   pen.font = `${view.style.tokenSize} ${view.style.code}`
   if (strip.font !== pen.font) strip.widths.clear()
   strip.font = pen.font
-  const room = strip.box.clientWidth - view.gutter - 8
+  const room = view.width - view.gutter - STRIP_EDGES
   const lines = []
   strip.lineOf = new Int32Array(glyphs.length)
   strip.middles = new Float32Array(glyphs.length)
@@ -42,7 +48,7 @@ function layLines(view) {
   glyphs.forEach((glyph, token) => {
     let width = strip.widths.get(glyph)
     if (width === undefined) strip.widths.set(glyph, (width = pen.measureText(glyph).width))
-    width += kinds[token] === "special" ? SPECIAL_PADDING : TOKEN_PADDING
+    width = Math.max(NARROWEST, width + (kinds[token] === "special" ? SPECIAL_PADDING : TOKEN_PADDING))
     // A newline of the prompt is a new line here too, so that long prompts and code keep their shape.
     const newline = glyph.lastIndexOf("↵")
     const endsLine = newline >= 0 && newline === glyph.length - 1
@@ -180,6 +186,10 @@ function stripKey(view, token, event) {
   reveal(view, next)
   tokenButton(view, next)?.focus({ preventScroll: true })
   renderLines(view)
+}
+
+function focusStrip(view) {
+  tokenButton(view, view.strip.stop)?.focus({ preventScroll: true })
 }
 
 // The token nearest to this one, some lines up or down.

@@ -162,8 +162,8 @@ def test_without_tokens_there_is_a_box_to_write_in():
 def drawn(monkeypatch) -> list[dict]:
     """What the components are given."""
     calls: list[dict] = []
-    for name in ("_component", "_signal"):
-        monkeypatch.setattr(module, name, lambda **given: calls.append(given))
+    monkeypatch.setattr(module, "_component", lambda reserved: lambda **given: calls.append(given))
+    monkeypatch.setattr(module, "_signal", lambda **given: calls.append(given))
     monkeypatch.setattr(st, "session_state", {})
     return calls
 
@@ -218,3 +218,12 @@ def test_no_text_can_become_markup_in_the_browser():
     assert not re.search(
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|setInterval", "".join(scripts)
     )
+
+
+@pytest.mark.parametrize("n_layers, row_height", [(1, 24), (9, 24), (30, 7), (200, 3)])
+def test_rows_of_the_map_share_its_height_between_a_least_and_a_most(n_layers, row_height):
+    scale = colour_scale(METRICS["recovered"], np.ones(1))
+    made = token_view_data(
+        PIECES[:1], np.ones((n_layers, 1)), scale, layers=range(n_layers), layer=0, heights={"map": 240}
+    )
+    assert made["row_height"] == row_height
