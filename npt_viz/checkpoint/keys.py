@@ -144,7 +144,9 @@ def named_tensors(adapter: LayerAdapter) -> dict[str, Tensor]:
     named, rule = {}, adapter.semantics.rule
     for target, part in adapter.learned.items():
         count = part.components if rule == "rank_one_sum" else 1
-        for argument, keys in native_keys(adapter.layer, target, adapter.targets, adapter.semantics, count).items():
+        for argument, keys in native_keys(
+            adapter.layer, target, adapter.targets, adapter.semantics, count
+        ).items():
             tensor = getattr(part, argument).detach()
             tensors = tensor if rule == "rank_one_sum" else [tensor]
             for key, component in zip(keys, tensors, strict=True):

@@ -158,12 +158,13 @@ def _naming(layout: Layout) -> Iterator[str]:
             "from several: check that they belong to one training"
         )
     for plan in layout.layers.values():
-        for keys in (keys for target in plan.targets.values() for keys in target.roles.values()):
-            if len(keys) > 1 and not is_numbered(keys[0]):
-                yield (
-                    f"layer {plan.layer}: {keys[0]} has no number beside {keys[1]}, and is read as component 0; if it is "
-                    "what a run with one component left, keep those of one run"
-                )
+        groups = [keys for target in plan.targets.values() for keys in target.roles.values()]
+        bare = [keys for keys in groups if len(keys) > 1 and not is_numbered(keys[0])]
+        if bare:
+            yield (
+                f"layer {plan.layer}: {bare[0][0]} has no number beside {bare[0][1]}, and is read as component 0; if it is "
+                "what another run left, keep the tensors of one run"
+            )
     if layout.aliases:
         yield f"{len(layout.aliases)} names are other names of tensors that are counted already: {', '.join(layout.aliases[:3])}"
 

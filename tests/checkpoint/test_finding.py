@@ -319,7 +319,11 @@ def test_a_wrapper_of_format_c_is_its_own_and_is_not_remarked(tmp_path):
 
 @pytest.mark.parametrize(
     ("first", "second", "read"),
-    [("model", "ema", "model"), ("ema", "student", "student"), ("teacher", "model_state_dict", "model_state_dict")],
+    [
+        ("model", "ema", "model"),
+        ("ema", "student", "student"),
+        ("teacher", "model_state_dict", "model_state_dict"),
+    ],
 )
 def test_of_two_models_in_one_file_it_is_said_which_is_read(tmp_path, first, second, read):
     other = {name: tensor + 1 for name, tensor in format_a(1).items()}
@@ -336,7 +340,9 @@ def test_of_two_models_in_one_file_it_is_said_which_is_read(tmp_path, first, sec
 def test_two_models_of_which_none_is_known_to_be_meant_are_not_guessed_between(tmp_path):
     torch.save({"best": format_a(1), "ema": format_a(1)}, tmp_path / "npt_weights.pt")
     message = failure(tmp_path / "npt_weights.pt")
-    assert "best, ema each hold adapters of layer 1" in message and "save the one that is meant alone" in message
+    assert (
+        "best, ema each hold adapters of layer 1" in message and "save the one that is meant alone" in message
+    )
 
 
 def test_two_dicts_with_different_layers_are_both_read(tmp_path):

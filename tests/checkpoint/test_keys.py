@@ -335,8 +335,14 @@ def test_names_outside_the_grammar_are_no_npt_keys(name):
 
 @pytest.mark.parametrize(
     ("variant", "role"),
-    [("S0", "B_proj"), ("S0-residual", "B_proj"), ("S0-pooled", "B_proj")]
-    + [("S1-add", "B_add"), ("S1-add+residual", "B_add"), ("S1-mult-early", "B_mult")],
+    [
+        ("S0", "B_proj"),
+        ("S0-residual", "B_proj"),
+        ("S0-pooled", "B_proj"),
+        ("S1-add", "B_add"),
+        ("S1-add+residual", "B_add"),
+        ("S1-mult-early", "B_mult"),
+    ],
 )
 def test_a_variant_is_written_under_the_names_that_its_own_code_has(variant, role):
     semantics = VARIANTS[variant].semantics
