@@ -933,6 +933,77 @@ def _trained(found, data):
         _held_out(each, layer, row)
 
 
+AT_THE_END = (
+    rf"\(median of (?P<n>{COUNT}) of (?P<all>{COUNT}) held-out tokens?, (?P<sinks>{COUNT}) attention sinks? left out\)"
+    r"(?P<note>; .+)?\."
+)
+
+
+def at_the_end(found, data) -> tuple[float, float]:
+    """data: recovered (token,), is_sink (token,), layer, note."""
+    is_sink = np.asarray(data["is_sink"])
+    _, low, high, _ = interval(np.asarray(data["recovered"])[~is_sink])
+    assert int(found["layer"]) == data["layer"] and (found["note"] or "; ")[2:] == data["note"]
+    is_count(found["n"], sum(~is_sink)), is_count(found["all"], len(is_sink))
+    is_count(found["sinks"], sum(is_sink))
+    for name, value in zip(
+        ("share", "low", "high"), interval(np.asarray(data["recovered"])[~is_sink]), strict=False
+    ):
+        if found.get(name):
+            is_percent(found[name], value)
+    return low, high
+
+
+OF_ATTENTION = rf"recovers (?P<share>{PERCENT}) \[(?P<low>{PERCENT}), (?P<high>{PERCENT})\] of what attention does {AT_THE_END}"
+
+
+@clause("held out", rf"Layer (?P<layer>\d+) {OF_ATTENTION}", compares="recovers all")
+def _held_out_positive(found, data):
+    assert at_the_end(found, data)[0] > 0
+
+
+@clause(
+    "held out",
+    rf"Layer (?P<layer>\d+) cannot be told from no modulation: it {OF_ATTENTION}",
+    compares="cannot no recovers all",
+)
+def _held_out_untold(found, data):
+    low, high = at_the_end(found, data)
+    assert low <= 0 <= high
+
+
+@clause(
+    "held out",
+    rf"Layer (?P<layer>\d+) is worse than no modulation: its squared error is (?P<times>{NUMBER}) \[(?P<from>{NUMBER}), "
+    rf"(?P<to>{NUMBER})\] times as large {AT_THE_END}",
+    compares="worse no times all",
+)
+def _held_out_worse(found, data):
+    low, high = at_the_end(found, data)
+    assert high < 0
+    median = interval(np.asarray(data["recovered"])[~np.asarray(data["is_sink"])])[0]
+    for name, value in {"times": 1 - median, "from": 1 - high, "to": 1 - low}.items():
+        is_three_digits(found[name], value)
+
+
+@clause("held out", rf"Layer (?P<layer>\d+) has nothing to recover {AT_THE_END}", compares="nothing all")
+def _held_out_nothing(found, data):
+    at_the_end(found, data)
+    assert not np.isfinite(data["recovered"]).any()
+
+
+@clause(
+    "held out",
+    rf"(?P<n>{COUNT}) held-out tokens? (?:is|are) too few to tell what layer (?P<layer>\d+) recovers(?P<note>; .+)?\.",
+    compares="few recovers",
+)
+def _held_out_few(found, data):
+    is_sink = np.asarray(data["is_sink"])
+    assert int(found["layer"]) == data["layer"] and (found["note"] or "; ")[2:] == data["note"]
+    is_count(found["n"], sum(~is_sink))
+    assert interval(np.asarray(data["recovered"])[~is_sink])[1] == -math.inf
+
+
 def _held_out(text, layer, row):
     share, low, high, n = (
         row[f"heldout/{name}"] for name in ("recovered", "recovered_low", "recovered_high", "n_tokens")

@@ -11,6 +11,7 @@ import numpy as np
 from npt_viz.results.attribution import Attribution, Quantity
 from npt_viz.results.directions import Baseline, Directions, ExactAgreement, Unavailable, Verdict
 from npt_viz.results.editing import AlphaSweep, Outcome, Recovery
+from npt_viz.results.estimate import median_of
 from npt_viz.results.experiments import ArmRun, ExperimentResult
 from npt_viz.results.inspection import Inspection, LayerInspection, Token, TopTokens
 from npt_viz.results.orthogonality import LayerOrthogonality
@@ -25,7 +26,7 @@ from npt_viz.results.sentences.orthogonality import orthogonality
 from npt_viz.results.sentences.reconstruction import class_floor, positions, reconstruction
 from npt_viz.results.sentences.runs import runs
 from npt_viz.results.sentences.tokens import tokens
-from npt_viz.results.sentences.training import training
+from npt_viz.results.sentences.training import held_out, training
 from npt_viz.results.transplant import Transplant
 
 
@@ -351,6 +352,27 @@ def of_training() -> Iterator[Said]:
         yield of_history(case, [*rows, old, *later], 1213)
 
 
+def of_held_out() -> Iterator[Said]:
+    ways = {
+        "recovers": drawn(1, 713, 0.6), "nothing": drawn(2, 53, 0.01, 0.4), "worse": drawn(3, 53, -2.3, 0.4),
+        "few": drawn(4, 5, 0.5), "standard": np.full(53, np.nan),
+    }  # fmt: skip
+    for case, recovered in ways.items():
+        is_sink = sinks(len(recovered), 0)
+        share, low, high, _ = median_of(recovered[~is_sink])
+        if not math.isfinite(low):
+            low = high = math.nan
+        fields = {
+            "recovered": share,
+            "recovered_low": low,
+            "recovered_high": high,
+            "n_tokens": int(sum(~is_sink)),
+        }
+        note = "not held out: at least 211 of 713 tokens were seen in training" if case == "recovers" else ""
+        data = {"layer": 15, "recovered": recovered, "is_sink": is_sink, "note": note}
+        yield Said("held out", case, held_out(15, fields, len(recovered), note), data)
+
+
 def of_history(case: str, rows: list[dict], last: int) -> Said:
     history = SimpleNamespace(rows=rows, last=SimpleNamespace(number=last, total=rows[-1]["total"]))
     return Said("training", case, training(history), {"rows": rows, "last": last})
@@ -418,6 +440,6 @@ def all_said() -> list[Said]:
     """Every sentence on every result made by hand."""
     makers = (
         of_tokens, of_reconstruction, of_floors, of_positions, of_directions, of_orthogonality, of_attribution, of_editing, of_strengths,
-        of_training, of_runs, of_experiments,
+        of_training, of_held_out, of_runs, of_experiments,
     )  # fmt: skip
     return [each for maker in makers for each in maker()]

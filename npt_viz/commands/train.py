@@ -214,12 +214,10 @@ def _told(result: dict, as_json: bool) -> None:
     if as_json:
         print_json(result)
         return
+    from npt_viz.results.sentences.training import held_out
+
     for layer, evaluation in result["layers"].items():
-        share, n_tokens = evaluation["recovered"], evaluation["n_tokens"]
-        note = f" ({result['heldout_note']})" if result["heldout_note"] else ""
-        print(
-            f"layer {layer}: {share:.3f} of the attention effect recovered on {n_tokens} held-out tokens{note}"
-        )
+        print(held_out(int(layer), evaluation, result["heldout_tokens"], result["heldout_note"] or ""))
 
 
 def _begun(base, begin, texts, terms, recipe: Recipe, sizes: tuple[int, int, int | None], origin):
@@ -234,7 +232,7 @@ def _begun(base, begin, texts, terms, recipe: Recipe, sizes: tuple[int, int, int
     if samples is not None:
         texts = texts_of_base(base, samples, seed=recipe.seed, progress=stages())
     corpus = corpus_of(base, texts, seed=recipe.seed, tokens=tokens, window=window)
-    say(f"{corpus.n_train:,} tokens to train on, {corpus.n_heldout:,} held out")
+    say(f"{corpus.n_train:,} tokens to train on, {corpus.n_heldout:,} held out, attention sinks among them")
     return Training(base, begin, corpus, terms, recipe, progress=stages(), origin=origin)
 
 
@@ -317,6 +315,7 @@ def _trained(training, folder: _Folder | None, save_every: int) -> tuple[dict, b
     ]
     result = {
         "heldout_recovered": fmean(evaluation.recovered for evaluation in heldout.values()),
+        "heldout_tokens": training.corpus.n_heldout,
         "heldout_note": training.heldout_seen.note or None,
         "steps": training.done,
         "seconds": seconds,

@@ -26,15 +26,34 @@ def training(history: History) -> Sentence:
     return said(f"{start} ", *parts, f"; {fell}.")
 
 
+@states("held out")
+def held_out(layer: int, evaluation: Mapping, n_heldout: int, note: str = "") -> Sentence:
+    """What a layer recovers of all held-out text at the end, and how many of its tokens count.
+
+    evaluation: the fields of HeldOut. note: what has to be said where the text was seen in training.
+    """
+    n = int(evaluation["n_tokens"])
+    where = f"(median of {n:,} of {counted(n_heldout, 'held-out token')}, {counted(n_heldout - n, 'attention sink')} left out)"
+    row = {f"heldout/{name}": evaluation[name] for name in ("recovered", "recovered_low", "recovered_high")}
+    first, *others = _shares(layer, row, n, where)
+    return said(first[0].upper() + first[1:], *others, f"{'; ' * bool(note)}{note}.")
+
+
 def _recovered(layer: int, row: Mapping) -> tuple[str, ...]:
-    share = row["heldout/recovered"]
-    low, high = (row.get(f"heldout/recovered_{end}", math.nan) for end in ("low", "high"))
     n = int(row["heldout/n_tokens"])
     where = f"(median of {counted(n, 'held-out token')} at step {row['step']}, sinks left out)"
+    return _shares(layer, row, n, where)
+
+
+def _shares(layer: int, row: Mapping, n: int, where: str) -> tuple[str, ...]:
+    share = row["heldout/recovered"]
+    low, high = (row.get(f"heldout/recovered_{end}", math.nan) for end in ("low", "high"))
     if math.isnan(share):
         return (f"layer {layer} has nothing to recover {where}",)
     if not math.isfinite(low):
-        return (f"{counted(n, 'held-out token')} are too few to tell what layer {layer} recovers",)
+        return (
+            f"{counted(n, 'held-out token')} {'is' if n == 1 else 'are'} too few to tell what layer {layer} recovers",
+        )
     if high < 0:
         return (
             f"layer {layer} is ", Strong("worse than no modulation"),
