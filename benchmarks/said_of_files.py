@@ -5,6 +5,7 @@ python -m benchmarks.said_of_files --write    renew it in docs/formats.md
 """
 
 import json
+import pickle
 import shutil
 import sys
 import tarfile
@@ -12,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -192,6 +194,25 @@ def _(folder):
     return folder / "npt_weights.pt"
 
 
+@row("two models in one file, `best` and `ema`, of which neither is known to be meant")
+def _(folder):
+    torch.save({"best": format_a(1), "ema": format_a(1)}, folder / "npt_weights.pt")
+    return folder
+
+
+@row("two models side by side, by the prefixes `student.` and `ema.`")
+def _(folder):
+    save_file(format_a(1, "student.") | format_a(1, "ema."), folder / "npt_weights.safetensors")
+    return folder
+
+
+@row("`W_down` beside `W_down.1`, and so on")
+def _(folder):
+    numbered = {f"{name}.1": tensor + 1 for name, tensor in format_a(1).items()}
+    save_file(format_a(1) | numbered, folder / "npt_weights.safetensors")
+    return folder
+
+
 @row("a full state_dict in which one tensor has two names")
 def _(folder):
     tensors = format_b(1)
@@ -273,6 +294,30 @@ def _(folder):
 def _(folder):
     (folder / "npt_weights.pt").touch()
     return folder / "npt_weights.pt"
+
+
+@row("a NumPy archive, `.npz`")
+def _(folder):
+    np.savez(folder / "npt_weights.npz", W_down=format_a(1)["layer_1_np.W_down"].numpy())
+    return folder / "npt_weights.npz"
+
+
+@row("a pickle of arrays, not by torch.save")
+def _(folder):
+    arrays = {name: tensor.numpy() for name, tensor in format_a(1).items()}
+    (folder / "npt_weights.pkl").write_bytes(pickle.dumps(arrays))
+    return folder / "npt_weights.pkl"
+
+
+@row("the page of an error, saved by a download")
+def _(folder):
+    (folder / "npt_weights.pt").write_text("<!DOCTYPE html><html><title>404: not found</title></html>")
+    return folder
+
+
+@row("a device, `/dev/null`")
+def _(folder):
+    return Path("/dev/null")
 
 
 @row("a truncated file")

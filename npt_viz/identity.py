@@ -1,9 +1,12 @@
-"""What a file or folder is, told by its first bytes and its name. Reads a few bytes and runs nothing."""
+"""What a file is, told by its first bytes and its name; text files, read. Runs nothing."""
 
 import re
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
+
+from npt_viz.errors import NptVizError
+from npt_viz.places import absent, refuse_special, shown
 
 LFS_POINTER = b"version https://git-"
 """How a Git LFS pointer begins."""
@@ -58,6 +61,23 @@ _ARCHIVES = {
 """First bytes -> kind of archive."""
 
 _UNPACK = "unpack it and open the folder that comes out"
+_OF_ARRAYS = "load it where it was made, and save its arrays as safetensors"
+
+_CONTENTS = {
+    GGUF: Kind("a GGUF file, which holds a base model", "give it as the base model"),
+    b"\x93NUMPY": Kind("a NumPy array", _OF_ARRAYS),
+    b"\x89HDF": Kind("an HDF5 file", _OF_ARRAYS),
+    b"\x89PNG": Kind("a PNG picture"),
+    b"\xff\xd8\xff": Kind("a JPEG picture"),
+    b"%PDF": Kind("a PDF document"),
+    b"PAR1": Kind("a Parquet table"),
+    b"SQLite format 3": Kind("an SQLite database"),
+    b"\x7fELF": Kind("a program"),
+}
+"""First bytes -> what it is."""
+
+_TORCH_PICKLE = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""What stands behind the two bytes of the protocol in what torch.save wrote before it wrote zip archives."""
 
 
 def damage_of(file: Path) -> Kind | None:
@@ -77,20 +97,84 @@ def begins_with(file: Path, start: bytes) -> bool:
 
 def file_kind(file: Path) -> Kind | None:
     """What a file is that holds no adapter; None where it may hold one. Raises OSError where it cannot be read."""
+    return content_kind(file) or _named(file) or _text_kind(file)
+
+
+def content_kind(file: Path) -> Kind | None:
+    """What a file is by its first bytes, where that is neither text nor what may hold tensors."""
     if (damage := damage_of(file)) is not None:
         return damage
-    with file.open("rb") as opened:
-        start = opened.read(512)
-    if start.startswith(GGUF):
-        return Kind("a GGUF file, which holds a base model", "give it as the base model")
-    if start.startswith(b"PK\x03\x04"):
-        return _zip_kind(file) or _named(file)
+    start = _start(file)
+    for magic, kind in _CONTENTS.items():
+        if start.startswith(magic):
+            return kind
+    if start.startswith(b"PK"):
+        return _zip_kind(file)
     for magic, archive in _ARCHIVES.items():
         if start.startswith(magic):
             return Kind(f"a {archive} archive", _UNPACK)
     if start[257:262] == b"ustar":
         return Kind("a tar archive", _UNPACK)
-    return _named(file)
+    if start[:1] == b"\x80" and start[1:2] in b"\2\3\4\5" and start[2:15] != _TORCH_PICKLE[: len(start) - 2]:
+        return Kind(
+            "a pickle that torch.save did not write, and nothing of it was run",
+            "load it where it was made, and save its tensors with torch.save or as safetensors",
+        )
+    return None
+
+
+def text_in(path: Path, wanted: str) -> str:
+    """The text of a UTF-8 file.
+
+    wanted: what to give, for the message where it is none: 'a .txt or .jsonl file'.
+    Raises NptVizError where nothing is there, for a folder, for what is no text, and for another encoding.
+    """
+    refuse_special(path)
+    if path.is_dir():
+        raise NptVizError(f"{shown(path)} is a folder; give {wanted}")
+    if not path.exists():
+        raise NptVizError(f"{shown(path)}: {absent(path)}; give {wanted}")
+    try:
+        damage = damage_of(path) if path.stat().st_size else None
+        kind = damage or (content_kind(path) if path.stat().st_size else None)
+        content = b"" if kind else path.read_bytes()
+    except OSError as error:
+        raise NptVizError(f"{shown(path)} cannot be read ({error.strerror}); check its permissions") from None
+    if kind is None and b"\0" in content and not content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        kind = Kind("a file of bytes that are no letters")
+    if kind is not None:
+        raise NptVizError(
+            f"{shown(path)} is {kind.words}, and no text; {damage.advice if damage else f'give {wanted}'}"
+        )
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise NptVizError(
+            f"{shown(path)} cannot be read as UTF-8 text (byte {content[error.start]:#04x} at {error.start:,}); save it as "
+            "UTF-8"
+        ) from None
+
+
+def _start(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(512)
+
+
+def _text_kind(file: Path) -> Kind | None:
+    """A file of letters alone, under the name of a file of weights: what a download that failed leaves."""
+    try:
+        start = _start(file).decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < 500:  # Not a letter that the first bytes end in.
+            return None
+        start = _start(file)[: error.start].decode("utf-8")
+    if not all(letter.isprintable() or letter in "\t\r\n" for letter in start):
+        return None
+    begins = " ".join(start.split())[:40]
+    return Kind(
+        "text and not weights",
+        f"it begins {begins!r}: if a download left that, download the file again",
+    )
 
 
 def _named(file: Path) -> Kind | None:
@@ -106,4 +190,10 @@ def _zip_kind(file: Path) -> Kind | None:
     if any(name.endswith("data.pkl") for name in names):
         return None
     files = sorted(name for name in names if not name.endswith("/"))
-    return Kind(f"a zip archive of {len(files)} files ({', '.join(files[:3])})", _UNPACK)
+    if not files:
+        return Kind("an empty zip archive", "copy or download it again")
+    listed = ", ".join(name.rpartition("/")[2] for name in files[:3])
+    if all(name.endswith(".npy") for name in files):
+        arrays = "1 array" if len(files) == 1 else f"{len(files)} arrays"
+        return Kind(f"a NumPy archive of {arrays} ({listed})", _OF_ARRAYS)
+    return Kind(f"a zip archive of {len(files)} file{'s' * (len(files) > 1)} ({listed})", _UNPACK)

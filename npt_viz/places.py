@@ -2,6 +2,8 @@
 
 import errno
 import os
+import re
+import stat
 from pathlib import Path
 
 from npt_viz.errors import NptVizError
@@ -42,12 +44,40 @@ def shown(path: str | Path) -> str:
     return f"{text[: SHOWN // 2]}…{text[-SHOWN // 4 :]} ({len(text):,} characters)"
 
 
+def absent(path: Path) -> str:
+    """What is wrong with a path at which nothing is, as a clause that follows the path."""
+    if path.is_symlink():
+        return f"is a link to {shown(os.readlink(path))}, which is not there"
+    return "no such file or folder"
+
+
+def refuse_special(path: Path) -> None:
+    """Raise NptVizError for what is neither a file nor a folder: to read a device or a pipe may never end."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    kinds = {
+        stat.S_ISCHR: "a device",
+        stat.S_ISBLK: "a disk",
+        stat.S_ISFIFO: "a pipe",
+        stat.S_ISSOCK: "a socket",
+    }
+    for is_kind, words in kinds.items():
+        if is_kind(mode):
+            raise NptVizError(
+                f"{shown(path)}: is {words}, neither a file nor a folder; save in a file what it would give, and give that"
+            )
+
+
 def _bare(text: str) -> str:
     bare = text.strip()
     while len(bare) > 1 and (bare[0], bare[-1]) in _QUOTES:
         bare = bare[1:-1].strip()
     return bare
 
+
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 
 _QUOTES = {('"', '"'), ("'", "'"), ("“", "”"), ("‘", "’"), ("`", "`")}
 
@@ -64,6 +94,15 @@ def _first_there(text: str, bare: str) -> Path | None:
 
 
 def _checked(text: str) -> Path:
+    if (address := _ADDRESS.match(text)) is not None:
+        raise NptVizError(
+            f"{shown(text)}: is an address, and npt_viz reads what is on this machine; "
+            + (
+                "give the path without file://"
+                if address[1] == "file"
+                else "download it and give the path of the copy"
+            )
+        )
     if "\0" in text:
         raise NptVizError(f"{shown(text)!r} has a NUL character in it, which no path has; remove it")
     try:
@@ -76,6 +115,7 @@ def _checked(text: str) -> Path:
         ) from None
     try:
         path.lstat()
+        path.stat()
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:

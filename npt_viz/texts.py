@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from npt_viz.errors import NptVizError
+from npt_viz.identity import text_in
 from npt_viz.places import typed_path
 
 SAMPLE = Path(__file__).parent / "data" / "sample.jsonl"
@@ -25,15 +26,10 @@ def bundled_texts(part: str = "train") -> list[str]:
 def texts_from_file(path: str | Path) -> list[str]:
     """The texts of a .jsonl file (one object with a "text" a line) or of a .txt file (one text).
 
-    Raises NptVizError for a file that is missing, not UTF-8, empty, or has a line that is no such object.
+    Raises NptVizError for a file that is missing, no text, not UTF-8, empty, or has a line that is no such object.
     """
     path = typed_path(path)
-    try:
-        content = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise NptVizError(f"{path} does not exist; give a .txt or .jsonl file") from error
-    except (UnicodeDecodeError, OSError) as error:
-        raise NptVizError(f"{path} cannot be read as UTF-8 text ({error}); save it as UTF-8") from error
+    content = text_in(path, "a .txt or .jsonl file")
     texts = _from_lines(path, content) if path.suffix == ".jsonl" else [content]
     texts = [text for text in texts if text.strip()]
     if not texts:

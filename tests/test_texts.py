@@ -42,5 +42,5 @@ def test_a_bad_file_is_one_sentence(tmp_path, name, content, words):
 
 
 def test_a_missing_file_is_one_sentence(tmp_path):
-    with pytest.raises(NptVizError, match="does not exist"):
+    with pytest.raises(NptVizError, match="no such file or folder"):
         texts_from_file(tmp_path / "absent.txt")

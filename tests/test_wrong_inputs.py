@@ -35,3 +35,4 @@ def test_every_sentence_says_what_to_do():
     for words, _, sentence in DOCUMENTED:
         assert ";" in sentence or sentence.startswith("opens"), words
         assert "foresee" not in sentence and "Traceback" not in sentence and "\n" not in sentence
+        assert len(sentence) <= 300, words

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from conftest import specimen, tiny_model
 from handmade import format_a
@@ -182,6 +183,12 @@ def sharded(snapshot: Path) -> None:
     (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
 
 
+def tokenizer_pointer():
+    at = copied("tokenizer-pointer")
+    (at / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    return npt_viz.open_model(at)
+
+
 def pointer() -> object:
     where = copied("pointer")
     (where / "model.safetensors").write_text(
@@ -232,23 +239,40 @@ def path_rows() -> list[Row]:
         "a NUL character in a path": lambda take: take("a\0b"),
         "blanks for a path": lambda take: take("  "),
     }
+    only_read = {
+        "`/dev/null`": lambda take: take("/dev/null"),
+        "a web address": lambda take: take("https://huggingface.co/someone/tiny"),
+        "a link to nothing": lambda take: take(str(link_to_nothing())),
+    }
+    opened = {"a NumPy archive": lambda take: take(str(numpy_archive()))}
+    open_it = {where: take for where, take in READERS.items() if where != "log's folder"}
     return [
         (words, where, lambda give=give, take=take: give(take))
-        for words, give in wrong.items()
-        for where, take in readers.items()
+        for wrongs, takers in ((wrong, readers), (only_read, READERS), (opened, open_it))
+        for words, give in wrongs.items()
+        for where, take in takers.items()
     ]
+
+
+def link_to_nothing() -> Path:
+    link = folder() / "link"
+    if not link.is_symlink():
+        link.symlink_to(folder() / "gone")
+    return link
+
+
+def numpy_archive() -> Path:
+    np.savez(folder() / "weights.npz", W_down=np.ones(3))
+    return folder() / "weights.npz"
 
 
 def rows() -> list[Row]:
     """(input, where it enters, what to run)."""
     at_home = str(folder() / "model")
-    link = folder() / "link"
-    if not link.is_symlink():
-        link.symlink_to(folder() / "gone")
     return [
         *path_rows(),
         ("a name of 300 characters", "export", lambda: ledger().export("n" * 300, "lora")),
-        ("a link to nothing", "base model", lambda: npt_viz.open_model(link)),
+        ("a Git LFS pointer for the tokenizer", "base model", tokenizer_pointer),
         (
             "a blank behind the path",
             "base model",

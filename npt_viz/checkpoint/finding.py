@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from npt_viz.errors import NptVizError
 from npt_viz.identity import file_kind
+from npt_viz.places import absent, refuse_special
 
 NATIVE_CONFIG = "npt_config.json"
 NATIVE_WEIGHTS = "npt_weights.safetensors"
@@ -46,10 +47,9 @@ def weights_at(path: Path) -> Found:
 
     Raises NptVizError with what the path is, and which file beside it is meant, where it holds no weights.
     """
+    refuse_special(path)
     if not path.exists():
-        raise NptVizError(
-            f"{path}: no such file or folder; give a checkpoint file, its folder or a run directory"
-        )
+        raise NptVizError(f"{path}: {absent(path)}; give a checkpoint file, its folder or a run directory")
     if path.is_file():
         if path.name == NATIVE_CONFIG or path.name.endswith(INDEX):
             return weights_at(path.parent)
@@ -146,13 +146,13 @@ def _without_weights(folder: Path) -> str:
     if (folder / "adapter_config.json").is_file():
         return "is a LoRA adapter, which is no NPT checkpoint; open the folder that holds the NPT weights"
     kinds = {file.name: kind.words for file in files if (kind := file_kind(file)) is not None}
-    listed = "; ".join(f"{name}: {words}" for name, words in list(kinds.items())[:4])
+    listed = "; ".join(f"{name:.40}: {words:.80}" for name, words in list(kinds.items())[:2])
     holds = f"it holds {listed}. It" if listed else "it"
     if not any(folder.iterdir()):
         return "is an empty folder; open the folder that holds the weights"
     return (
-        f"no checkpoint in it; {holds} needs {NATIVE_CONFIG}, {', '.join(WEIGHTS)}, or "
-        "checkpoints/best, final or checkpoint-N with one of them: open the folder that holds the weights"
+        f"no checkpoint in it; {holds} needs {NATIVE_CONFIG}, npt_weights.pt, other weights, or checkpoints/best: open the "
+        "folder that holds the weights"
     )
 
 

@@ -14,8 +14,8 @@ from typing import NamedTuple, cast
 
 from torch import Tensor
 
-from npt_viz.adapter import LayerAdapter, Target
-from npt_viz.adapter.semantics import Rule
+from npt_viz.adapter import LayerAdapter, Semantics, Target
+from npt_viz.adapter.semantics import Rule, variant_name
 
 _NUMBER = r"\d{1,4}"
 _TARGET = r"(?:_(?P<target>gate|up|down))?"
@@ -86,6 +86,11 @@ def parsed_key(name: str) -> Key | None:
     return None
 
 
+def is_numbered(name: str) -> bool:
+    """Whether the name of an NPT tensor says which component it is."""
+    return name.rpartition(".")[2].isdecimal()
+
+
 def is_base_key(name: str) -> bool:
     """Whether the tensor is the base model's own (format B keeps both in one file)."""
     return bool(_BASE.fullmatch(name)) or name.endswith(".original_gate_weight")
@@ -97,8 +102,17 @@ def looks_like_adapter(name: str) -> int | None:
     return int(match["layer"]) if match else None
 
 
+def _family(semantics: Semantics) -> Family:
+    """The names of a rule; those of an additive adapter are S0's where it is S0, and S1's where it is not."""
+    rule = semantics.rule
+    families = [family for each in FAMILIES.values() for family in each if family.rule == rule]
+    if rule == "additive" and not variant_name(semantics, ("gate",)).startswith("S0"):
+        return next(family for family in families if "B_add" in family.arguments)
+    return families[0]
+
+
 def native_keys(
-    layer: int, target: Target, targets: Collection[Target], rule: Rule, count: int
+    layer: int, target: Target, targets: Collection[Target], semantics: Semantics, count: int
 ) -> dict[str, tuple[str, ...]]:
     """Names of one target's tensors in the native format: argument of the modulation -> `count` names.
 
@@ -110,14 +124,13 @@ def native_keys(
         "rank_one_sum": "layer_{layer}_np.{role}{suffix}{component}",
         "low_rank_tanh": "layer_{layer}_{role}{suffix}",
     }
-    template = templates.get(rule, "model.layers.{layer}.adapter.{role}{suffix}.weight")
-    family = next(f for families in FAMILIES.values() for f in families if f.rule == rule)
+    template = templates.get(semantics.rule, "model.layers.{layer}.adapter.{role}{suffix}.weight")
     return {
         argument: tuple(
             template.format(layer=layer, role=role, suffix=suffix, component=f".{j}" if count > 1 else "")
             for j in range(count)
         )
-        for role, argument in family.arguments.items()
+        for role, argument in _family(semantics).arguments.items()
     }
 
 
@@ -131,7 +144,9 @@ def named_tensors(adapter: LayerAdapter) -> dict[str, Tensor]:
     named, rule = {}, adapter.semantics.rule
     for target, part in adapter.learned.items():
         count = part.components if rule == "rank_one_sum" else 1
-        for argument, keys in native_keys(adapter.layer, target, adapter.targets, rule, count).items():
+        for argument, keys in native_keys(
+            adapter.layer, target, adapter.targets, adapter.semantics, count
+        ).items():
             tensor = getattr(part, argument).detach()
             tensors = tensor if rule == "rank_one_sum" else [tensor]
             for key, component in zip(keys, tensors, strict=True):

@@ -114,9 +114,17 @@ def layout_of(infos: Infos, where: str) -> Layout:
             if infos[name].shares_memory(infos[components[key.component]]):
                 aliases.append(name)
                 continue
+            first = parsed_key(components[key.component])
+            assert first is not None, "it was sorted in by its parts"
+            if first.prefix != key.prefix:
+                several = " and ".join(prefix or "no prefix" for prefix in (first.prefix, key.prefix))
+                raise NptVizError(
+                    f"{where}: holds several adapters of layer {key.layer} ({components[key.component]} and {name}), and "
+                    f"nothing tells which is meant; save those with one prefix alone ({several})"
+                )
             raise NptVizError(
-                f"{where}: {components[key.component]} and {name} are the same tensor of layer {key.layer} under two "
-                "names; keep one of them"
+                f"{where}: {components[key.component]} and {name} name one place of layer {key.layer} and hold two "
+                "tensors; keep one of them"
             )
         components[key.component] = name
     if not roles_of:

@@ -9,7 +9,7 @@ from npt_viz.adapter import NOT_CAUSAL, Semantics, variant_name
 from npt_viz.adapter.semantics import Provenance, Rule
 from npt_viz.checkpoint import base_match, meaning
 from npt_viz.checkpoint.initialisation import untouched_rule
-from npt_viz.checkpoint.keys import parsed_key
+from npt_viz.checkpoint.keys import is_numbered, parsed_key
 from npt_viz.checkpoint.layout import LayerPlan, Layout, TargetPlan
 from npt_viz.checkpoint.native import tensor_hash
 from npt_viz.checkpoint.source import CheckpointFiles
@@ -157,6 +157,14 @@ def _naming(layout: Layout) -> Iterator[str]:
             f"the names of the tensors begin in several ways, by layer: {'; '.join(bare + named)}; the file was put together "
             "from several: check that they belong to one training"
         )
+    for plan in layout.layers.values():
+        groups = [keys for target in plan.targets.values() for keys in target.roles.values()]
+        bare = [keys for keys in groups if len(keys) > 1 and not is_numbered(keys[0])]
+        if bare:
+            yield (
+                f"layer {plan.layer}: {bare[0][0]} has no number beside {bare[0][1]}, and is read as component 0; if it is "
+                "what another run left, keep the tensors of one run"
+            )
     if layout.aliases:
         yield f"{len(layout.aliases)} names are other names of tensors that are counted already: {', '.join(layout.aliases[:3])}"
 

@@ -121,9 +121,9 @@ def _to_native(checkpoint: Checkpoint, folder: Path, overwrite: bool) -> Convert
         notes.append(
             "the semantics was inferred from key names, and the new file says so; give semantics to settle it"
         )
-    kept = ("recipe", "figures", "licence", "fault", "initial_hashes")
+    kept = ("recipe", "figures", "licence", "fault")
     config = {"format_version": FORMAT_VERSION, "base": base, "layers": layers}
-    config |= {key: native.get(key) for key in kept}
+    config |= {key: native.get(key) for key in kept} | {"initial_hashes": _initial_hashes(checkpoint)}
     return Converted(_written(folder, config, _renamed(checkpoint), overwrite), tuple(notes))
 
 
@@ -165,15 +165,34 @@ def _renamed(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """All adapter tensors as stored, under native names and in native orientation."""
     tensors = {}
     for layer, plan in checkpoint.layout.layers.items():
-        for target, tensors_of in plan.targets.items():
-            keys = tensors_of.keys(plan.rule)
-            count = len(next(iter(keys.values())))
-            for argument, names in native_keys(layer, target, plan.targets, plan.rule, count).items():
-                for name, key in zip(names, keys[argument], strict=True):
-                    tensor = checkpoint.files.store.read(key)
-                    turn = tensors_of.transposed != is_transposed(plan.rule)
-                    tensors[name] = tensor.T.contiguous() if turn else tensor.contiguous()
+        is_turned = is_transposed(checkpoint.semantics(layer).rule)
+        for target, names in _native_names(checkpoint, layer).items():
+            for name, key in names.items():
+                tensor = checkpoint.files.store.read(key)
+                turn = plan.targets[target].transposed != is_turned
+                tensors[name] = tensor.T.contiguous() if turn else tensor.contiguous()
     return tensors
+
+
+def _native_names(checkpoint: Checkpoint, layer: int) -> dict[Target, dict[str, str]]:
+    """Target -> native name -> name in the file, of one layer's tensors."""
+    plan, semantics = checkpoint.layout.layers[layer], checkpoint.semantics(layer)
+    found: dict[Target, dict[str, str]] = {target: {} for target in plan.targets}
+    for target, tensors_of in plan.targets.items():
+        keys = tensors_of.keys(semantics.rule)
+        count = len(next(iter(keys.values())))
+        for argument, names in native_keys(layer, target, plan.targets, semantics, count).items():
+            found[target] |= zip(names, keys[argument], strict=True)
+    return found
+
+
+def _initial_hashes(checkpoint: Checkpoint) -> dict[str, str] | None:
+    """Hashes of the tensors before training, under native names: an older file may have others."""
+    recorded = (checkpoint.files.native or {}).get("initial_hashes")
+    if not isinstance(recorded, dict):
+        return recorded
+    names = [n for layer in checkpoint.layers for n in _native_names(checkpoint, layer).values()]
+    return {new: recorded[old] for each in names for new, old in each.items() if old in recorded}
 
 
 def _stored(adapter: LayerAdapter, dtype: Dtype) -> dict[str, Tensor]:

@@ -103,10 +103,9 @@ def _opened(found: Found) -> _Opened:
             )
         if isinstance(content.get("state_dict"), dict) and isinstance(content.get("config"), dict):
             embedded = content["config"]
-        inside, path, outside = _unwrapped(content)
+        inside, outside, told = _unwrapped(content, part)
         left_over += outside
-        if path and embedded is None:
-            notes.append(f"the weights lie inside {path} of {part.name}")
+        notes += told if embedded is None else []
         for name, value in _flat(inside):
             if not isinstance(value, Tensor):
                 left_over.append(name)
@@ -120,18 +119,57 @@ def _opened(found: Found) -> _Opened:
     return _Opened(MappingStore(tensors, found.files), embedded, tuple(left_over), tuple(notes))
 
 
-def _unwrapped(content: Mapping) -> tuple[Mapping, str, list[str]]:
-    """The dict that holds the adapters, its path in the file (model_state_dict, module …), and what else has tensors."""
-    path, outside = [], []
+READ_FIRST = ("model_state_dict", "model", "module", "state_dict", "npt_weights", "student")
+"""Of several dicts with the same layers the first of these is read: the weights as trained, not their average."""
+
+
+def _unwrapped(content: Mapping, file: Path) -> tuple[Mapping, list[str], list[str]]:
+    """The dict that holds the adapters, what else has tensors, and notes: its path in the file, what else it could be.
+
+    Raises NptVizError where several dicts hold the same layers, and none is known to be the one that is meant.
+    """
+    path, outside, notes = [], [], []
     while not any(parsed_key(str(name)) for name, value in content.items() if isinstance(value, Tensor)):
-        # Where several hold adapters, all are read, and their names tell them apart.
         holding = [name for name, value in content.items() if isinstance(value, dict) and _has_adapter(value)]
-        if len(holding) != 1:
+        others = []
+        if len(holding) > 1:
+            if _are_apart([_places(content[name]) for name in holding]):
+                break  # All are read, and their names tell them apart.
+            layers = sorted({place[0] for name in holding for place in _places(content[name])})
+            there = (
+                f"{', '.join(map(str, holding))} each hold adapters of layer {', '.join(map(str, layers))}"
+            )
+            chosen = next((name for name in READ_FIRST if name in holding), None)
+            if chosen is None:
+                raise NptVizError(
+                    f"{file}: {there}, and nothing tells which is meant; save the one that is meant alone"
+                )
+            others = [name for name in holding if name != chosen]
+            holding = [chosen]
+            notes.append(
+                f"{there}: {chosen} is read; to read another, save it alone ({', '.join(map(str, others))})"
+            )
+        if not holding:
             break
         path.append(str(holding[0]))
-        outside += [str(n) for n, value in content.items() if n != holding[0] and _has_tensors(value)]
+        outside += [
+            str(name)
+            for name, value in content.items()
+            if name not in (*holding, *others) and _has_tensors(value)
+        ]
         content = content[holding[0]]
-    return content, ".".join(path), outside
+    where = [f"the weights lie inside {'.'.join(path)} of {file.name}"] if path else []
+    return content, outside, where + notes
+
+
+def _places(content: Mapping) -> set[tuple]:
+    """Layer, projection, role and component of the adapters' tensors in nested dicts, whatever stands before the names."""
+    names = (parsed_key(name) for name, value in _flat(content) if isinstance(value, Tensor))
+    return {key._replace(prefix="") for key in names if key is not None}
+
+
+def _are_apart(sets: list[set[tuple]]) -> bool:
+    return sum(map(len, sets)) == len(set().union(*sets))
 
 
 def _flat(content: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from npt_viz.errors import NptVizError
+from npt_viz.identity import text_in
 from npt_viz.places import typed_path
 from npt_viz.texts import bundled_texts
 
@@ -175,12 +176,7 @@ def cases_from_file(path: str | Path) -> list[Case]:
     Raises NptVizError naming the file and the line.
     """
     path = typed_path(path)
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise NptVizError(f"{path} does not exist; give a .jsonl or .csv file") from None
-    except (UnicodeDecodeError, OSError) as error:
-        raise NptVizError(f"{path} cannot be read as UTF-8 text ({error}); save it as UTF-8") from None
+    content = text_in(path, "a .jsonl or .csv file")
     return cases_from_text(content, str(path), is_csv=path.suffix.lower() == ".csv")
 
 

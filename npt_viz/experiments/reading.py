@@ -11,7 +11,7 @@ from npt_viz.errors import NptVizError
 from npt_viz.experiments.folder import SPEC, Task, read_json, tasks
 from npt_viz.experiments.plan import Experiment
 from npt_viz.experiments.spec_file import read_experiment_spec
-from npt_viz.places import typed_path
+from npt_viz.places import absent, refuse_special, typed_path
 from npt_viz.results.experiments import MEASURES, ArmRun, ExperimentResult, Strip
 from npt_viz.results.health import Finding
 from npt_viz.results.training import Alarm, Curves, History
@@ -27,6 +27,9 @@ def read_experiment(folder: str | Path) -> ExperimentResult:
     Raises NptVizError where it is no experiment.
     """
     folder = typed_path(folder)
+    refuse_special(folder)
+    if not folder.exists():
+        raise NptVizError(f"{folder}: {absent(folder)}; give a folder that `experiment` wrote")
     if not (folder / SPEC).is_file():
         raise NptVizError(
             f"{folder} is no experiment: it has no {SPEC}; give a folder that `experiment` wrote"

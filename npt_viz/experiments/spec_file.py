@@ -11,6 +11,7 @@ from npt_viz.adapter import Semantics
 from npt_viz.errors import NptVizError
 from npt_viz.experiments.plan import RECIPE_FIELDS, Arm, Experiment, arms_of
 from npt_viz.experiments.typed import refuse_wrong_types
+from npt_viz.identity import text_in
 from npt_viz.places import typed_path
 from npt_viz.training.losses import Curriculum, Objective, losses_text, objective
 from npt_viz.training.recipe import Recipe
@@ -50,10 +51,8 @@ def read_experiment_spec(path: str | Path) -> Experiment:
     """
     path = typed_path(path)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise NptVizError(f"{path} does not exist; give an experiment as a .toml file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        table = tomllib.loads(text_in(path, "an experiment as a .toml file"))
+    except tomllib.TOMLDecodeError as error:
         raise NptVizError(f"{path} is no TOML file ({error}); see docs/how-to/run-an-experiment.md") from None
     try:
         return _located(experiment_from(table, path.stem), path.parent)

@@ -16,6 +16,7 @@ from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import validate_repo_id
 
 from npt_viz.errors import NptVizError
+from npt_viz.identity import damage_of
 from npt_viz.places import shown
 from npt_viz.progress import Progress, no_progress
 
@@ -72,9 +73,9 @@ def weights_fault(folder: Path) -> str | None:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return f"its {index.name} is not readable, which lists the shards; copy or fetch it again"
     missing = [name for name in names if not (folder / name).is_file()]
-    pointers = [name for name in names if name not in missing and _is_pointer(folder / name)]
-    if pointers:
-        return f"{pointers[0]} is a Git LFS pointer, not the weights; run `git lfs pull` in the folder"
+    for name in names:
+        if name not in missing and (damage := damage_of(folder / name)) is not None:
+            return f"{name} is {damage.words}; {damage.advice}"
     if not missing:
         return None
     if (folder / missing[0]).is_symlink():
@@ -128,7 +129,8 @@ def cache_state(hub_id: str, revision: str = MAIN) -> str:
     elif not any((folder / name).is_file() for name in TOKENIZERS):
         fault = f"none of {', '.join(TOKENIZERS)} is there"
     else:
-        fault = weights_fault(folder) or "it is there by now"
+        # What to do about the cache follows; for a folder of one's own it would be something else.
+        fault = (weights_fault(folder) or "it is there by now").partition("; ")[0]
     return f"{begun or NOT_WHOLE}: {fault}"
 
 
@@ -206,11 +208,3 @@ def _revisions(home: Path) -> set[str]:
 
 def _has_only_pickles(folder: Path) -> bool:
     return any(folder.glob("pytorch_model*.bin")) and not any(folder.glob("*.safetensors*"))
-
-
-def _is_pointer(file: Path) -> bool:
-    try:
-        with file.open("rb") as opened:
-            return opened.read(20) == b"version https://git-"
-    except OSError:
-        return False

@@ -11,7 +11,8 @@ from typing import IO, Literal
 import numpy as np
 
 from npt_viz.errors import NptVizError
-from npt_viz.places import typed_path
+from npt_viz.identity import content_kind
+from npt_viz.places import absent, refuse_special, typed_path
 from npt_viz.results.runs import Run
 from npt_viz.results.training import Curves
 from npt_viz.runs.beside import NOTHING, Beside, beside
@@ -49,6 +50,8 @@ def read_run(source: Source) -> Run:
         raise NptVizError(f"{source} holds {len(others) + 1} runs; name one of them, for example {path}")
     around = beside(path)
     try:
+        if path.stat().st_size and (kind := content_kind(path)) is not None:
+            raise NptVizError(f"{path} is {kind.words}, and no log; give a {' or '.join(LOGS)}")
         with path.open("rb") as file:
             return _read(file, origin=str(path), name=_name_of(path), around=around)
     except OSError as error:
@@ -62,8 +65,9 @@ def logs_of(path: Path) -> list[Path]:
 
     Raises NptVizError where there is none.
     """
+    refuse_special(path)
     if not path.exists():
-        raise NptVizError(f"{path} does not exist; give a {' or '.join(LOGS)}, or the folder of one")
+        raise NptVizError(f"{path}: {absent(path)}; give a {' or '.join(LOGS)}, or the folder of one")
     if not path.is_dir():
         return [path]
     direct = [path / name for name in LOGS if (path / name).is_file()]

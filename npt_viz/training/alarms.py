@@ -12,7 +12,9 @@ from typing import Literal, NamedTuple, cast
 import numpy as np
 
 from npt_viz.results.training import Alarm, LayerStep, Severity, Step
+from npt_viz.training.causes import STRONG_DECAY, decay_a_step, shrinking, smallest_factor, steadier
 from npt_viz.training.losses.objective import Objective
+from npt_viz.training.recipe import Recipe
 
 SETTLED = 20
 """Steps before any rule looks, and whose median of the total counts: one batch with an outlier token says little."""
@@ -83,6 +85,8 @@ class LayerWatch:
     """Of this layer."""
     shares: list[list[float]] = field(default_factory=list)
     """[step of this layer, share recovered on held-out text] of the last two evaluations."""
+    before: list[list[float]] = field(default_factory=list)
+    """The last of them before a training that had ended went on."""
     exploded: int = 0
     """Steps in a row with an exploded loss."""
     idle: int = 0
@@ -128,13 +132,19 @@ class Watch:
 
     steps: that each layer takes in all.
     objective: its `settled` and `supervising` say from when and whether a bad held-out share is a divergence.
+    recipe: what it says of step sizes and decay tells causes apart.
     """
 
     def __init__(
-        self, state: dict | None = None, *, steps: int = 0, objective: Objective | None = None
+        self,
+        state: dict | None = None,
+        *,
+        steps: int = 0,
+        objective: Objective | None = None,
+        recipe: Recipe | None = None,
     ) -> None:
         self._layers = {int(layer): LayerWatch(**fields) for layer, fields in (state or {}).items()}
-        self._steps, self._objective = steps, objective
+        self._steps, self._objective, self._recipe = steps, objective, recipe
 
     @property
     def endings(self) -> dict[int, Ending]:
@@ -146,9 +156,16 @@ class Watch:
         }
 
     def begin_again(self) -> None:
-        """Forget what ended a training, for one that goes on nevertheless."""
+        """Let a training that is resumed go on, whatever ended it, and tell again every alarm that still holds."""
         for watch in self._layers.values():
-            watch.shares, watch.exploded, watch.idle, watch.lost, watch.ended = [], 0, 0, "", []
+            watch.sounding = []
+            if watch.ended:
+                watch.before, watch.shares = watch.shares[-1:], []
+                watch.exploded, watch.idle, watch.lost, watch.ended = 0, 0, "", []
+
+    def end(self, layer: int, sentence: str) -> None:
+        """Record that a layer has taken all of its steps and learned nothing."""
+        self._layers[layer].ended = ["nothing learned", sentence]
 
     @property
     def state(self) -> dict:
@@ -164,13 +181,14 @@ class Watch:
             _remember(watch, layer_step, step.number, recovered)
             left = max(0, self._steps - watch.steps)
             holding = {
-                (f.rule, f.about): f for f in _holding(watch, layer_step, step.number, recovered, left)
+                (f.rule, f.about): f
+                for f in _holding(watch, layer_step, step.number, recovered, left, self._recipe)
             }
             watch.exploded = watch.exploded + 1 if (EXPLOSION_RULE, "") in holding else 0
             if recovered is not None and self._objective is not None:
                 # Between evaluations what the last one said still holds.
-                watch.lost = _lost(watch, layer, left, self._objective)
-            watch.ended = list(_ending(watch, layer_step, layer) or ())
+                watch.lost = _lost(watch, layer, left, self._objective, self._recipe)
+            watch.ended = list(_ending(watch, layer_step, layer, self._objective, self._recipe) or ())
             for key, new in holding.items():
                 if list(key) not in watch.sounding:
                     alarms.append(
@@ -229,12 +247,17 @@ def _mixed(before: float, value: float) -> float:
 
 
 def _holding(
-    watch: LayerWatch, layer_step: LayerStep, number: int, recovered: float | None, left: int
+    watch: LayerWatch,
+    layer_step: LayerStep,
+    number: int,
+    recovered: float | None,
+    left: int,
+    recipe: Recipe | None,
 ) -> Iterator[_Symptom]:
     """Every alarm that holds at this step."""
     if watch.n > SETTLED:
-        yield from _collapse(watch, layer_step)
-        yield from _total(watch, number)
+        yield from _collapse(watch, layer_step, recipe)
+        yield from _total(watch, number, recipe)
         yield from _balance(watch, layer_step)
     if recovered is not None:
         if recovered < watch.best_heldout - HELDOUT_DROP:
@@ -246,7 +269,7 @@ def _holding(
             ):
                 why = (
                     f"its loss on training text rose too, to {statistics.median(watch.totals):.3g} after "
-                    f"{watch.best_total:.3g}; lower the learning rate"
+                    f"{watch.best_total:.3g}; {steadier(recipe)}"
                 )
             elif len(layer_step.terms) > 1:
                 why = f"{why}. Or, where the loss of the output rises too, another loss pulls it away: lower its weight"
@@ -277,20 +300,30 @@ def _rises(watch: LayerWatch) -> bool:
     return watch.shares[-1][1] > watch.shares[0][1]
 
 
-def _ending(watch: LayerWatch, layer_step: LayerStep, layer: int) -> Ending | None:
+def _ending(
+    watch: LayerWatch, layer_step: LayerStep, layer: int, objective: Objective | None, recipe: Recipe | None
+) -> Ending | None:
     """Why nothing more can come of this layer's training; None as long as something may."""
     if watch.exploded >= EXPLODED_FOR:
         now = statistics.median(watch.totals)
         return Ending(
             "diverged",
             f"layer {layer} diverged: for {EXPLODED_FOR} steps its loss has been more than {EXPLODED:g} times its best "
-            f"({now:.3g} now, {watch.best_total:.3g} at its best, {watch.first_total:.3g} at the start); lower the "
-            "learning rate, or use direct_robust where a few tokens drown the others",
+            f"({now:.3g} now, {watch.best_total:.3g} at its best, {watch.first_total:.3g} at the start); "
+            f"{steadier(recipe)}, or use direct_robust where a few tokens drown the others",
         )
     if watch.lost:
         return Ending("diverged", watch.lost)
     if watch.idle >= IDLE_FOR:
         never = watch.idle == watch.steps
+        pull = max((layer_step.weights[n] * norm for n, norm in layer_step.grad_norms.items()), default=0.0)
+        if pull > 0 and objective is not None:
+            factor = smallest_factor(layer_step.weights, objective.gradient_scale)
+            return Ending(
+                "nothing learned" if never else "nothing left",
+                f"layer {layer} learns nothing: for {IDLE_FOR} steps its gradient has rounded to exactly 0, of losses whose "
+                f"own is not ({pull:.1g} with their weights); raise the {factor}",
+            )
         return Ending(
             "nothing learned" if never else "nothing left",
             f"layer {layer} has nothing {'' if never else 'left '}to learn: for {IDLE_FOR} steps the gradient of every "
@@ -299,7 +332,7 @@ def _ending(watch: LayerWatch, layer_step: LayerStep, layer: int) -> Ending | No
     return None
 
 
-def _lost(watch: LayerWatch, layer: int, left: int, objective: Objective) -> str:
+def _lost(watch: LayerWatch, layer: int, left: int, objective: Objective, recipe: Recipe | None) -> str:
     """Sentence where a training ends worse than it began, or where two evaluations in a row lie below what no modulation
     recovers, with no way back in the steps left.
 
@@ -308,11 +341,13 @@ def _lost(watch: LayerWatch, layer: int, left: int, objective: Objective) -> str
     """
     settled = objective.settled
     supervised = sum(watch.gradient_shares.get(name, 0.0) for name in objective.supervising) >= 0.5
-    if supervised and left == 0 and (ended := _ended_worse(watch, layer)):
+    if supervised and left == 0 and (ended := _ended_worse(watch, layer, recipe)):
         return ended
-    if len(watch.shares) < 2 or watch.steps < settled + BEGINNING:
+    # Resumed for less than two evaluations, it is judged by the one before as well.
+    shares = watch.shares if left else [*watch.before, *watch.shares][-2:]
+    if len(shares) < 2 or watch.steps < settled + BEGINNING:
         return ""
-    (before, earlier), (now, last) = watch.shares
+    (before, earlier), (now, last) = shares
     comes_back = last + left * (last - earlier) / (now - before) > 0
     if before < settled or max(earlier, last) > -WORSE or comes_back or not supervised:
         return ""
@@ -322,7 +357,7 @@ def _lost(watch: LayerWatch, layer: int, left: int, objective: Objective) -> str
         f"fell to {loss:.3g}, from {watch.first_total:.3g}, so it fits its training text alone, or a few tokens are far "
         "off: use more text, direct_robust, or a lower learning rate"
         if fell
-        else f"is {loss:.3g}, {watch.first_total:.3g} at the start: lower the learning rate, clip the gradient lower, or "
+        else f"is {loss:.3g}, {watch.first_total:.3g} at the start: {steadier(recipe)}, clip the gradient lower, or "
         "use direct_robust where a few tokens drown the others"
     )
     return (
@@ -331,39 +366,43 @@ def _lost(watch: LayerWatch, layer: int, left: int, objective: Objective) -> str
     )
 
 
-def _ended_worse(watch: LayerWatch, layer: int) -> str:
+def _ended_worse(watch: LayerWatch, layer: int, recipe: Recipe | None) -> str:
     """Sentence where all steps are taken, held-out text says worse than none, and the loss is above where it began."""
     loss, last = statistics.median(watch.totals), watch.shares[-1][1]
     if last > -WORSE or not loss > watch.first_total:
         return ""
     return (
         f"layer {layer} diverged: it ends at {last:.3f} on held-out text, worse than no modulation (0), with its loss at "
-        f"{loss:.3g}, above the {watch.first_total:.3g} of its first {SETTLED} steps; lower the learning rate, or use "
+        f"{loss:.3g}, above the {watch.first_total:.3g} of its first {SETTLED} steps; {steadier(recipe)}, or use "
         "direct_robust where a few tokens drown the others"
     )
 
 
-def _collapse(watch: LayerWatch, layer_step: LayerStep) -> Iterator[_Symptom]:
+def _collapse(watch: LayerWatch, layer_step: LayerStep, recipe: Recipe | None) -> Iterator[_Symptom]:
     for target, measured in layer_step.targets.items():
         if measured.v_a_norm < COLLAPSED_NORM and measured.v_b_norm < COLLAPSED_NORM:
             yield _Symptom(
                 "collapse",
                 target,
                 "error",
-                f"‖v_a‖ and ‖v_b‖ of {target} are both below {COLLAPSED_NORM:g}: the modulation is gone; lower the "
-                "weights of regularisation and update_norm, or start afresh",
+                f"‖v_a‖ and ‖v_b‖ of {target} are both below {COLLAPSED_NORM:g}: the modulation is gone; "
+                f"{shrinking(recipe, layer_step.weights)}",
             )
         elif measured.scalar_variance < COLLAPSED_VARIANCE * watch.variances.get(target, 0.0):
+            decays = decay_a_step(recipe) > STRONG_DECAY
             yield _Symptom(
                 "scalar collapse",
                 target,
                 "warning",
                 f"the scalar of {target} no longer varies over tokens (variance {measured.scalar_variance:.2g}, "
-                f"{watch.variances[target]:.2g} at the start): v_b alone carries the signal; see the guidance loss",
+                f"{watch.variances[target]:.2g} at the start): "
+                + (
+                    shrinking(recipe, {}) if decays else "v_b alone carries the signal; see the guidance loss"
+                ),
             )
 
 
-def _total(watch: LayerWatch, number: int) -> Iterator[_Symptom]:
+def _total(watch: LayerWatch, number: int, recipe: Recipe | None) -> Iterator[_Symptom]:
     total, size = statistics.median(watch.totals), abs(watch.best_total)
     risen = total - watch.best_total > (EXPLODED - 1) * size and total > watch.first_total
     if math.isfinite(size) and risen:
@@ -371,7 +410,7 @@ def _total(watch: LayerWatch, number: int) -> Iterator[_Symptom]:
             EXPLOSION_RULE,
             "",
             "error",
-            f"the loss rose to {total:.3g}, from {watch.best_total:.3g} at its best: lower the learning rate, "
+            f"the loss rose to {total:.3g}, from {watch.best_total:.3g} at its best: {steadier(recipe)}, "
             "or use direct_robust where a few tokens drown the others",
         )
     if watch.best_total - total > 1e-3 * size or not math.isfinite(size):

@@ -73,7 +73,8 @@ def corpus_of(
 
     No text is on both sides, unless there are fewer than 8: then windows are split.
 
-    tokens: about how many to use at most; a random choice of texts, by the same seed. 0 uses all of them.
+    tokens: how many to use at most, and no less than one window on each side; a random choice of texts, by the same
+        seed. 0 uses all of them.
 
     Raises NptVizError for sizes that make no sense, and text that is too short to hold some back.
     """
@@ -100,12 +101,18 @@ def corpus_of(
     shuffled = [groups[i] for i in order]
     if tokens:
         used = sum(end <= tokens for end in accumulate(sum(map(len, group)) for group in shuffled))
-        shuffled = shuffled[: max(2, used)]
+        # Two texts at least, and of such a text no more than its share: one window at least.
+        shuffled = shuffled[:used] if used >= 2 else [_cut(group, tokens // 2) for group in shuffled[:2]]
     n_heldout = max(1, round(heldout * len(shuffled)))
     return Corpus(
         train=[ids for group in shuffled[n_heldout:] for ids in group],
         heldout=[ids for group in shuffled[:n_heldout] for ids in group],
     )
+
+
+def _cut(windows: list[Int[Tensor, "_"]], tokens: int) -> list[Int[Tensor, "_"]]:
+    """The first windows that have so many tokens together, or the first alone."""
+    return windows[: max(1, sum(end <= tokens for end in accumulate(map(len, windows))))]
 
 
 def _windows(ids: list[int], window: int) -> list[Int[Tensor, "_"]]:

@@ -11,6 +11,7 @@ from npt_viz.adapter import LayerAdapter
 from npt_viz.errors import NptVizError
 from npt_viz.results.training import LayerStep
 from npt_viz.shapes import Tensor
+from npt_viz.training import causes
 from npt_viz.training.losses import TERMS, AdaptiveWeights, Objective
 from npt_viz.training.measures import gradient_cosines
 from npt_viz.training.recipe import Recipe
@@ -88,7 +89,7 @@ class Learner:
         terms = {name: sum(values[name] for values, _ in batches) / len(batches) for name in weights}
         gradients = {name: _mean([gradient_of[name] for _, gradient_of in batches]) for name in weights}
         norms = {name: _norm(gradient) for name, gradient in gradients.items()}
-        self._refuse_non_finite(terms, norms)
+        self._refuse_non_finite(terms, norms, weights)
         if objective.adaptive == "gradient_norms":
             adaptive = self._adaptive.updated(norms)
             weights = {name: weight * adaptive[name] for name, weight in weights.items()}
@@ -101,6 +102,12 @@ class Learner:
             for part, factor in zip(parts[1:], factors[1:], strict=True):
                 parameter.grad.add_(part, alpha=factor)
         grad_norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._recipe.clip).item()
+        if not math.isfinite(grad_norm):  # Clipping has made it 0 or NaN, with which nothing is learned.
+            factor = causes.largest_factor(weights, objective.gradient_scale)
+            raise Diverged(
+                f"the gradient of layer {self.adapter.layer} is {grad_norm} with the {factor}, and finite without: training "
+                "stopped before the step; lower that factor"
+            )
         self._keep()
         for group in self._optimiser.param_groups:
             group["lr"] = rate * group["share"]
@@ -114,17 +121,45 @@ class Learner:
             cosines=gradient_cosines(list(gradients.values())) if cosines and len(gradients) > 1 else None,
         )
 
-    def _refuse_non_finite(self, terms: Mapping[str, float], norms: Mapping[str, float]) -> None:
+    def _refuse_non_finite(
+        self, terms: Mapping[str, float], norms: Mapping[str, float], weights: Mapping[str, float]
+    ) -> None:
         for what, numbers in (("", terms), ("the gradient of ", norms)):
             for name, number in numbers.items():
                 if math.isfinite(number):
                     continue
+                grown = self.grown
                 self._undo()
-                raise Diverged(
-                    f"{what}loss {name} of layer {self.adapter.layer} is {number}: training stopped with the "
-                    f"adapter as it was one step earlier; lower the learning rate {self._recipe.learning_rate:g} "
-                    f"or the weight of {name}"
-                )
+                taken = bool(self._optimiser.state)
+                why = causes.not_finite(self._recipe, name, losses=weights, taken=taken, grown=grown)
+                stopped = "training stopped with the adapter as it was one step earlier; " if taken else ""
+                raise Diverged(f"{what}loss {name} of layer {self.adapter.layer} is {number}: {stopped}{why}")
+
+    @property
+    def grown(self) -> float:
+        """Norm of all weights over that at the start; NaN where that is 0."""
+        before = _norm(list(self.initial.parameters()))
+        return _norm(self._parameters) / before if before else math.nan
+
+    @torch.no_grad()
+    def why_still(self, step: LayerStep, rates: float, gradient_scale: float) -> str:
+        """Why its weights did not move in a whole training, in words; empty where they moved.
+
+        step: the last. rates: sum of the step sizes of all steps.
+        """
+        before = list(self.initial.parameters())
+        change = _norm([now - old for now, old in zip(self._parameters, before, strict=True)])
+        start, n_weights = _norm(before), sum(each.numel() for each in before)
+        return causes.still(
+            self._recipe,
+            moved=change / start if start else math.inf,
+            change=change / math.sqrt(n_weights),
+            rates=rates,
+            grad_norm=step.grad_norm,
+            n_weights=n_weights,
+            losses=step.weights,
+            gradient_scale=gradient_scale,
+        )
 
     @torch.no_grad()
     def _keep(self) -> None:

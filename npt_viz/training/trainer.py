@@ -16,9 +16,10 @@ from npt_viz.checkpoint import Checkpoint
 from npt_viz.model.base import BaseModel
 from npt_viz.progress import Progress, no_progress
 from npt_viz.question import check_positions
-from npt_viz.results.training import Alarm, HeldOut, LayerStep, Seen, Step
-from npt_viz.training.alarms import Ending, Watch
+from npt_viz.results.training import Alarm, HeldOut, LayerStep, Seen, Severity, Step
+from npt_viz.training.alarms import SETTLED, Ending, Watch
 from npt_viz.training.batches import Batches
+from npt_viz.training.causes import short_warmup
 from npt_viz.training.data import Corpus, corpus_of
 from npt_viz.training.initialisation import initialise_from_attention
 from npt_viz.training.learner import Diverged, Learner, gradients_of
@@ -169,7 +170,7 @@ class Training(Iterator[Step]):
         if resumed is not None:
             self._go_on_from(resumed)
         self._begin_turn()
-        if self.has_ended:  # Whoever resumes it wants it to go on.
+        if resumed is not None:  # Whoever resumes it wants it to go on, and sees only what is said from here.
             self._watch.begin_again()
 
     @property
@@ -220,6 +221,8 @@ class Training(Iterator[Step]):
             n_tokens=sum(len(batch.rows) for batch in batches),
         )
         step = replace(step, alarms=self._said_at_first(step) + self._watch.alarms(step))
+        if last:
+            self._say_what_never_moved(layers)
         if self.has_ended:
             self._over = True
             step = replace(step, heldout=dict(self._finished | (heldout or self.evaluation())))
@@ -247,18 +250,30 @@ class Training(Iterator[Step]):
         return all(ending is not None and not (waits and ending.kind == "nothing left") for ending in endings)
 
     def _said_at_first(self, step: Step) -> tuple[Alarm, ...]:
-        """What has to be said of every held-out figure of this training, once."""
-        note = self.heldout_seen.note
-        if step.number > 1 or not note:
+        """What has to be said of this training once."""
+        if step.number > 1:
             return ()
-        sentence = (
-            f"figures on held-out text: {note}; give text that the checkpoint {self.start.name} has not seen"
+        said: dict[tuple[str, Severity], str] = {}
+        if note := self.heldout_seen.note:
+            said["seen_in_training", "warning"] = (
+                f"figures on held-out text: {note}; give text that the checkpoint {self.start.name} has not seen"
+            )
+        if short := short_warmup(self.recipe):
+            said["warm-up", "info"] = short
+        return tuple(
+            Alarm(rule=rule, severity=severity, step=1, layer=min(step.layers), sentence=sentence)
+            for (rule, severity), sentence in said.items()
         )
-        return (
-            Alarm(
-                rule="seen_in_training", severity="warning", step=1, layer=min(step.layers), sentence=sentence
-            ),
-        )
+
+    def _say_what_never_moved(self, layers: Mapping[int, LayerStep]) -> None:
+        """End layers that have taken all of their steps with the weights of the start."""
+        if self.recipe.steps < SETTLED:
+            return
+        rates = sum(learning_rate(step, self.recipe) for step in range(1, self.recipe.steps + 1))
+        for layer, step in layers.items():
+            why = self.learners[layer].why_still(step, rates, self.objective.gradient_scale)
+            if why and layer not in self.endings:
+                self._watch.end(layer, f"layer {layer} learned nothing: {why}")
 
     def evaluation(self) -> dict[int, HeldOut]:
         """Evaluation on held-out tokens of every layer that trains now."""
@@ -324,7 +339,7 @@ class Training(Iterator[Step]):
         }
 
     def _watching(self, state: dict | None = None) -> Watch:
-        return Watch(state, steps=self.recipe.steps, objective=self.objective)
+        return Watch(state, steps=self.recipe.steps, objective=self.objective, recipe=self.recipe)
 
     def _go_on_from(self, state: Mapping) -> None:
         self.done, self._seconds = state["done"], state["seconds"]

@@ -317,9 +317,44 @@ def test_a_wrapper_of_format_c_is_its_own_and_is_not_remarked(tmp_path):
     assert not any("lie inside" in w or "begin with" in w for w in open_checkpoint(tmp_path).report.warnings)
 
 
-def test_two_models_in_one_file_are_not_guessed_between(tmp_path):
-    torch.save({"student": format_a(1), "ema": format_a(1)}, tmp_path / "npt_weights.pt")
-    assert "student.layer_1_np.W_down and ema.layer_1_np.W_down" in failure(tmp_path / "npt_weights.pt")
+@pytest.mark.parametrize(
+    ("first", "second", "read"),
+    [
+        ("model", "ema", "model"),
+        ("ema", "student", "student"),
+        ("teacher", "model_state_dict", "model_state_dict"),
+    ],
+)
+def test_of_two_models_in_one_file_it_is_said_which_is_read(tmp_path, first, second, read):
+    other = {name: tensor + 1 for name, tensor in format_a(1).items()}
+    twice = {first: format_a(1), second: format_a(1), "step": 3}
+    twice[read] = {"inner": other}
+    torch.save(twice, tmp_path / "npt_weights.pt")
+    checkpoint = open_checkpoint(tmp_path)
+    assert torch.equal(checkpoint.adapter(1).modulation("gate").W_down[0], other["layer_1_np.W_down"])
+    (said,) = [w for w in checkpoint.report.warnings if "each hold" in w]
+    left = second if read == first else first
+    assert f"{first}, {second} each hold adapters of layer 1: {read} is read" in said and f"({left})" in said
+
+
+def test_two_models_of_which_none_is_known_to_be_meant_are_not_guessed_between(tmp_path):
+    torch.save({"best": format_a(1), "ema": format_a(1)}, tmp_path / "npt_weights.pt")
+    message = failure(tmp_path / "npt_weights.pt")
+    assert (
+        "best, ema each hold adapters of layer 1" in message and "save the one that is meant alone" in message
+    )
+
+
+def test_two_dicts_with_different_layers_are_both_read(tmp_path):
+    torch.save({"model": format_a(1), "ema": format_a(3)}, tmp_path / "npt_weights.pt")
+    assert open_checkpoint(tmp_path).layers == (1, 3)
+
+
+def test_two_models_side_by_side_in_one_dict_are_told_by_their_prefixes(tmp_path):
+    tensors = {f"{prefix}{n}": t.clone() for prefix in ("student.", "ema.") for n, t in format_a(1).items()}
+    torch.save(tensors, tmp_path / "npt_weights.pt")
+    message = failure(tmp_path / "npt_weights.pt")
+    assert "several adapters of layer 1" in message and "one prefix alone (student. and ema.)" in message
 
 
 def test_layers_with_and_without_a_prefix_are_all_read_and_said(tmp_path):
@@ -369,7 +404,7 @@ def test_equal_values_under_two_names_are_no_alias(tmp_path):
     tensors = format_a(1)
     tensors |= {f"copy.{name}": tensor.clone() for name, tensor in tensors.items()}
     torch.save(tensors, tmp_path / "npt_weights.pt")
-    assert "under two names" in failure(tmp_path / "npt_weights.pt")
+    assert "one prefix alone (no prefix and copy.)" in failure(tmp_path / "npt_weights.pt")
 
 
 def test_meta_tensors_have_no_values_and_say_so(tmp_path):

@@ -23,7 +23,7 @@ from handmade import (
 from safetensors.torch import save_file
 
 from npt_viz import NptVizError, open_checkpoint
-from npt_viz.adapter import Semantics, random_adapter
+from npt_viz.adapter import VARIANTS, Semantics, random_adapter
 from npt_viz.checkpoint.keys import named_tensors, parsed_key
 
 SUBSETS = [
@@ -331,3 +331,34 @@ def test_written_names_are_read_as_what_they_were(rule, components):
 )
 def test_names_outside_the_grammar_are_no_npt_keys(name):
     assert parsed_key(name) is None
+
+
+@pytest.mark.parametrize(
+    ("variant", "role"),
+    [
+        ("S0", "B_proj"),
+        ("S0-residual", "B_proj"),
+        ("S0-pooled", "B_proj"),
+        ("S1-add", "B_add"),
+        ("S1-add+residual", "B_add"),
+        ("S1-mult-early", "B_mult"),
+    ],
+)
+def test_a_variant_is_written_under_the_names_that_its_own_code_has(variant, role):
+    semantics = VARIANTS[variant].semantics
+    adapter = random_adapter(7, semantics, ("gate",), d_model=5, d_ffn=11, rank=3)
+    prefix = "model.layers.7.adapter."
+    assert set(named_tensors(adapter)) == {f"{prefix}A_proj.weight", f"{prefix}{role}.weight"}
+
+
+def test_a_component_without_a_number_beside_numbered_ones_is_said(tmp_path, tiny_llama):
+    tensors = format_a(2, components=3)
+    bare = {name.removesuffix(".0"): tensor for name, tensor in tensors.items()}
+    save_file(bare, tmp_path / "npt_weights.safetensors")
+    report = open_checkpoint(tmp_path, tiny_llama).report
+    said = [warning for warning in report.warnings if "has no number" in warning]
+    assert said and "layer_2_np.W_down has no number beside layer_2_np.W_down.1" in said[0]
+    assert "is read as component 0" in said[0]
+    save_file(tensors, tmp_path / "npt_weights.safetensors")
+    numbered = open_checkpoint(tmp_path, tiny_llama).report
+    assert not any("has no number" in warning for warning in numbered.warnings)

@@ -70,8 +70,8 @@ def test_components_of_one_target_need_one_rank(tmp_path):
     ],
     ids=["two prefixes", "with and without index", "with and without suffix"],
 )
-def test_one_tensor_under_two_names_is_refused(tmp_path, twice):
-    assert "under two names" in refusal(tmp_path, twice)
+def test_two_tensors_for_one_place_are_refused(tmp_path, twice):
+    assert "name one place of layer 2 and hold two tensors" in refusal(tmp_path, twice)
 
 
 @pytest.mark.parametrize(

@@ -365,3 +365,24 @@ def test_an_unknown_format_cannot_be_written(tmp_path):
     torch.save(format_a(2), tmp_path / "npt_weights.pt")
     with pytest.raises(NptVizError, match="choose native or A"):
         convert(tmp_path, tmp_path / "x", to="gguf")
+
+
+def test_an_older_native_file_of_s1_add_is_read_and_rewritten_under_its_right_names(tmp_path, tiny_llama):
+    """Older versions wrote B_proj, the name of S0, for B_add."""
+    adapter = specimen(tiny_llama, "S1-add", 2)
+    initial = specimen(tiny_llama, "S1-add", 2, seed=5)
+    stated = {"recipe": {}, "figures": {}, "licence": "none", "initial": {2: initial}}
+    save_checkpoint(tmp_path / "old", {2: adapter}, tiny_llama, **stated)
+    weights, config = tmp_path / "old" / "npt_weights.safetensors", tmp_path / "old" / "npt_config.json"
+    save_file({name.replace("B_add", "B_proj"): t for name, t in load_file(weights).items()}, weights)
+    config.write_text(config.read_text().replace("B_add", "B_proj"))
+    assert "B_proj" in config.read_text()
+    old = open_checkpoint(tmp_path / "old", tiny_llama)
+    assert_same_adapter(old.adapter(2), adapter)
+    assert old.report.layers[0].variant == "S1-add"
+    convert(tmp_path / "old", tmp_path / "new", "native", model=tiny_llama)
+    new = open_checkpoint(tmp_path / "new", tiny_llama)
+    assert_same_adapter(new.adapter(2), adapter)
+    names = {f"model.layers.2.adapter.{role}.weight" for role in ("A_proj", "B_add")}
+    assert set(load_file(tmp_path / "new" / "npt_weights.safetensors")) == names
+    assert set(new.config["initial_hashes"]) == names

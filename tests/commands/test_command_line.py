@@ -473,7 +473,7 @@ def test_training_goes_on_from_a_checkpoint(call, on_disk, text, tmp_path):
             ("--layers", "2", "--rank", "5", "--variant", "S1-early", "--losses", "guidance=1"),
             "loss guidance: an additive adapter has no v_a and v_b",
         ),
-        (("--layers", "2", "--text", "nowhere.txt"), "nowhere.txt does not exist"),
+        (("--layers", "2", "--text", "nowhere.txt"), "nowhere.txt: no such file or folder"),
     ],
 )
 def test_bad_input_to_train_is_status_1(call, on_disk, text, options, words):

@@ -140,3 +140,14 @@ def test_a_state_without_a_checkpoint_beside_it_is_resumed_with_the_defaults(tra
     out = str(tmp_path / "new")
     assert resume("alone/paused.pt", "--steps", "7", "--out", out) == 0
     assert said(tmp_path / "new") == ("not stated", None, {"torch.float32"})
+
+
+def test_a_bad_training_that_is_resumed_says_so_again(train, resume, tmp_path, capsys):
+    bad = ("--learning-rate", "0.5", "--steps", "40", "--evaluate-every", "20", "--losses", "direct=1")
+    assert train("bad", *bad) == 1
+    assert "diverged" in capsys.readouterr()[1]
+    assert resume("bad", "--steps", "42", "--json") == 1
+    told, said = capsys.readouterr()
+    result = json.loads(told.splitlines()[-1])
+    assert result["diverged"] and "worse than none" in [alarm["rule"] for alarm in result["alarms"]]
+    assert "worse than no modulation at all" in said

@@ -440,7 +440,7 @@ def test_a_file_that_is_no_log_is_a_sentence(tmp_path, content, sentence):
 
 
 def test_a_path_that_is_no_run_is_a_sentence(tmp_path):
-    with pytest.raises(NptVizError, match="nowhere does not exist; give a"):
+    with pytest.raises(NptVizError, match="nowhere: no such file or folder; give a"):
         read_run(tmp_path / "nowhere")
     with pytest.raises(NptVizError, match=r"has no steps.jsonl or training_log.jsonl in it; give the folder"):
         read_run(tmp_path)

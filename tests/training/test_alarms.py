@@ -241,7 +241,8 @@ def test_no_gradient_at_all_is_nothing_to_learn_and_no_divergence():
     for began, kind in ((0, "nothing learned"), (30, "nothing left")):
         watch = Watch(steps=1000, objective=objective("direct"))
         for number in range(1, 200):
-            heard_at(watch, number, layer_step(1.0, grad_norm=float(number <= began)))
+            size = float(number <= began)
+            heard_at(watch, number, layer_step(1.0, grad_norm=size, grad_norms={"direct": size, "kl": size}))
             if watch.endings:
                 break
         ending = watch.endings[7]
@@ -294,3 +295,32 @@ def test_an_ended_training_that_goes_on_nevertheless_is_watched_anew():
     assert again.endings
     again.begin_again()
     assert not again.endings
+    heard_at(again, 1, layer_step(1.0), -0.9)
+    assert not again.endings, "it may come back"
+
+
+def test_an_ended_training_that_goes_on_for_one_evaluation_is_judged_with_the_one_before():
+    watch = Watch(steps=1000, objective=objective("direct"))
+    number, _ = ended([1.0] * 1000, [-0.9] * 20, watch=watch)
+    again = Watch(watch.state, steps=number + 1, objective=objective("direct"))
+    again.begin_again()
+    heard_at(again, number + 1, layer_step(1.0), -0.8)
+    assert again.endings[7].diverged and "recovers -0.900 at its step" in again.endings[7].sentence
+
+
+def test_what_still_holds_is_told_again_after_a_training_was_resumed():
+    """Whoever resumes sees only what is printed from there."""
+    watch = Watch(steps=40, objective=objective("direct"))
+    bad = {10: 0.3, 20: -0.4, 30: -0.5}
+    assert {alarm.rule for alarm in heard(falling(30), bad, watch=watch)} == {
+        "worse than none",
+        "held-out worse",
+    }
+    silent = Watch(watch.state, steps=40, objective=objective("direct"))
+    assert heard([layer_step(0.1)], {1: -0.6}, watch=silent) == []
+    again = Watch(watch.state, steps=40, objective=objective("direct"))
+    again.begin_again()
+    assert {alarm.rule for alarm in heard([layer_step(0.1)], {1: -0.6}, watch=again)} == {
+        "worse than none",
+        "held-out worse",
+    }

@@ -32,3 +32,14 @@ def test_too_little_text_is_a_sentence_with_its_numbers(tiny_llama, texts):
         NptVizError, match=r"tokens in [01] sequences of at least 8: too short to hold some back"
     ):
         corpus_of(tiny_llama, texts)
+
+
+@pytest.mark.parametrize("tokens", [1, 30, 61, 100, 250, 700])
+def test_tokens_bound_both_sides_down_to_one_window_each(tiny_llama, tokens):
+    long_texts = [f"text number {i} " * 30 for i in range(11)]
+    window = 29
+    corpus = corpus_of(tiny_llama, long_texts, window=window, tokens=tokens)
+    assert 0 < corpus.n_heldout <= max(window, tokens // 2) and 0 < corpus.n_train <= max(window, tokens)
+    assert corpus.n_heldout + corpus.n_train <= max(2 * window, tokens)
+    if tokens >= 4 * window:
+        assert corpus.n_heldout + corpus.n_train > tokens / 2, "what is asked for is used"

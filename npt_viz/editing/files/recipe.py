@@ -20,6 +20,7 @@ from npt_viz.editing.base_check import check_base
 from npt_viz.editing.making.from_source import checkpoint_fingerprint
 from npt_viz.editing.updates import Factors, Origin, Place, Update
 from npt_viz.errors import NptVizError
+from npt_viz.identity import text_in
 from npt_viz.model.base import BaseModel
 from npt_viz.places import typed_path
 
@@ -54,12 +55,7 @@ def updates_from_recipe(
     """
     path = typed_path(path)
     path = path / RECIPE_FILE if path.is_dir() else path
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise NptVizError(f"{path} does not exist; give a recipe file or an exported folder") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise NptVizError(f"{path} cannot be read ({error}); give a recipe file") from None
+    text = text_in(path, "a recipe file or an exported folder")
     return updates_from_text(text, str(path), model, checkpoint)
 
 

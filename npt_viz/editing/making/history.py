@@ -22,6 +22,7 @@ from npt_viz.editing.making.recorded import Recorded, tolerance_of
 from npt_viz.editing.making.ways import PUBLISHED, Way, other_ways, without_mask
 from npt_viz.editing.updates import Factors, Number, Origin, Place, Update, check_alpha
 from npt_viz.errors import NptVizError
+from npt_viz.identity import text_in
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import Encoded, encode
 from npt_viz.places import typed_path
@@ -43,12 +44,7 @@ def updates_from_history(path: str | Path, model: BaseModel, checkpoint: Checkpo
     Raises NptVizError where the file is no injection history.
     """
     path = typed_path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise NptVizError(f"{path} does not exist; give an injection_history.json") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise NptVizError(f"{path} cannot be read ({error}); give an injection_history.json") from None
+    text = text_in(path, "an injection_history.json")
     return updates_from_history_text(text, str(path), model, checkpoint)
 
 

@@ -247,10 +247,10 @@ def test_a_recipe_edited_by_hand_is_refused_in_a_sentence(tiny_llama, tmp_path, 
 
 
 def test_a_recipe_that_is_not_there_is_a_sentence(tiny_llama, tmp_path):
-    with pytest.raises(NptVizError, match="does not exist; give a recipe file"):
+    with pytest.raises(NptVizError, match="no such file or folder; give a recipe file"):
         updates_from_recipe(tmp_path / "none.json", tiny_llama)
     (tmp_path / "latin.json").write_bytes('"é"'.encode("latin-1"))
-    with pytest.raises(NptVizError, match=r"latin.json cannot be read .*; give a recipe file"):
+    with pytest.raises(NptVizError, match=r"latin.json cannot be read as UTF-8 .*; save it as UTF-8"):
         updates_from_recipe(tmp_path / "latin.json", tiny_llama)
 
 

@@ -286,8 +286,8 @@ def test_a_file_that_is_no_history_is_a_sentence(tiny_llama, npt, tmp_path, cont
 
 
 def test_a_history_that_is_not_there_is_a_sentence(tiny_llama, npt, tmp_path):
-    with pytest.raises(NptVizError, match=r"does not exist; give an injection_history.json"):
+    with pytest.raises(NptVizError, match=r"no such file or folder; give an injection_history.json"):
         updates_from_history(tmp_path / "none.json", tiny_llama, npt)
     (tmp_path / "latin.json").write_bytes('"é"'.encode("latin-1"))
-    with pytest.raises(NptVizError, match=r"latin.json cannot be read .*; give an injection_history.json"):
+    with pytest.raises(NptVizError, match=r"latin.json cannot be read as UTF-8 .*; save it as UTF-8"):
         updates_from_history(tmp_path / "latin.json", tiny_llama, npt)
