@@ -163,7 +163,7 @@ function hear(view, { channel, token, layer, at, from }) {
     view.waiting = null
     showTools(view)
   }
-  const before = view.pin
+  const before = { ...view.pin, row: view.row }
   if (before.token === (token ?? -1) && before.layer === layer) return
   view.pin = { token: token ?? -1, layer }
   markPin(view, before.token)
@@ -171,11 +171,10 @@ function hear(view, { channel, token, layer, at, from }) {
   if (row !== view.row) {
     view.row = row
     repaintTokens(view)
-    view.later(drawPlots)
   }
+  view.later(row === before.row ? drawOver : drawPlots)
   reveal(view, view.pin.token)
   revealColumn(view, view.pin.token)
-  drawOver(view)
   drawCaption(view)
   markLegend(view)
 }

@@ -16,17 +16,30 @@ function plots(view) {
     over: view.find(".over"),
     scroller: view.find(".scroller"),
     spacer: view.find(".spacer"),
-    cursor: null,
+    // Asking the browser for it would make it lay out the page in the middle of drawing.
+    left: 0,
   }
   const { scroller } = made
   view.listen(scroller, "pointermove", (event) => pointAt(view, event))
   view.listen(scroller, "pointerleave", () => hover(view, -1))
   view.listen(scroller, "pointerdown", (event) => beginDrag(view, event))
   view.listen(scroller, "click", (event) => clickAt(view, event))
-  view.listen(scroller, "scroll", () => (hover(view, -1), view.later(drawPlots)), { passive: true })
+  view.listen(scroller, "scroll", () => scrolled(view), { passive: true })
   view.listen(scroller, "keydown", (event) => plotKey(view, event))
   view.listen(scroller, "blur", () => hover(view, -1))
   return made
+}
+
+function scrolled(view) {
+  view.plots.left = view.plots.scroller.scrollLeft
+  hover(view, -1)
+  view.later(drawPlots)
+}
+
+function scrollPlots(view, x) {
+  view.plots.scroller.scrollLeft = x
+  view.plots.left = view.plots.scroller.scrollLeft
+  view.later(drawPlots)
 }
 
 // Where everything lies, from the width and the data.
@@ -77,6 +90,7 @@ function layPlots(view) {
     canvas.style.height = `${place.height}px`
     canvas.getContext("2d").setTransform(ratio, 0, 0, ratio, 0, 0)
   }
+  plots.left = plots.scroller.scrollLeft
   drawPlots(view)
 }
 
@@ -95,8 +109,7 @@ function gutterOf(view) {
 const hasTitle = (view) => view.data.parts.includes("map") && view.data.numbered
 const rowLabels = (view) => (view.data.numbered ? view.data.layers.map(String) : view.data.names)
 
-const left = (view) => view.plots.scroller.scrollLeft
-const xOf = (view, token) => Math.round(view.gutter + token * view.plots.place.column - left(view))
+const xOf = (view, token) => Math.round(view.gutter + token * view.plots.place.column - view.plots.left)
 const yOf = (view, row) => {
   const { map, rows } = view.plots.place
   return map.top + (rows - 1 - row) * (map.height / rows)
@@ -104,7 +117,7 @@ const yOf = (view, row) => {
 
 function shownColumns(view) {
   const { n, column, room } = view.plots.place
-  return [Math.max(0, Math.floor(left(view) / column)), Math.min(n - 1, Math.floor((left(view) + room) / column))]
+  return [Math.max(0, Math.floor(view.plots.left / column)), Math.min(n - 1, Math.floor((view.plots.left + room) / column))]
 }
 
 function drawPlots(view) {
@@ -211,7 +224,7 @@ function drawTokenAxis(view, pen, taken) {
   pen.textAlign = "center"
   pen.textBaseline = "middle"
   for (let token = Math.ceil(first / every) * every; token <= last; token += every) {
-    const x = view.gutter + (token + 0.5) * column - left(view)
+    const x = view.gutter + (token + 0.5) * column - view.plots.left
     const half = (String(token).length * 6.5) / 2
     if (x < view.gutter || x > view.gutter + room) continue
     pen.fillStyle = view.style.quiet
@@ -306,7 +319,7 @@ function drawOver(view) {
   pen.clearRect(0, 0, width, height)
   if (overview) {
     const scale = room / n
-    const at = view.gutter + (left(view) / column) * scale
+    const at = view.gutter + (view.plots.left / column) * scale
     pen.strokeStyle = style.ink
     pen.lineWidth = 1.5
     pen.strokeRect(at + 0.75, overview.top + 0.75, Math.max(4, (room / column) * scale - 1.5), overview.height - 1.5)
@@ -424,7 +437,7 @@ function cellAt(view, event) {
   const box = scroller.getBoundingClientRect()
   const x = event.clientX - box.left
   const y = event.clientY - box.top
-  const token = Math.floor((x + scroller.scrollLeft) / place.column)
+  const token = Math.floor((x + view.plots.left) / place.column)
   const isInside = x >= 0 && x <= place.room && token >= 0 && token < place.n
   const within = (band) => band && y >= band.top && y < band.top + band.height
   if (within(place.overview)) return { token: -1, row: null, overview: x / place.room }
@@ -457,15 +470,14 @@ function beginDrag(view, event) {
 function moveOverview(view, event) {
   const { place, scroller } = view.plots
   const share = (event.clientX - scroller.getBoundingClientRect().left) / place.room
-  scroller.scrollLeft = share * place.n * place.column - place.room / 2
+  scrollPlots(view, share * place.n * place.column - place.room / 2)
 }
 
 function revealColumn(view, token) {
-  const { place, scroller } = view.plots
+  const { place, left } = view.plots
   if (!place?.isScrolled || view.plots.box.hidden) return
   const x = token * place.column
-  if (x < scroller.scrollLeft || x + place.column > scroller.scrollLeft + place.room)
-    scroller.scrollLeft = x - place.room / 2
+  if (x < left || x + place.column > left + place.room) scrollPlots(view, x - place.room / 2)
 }
 
 function plotKey(view, event) {

@@ -28,6 +28,7 @@ function promptBox(view) {
   view.listen(made.inspect, "click", () => ask(view, draftIn(view)))
   view.listen(made.cancel, "click", () => endEdit(view))
   view.listen(made.examples, "change", () => takeExample(view))
+  view.listen(made.examples, "keydown", (event) => openMenu(made.examples, event))
   for (const field of [made.bos, made.chat]) view.listen(field, "change", () => edited(view))
   view.listen(made.editor, "input", () => edited(view))
   view.listen(made.editor, "keydown", (event) => editorKey(view, event))
@@ -90,6 +91,7 @@ function beginEdit(view) {
   const { editor, bos, chat } = view.box
   const { prompt } = view.data
   if (!prompt || view.isEditing) return
+  view.waiting = null
   const draft = draftOf(view) ?? { text: prompt.text, chat: prompt.chat, bos: prompt.bos }
   hover(view, -1)
   const height = view.strip.box.offsetHeight
@@ -107,6 +109,7 @@ function endEdit(view) {
   if (!view.data.glyphs.length) return
   view.isEditing = false
   showTools(view)
+  view.strip.top = view.strip.box.scrollTop
   reveal(view, view.pin.token)
   focusStrip(view)
 }
@@ -122,6 +125,7 @@ function edited(view) {
   const { bos, chat } = view.box
   // The chat template has its own beginning.
   if (chat.checked) bos.value = "auto"
+  view.waiting = null
   const draft = draftIn(view)
   keepDraft(view, isEdited(view, draft) ? draft : null)
   showTools(view)
@@ -131,9 +135,17 @@ function ask(view, { text, chat, bos }) {
   view.waiting = stamp()
   view.askedText = text
   keepDraft(view, null)
-  view.isEditing = false
+  // Without tokens there is no strip to go back to.
+  view.isEditing = !view.data.glyphs.length
   view.send("asked", { prompt: text, chat, bos, at: view.waiting })
   showTools(view)
+}
+
+// An arrow on a closed menu would choose, and so inspect, whatever comes next.
+function openMenu(menu, event) {
+  if (!["ArrowDown", "ArrowUp"].includes(event.key) || !menu.showPicker) return
+  event.preventDefault()
+  menu.showPicker()
 }
 
 function takeExample(view) {
@@ -179,7 +191,7 @@ function showTools(view) {
   bos.disabled = chat.checked
   editor.hidden = !isEditing
   view.strip.box.hidden = isEditing || !hasStrip
-  const isWaiting = view.waiting !== null && !isEditing
+  const isWaiting = view.waiting !== null
   view.host.classList.toggle("waiting", isWaiting)
   const draft = isEditing ? null : draftOf(view)
   resume.hidden = drop.hidden = !draft || isWaiting

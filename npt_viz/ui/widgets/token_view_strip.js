@@ -15,15 +15,22 @@ const STRIP_PADDING = 6
 
 function strip(view) {
   const box = view.find(".tokens")
-  const made = { box, sheet: view.find(".sheet"), lines: [], shown: new Map(), widths: new Map(), stop: 0 }
+  const made = { box, sheet: view.find(".sheet"), lines: [], shown: new Map(), widths: new Map(), stop: 0, top: 0, height: 0 }
   const tokenOf = (event) => Number(event.target.closest?.("button")?.dataset.token ?? -1)
   view.listen(box, "click", (event) => tokenOf(event) >= 0 && pinned(view, tokenOf(event), null))
   view.listen(box, "keydown", (event) => stripKey(view, tokenOf(event), event))
-  view.listen(box, "scroll", () => (hover(view, -1), view.later(renderLines)), { passive: true })
+  view.listen(box, "scroll", () => scrolledStrip(view), { passive: true })
   for (const name of ["mouseover", "focusin"])
     view.listen(box, name, (event) => tokenOf(event) >= 0 && hover(view, tokenOf(event), null, event.target.closest("button")))
   for (const name of ["mouseleave", "focusout"]) view.listen(box, name, () => hover(view, -1))
   return made
+}
+
+// Top and height are kept: asking the browser for them would make it lay out the page in the middle of a pin.
+function scrolledStrip(view) {
+  view.strip.top = view.strip.box.scrollTop
+  hover(view, -1)
+  view.later(renderLines)
 }
 
 function layLines(view) {
@@ -63,6 +70,9 @@ function layLines(view) {
   strip.sheet.style.height = `${lines.length * LINE}px`
   for (const element of strip.shown.values()) element.remove()
   strip.shown.clear()
+  strip.top = strip.box.scrollTop
+  // Lines and padding are the whole height, where the box is not hidden behind the text.
+  strip.height = parseInt(strip.box.style.maxHeight) - STRIP_PADDING
   renderLines(view)
 }
 
@@ -70,10 +80,10 @@ function layLines(view) {
 function renderLines(view) {
   const { strip, data } = view
   if (!strip.lines.length) return
-  const { scrollTop, clientHeight } = strip.box
+  const { top, height } = strip
   const isAll = data.glyphs.length <= DRAW_ALL
-  const from = isAll ? 0 : Math.max(0, Math.floor(scrollTop / LINE) - SPARE_LINES)
-  const to = isAll ? strip.lines.length - 1 : Math.min(strip.lines.length - 1, Math.ceil((scrollTop + clientHeight) / LINE) + SPARE_LINES)
+  const from = isAll ? 0 : Math.max(0, Math.floor(top / LINE) - SPARE_LINES)
+  const to = isAll ? strip.lines.length - 1 : Math.min(strip.lines.length - 1, Math.ceil((top + height) / LINE) + SPARE_LINES)
   const focused = document.activeElement === view.root.host ? Number(view.root.activeElement?.dataset.token ?? -1) : -1
   const kept = focused >= 0 ? strip.lineOf[focused] : -1
   for (const [index, element] of strip.shown) {
@@ -150,11 +160,13 @@ function markPin(view, before) {
 }
 
 function reveal(view, token) {
-  const { box, lineOf } = view.strip
+  const { box, lineOf, top, height } = view.strip
   if (!lineOf || lineOf[token] === undefined) return
-  const top = lineOf[token] * LINE
-  if (top < box.scrollTop || top + LINE > box.scrollTop + box.clientHeight)
-    box.scrollTop = Math.round((top - (box.clientHeight - LINE) / 2) / LINE) * LINE
+  const y = lineOf[token] * LINE
+  if (y < top || y + LINE > top + height) {
+    box.scrollTop = Math.round((y - (height - LINE) / 2) / LINE) * LINE
+    view.strip.top = box.scrollTop
+  }
   renderLines(view)
 }
 
@@ -169,7 +181,7 @@ function stripKey(view, token, event) {
   }
   if (token < 0) return
   const last = view.data.glyphs.length - 1
-  const page = Math.max(1, Math.floor(view.strip.box.clientHeight / LINE) - 1)
+  const page = Math.max(1, Math.floor(view.strip.height / LINE) - 1)
   const target = {
     ArrowRight: () => Math.min(token + 1, last),
     ArrowLeft: () => Math.max(token - 1, 0),
