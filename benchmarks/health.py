@@ -14,22 +14,26 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
 
 import npt_viz
+from benchmarks import bases
 from benchmarks.specimens import LAYERS
 from npt_viz.adapter import Additive, LayerAdapter, RankOneSum
 from npt_viz.adapter.semantics import VARIANTS
 from npt_viz.analysis.class_floor import class_floor
 from npt_viz.analysis.health.evidence import Evidence
-from npt_viz.analysis.health.gathering import layer_evidence
+from npt_viz.analysis.health.gathering import layer_evidence, predicted
 from npt_viz.analysis.health.rules import findings
+from npt_viz.capture.layer_trace import LayerTrace, attention_sinks, local_trace
 from npt_viz.capture.probe import Seen, seen_by_base, windows
+from npt_viz.capture.running import NoAttention
+from npt_viz.capture.running import changed as changed_layers
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.model.base import BaseModel
 from npt_viz.question import Positions
@@ -53,6 +57,9 @@ LENGTHS = {320: 2, 120: 1, 60: 1}
 """Tokens of text -> windows that they come in."""
 
 HEALTHY = ("N1-r8", "N4-r64", "N5-r64", "N4-r32-k4", "T1-r64", "S1-r64", "N3-r64", "N5-r256", "N1-r128-k8")
+LOUD = 0.6
+"""Of the size of what is needed: a share of 0.36 is lost, and the local error stays good."""
+
 UNEXPLAINED = frozenset({"worse_than_nothing", "recovers_nothing"})
 
 
@@ -73,11 +80,27 @@ class Specimen:
     truth: float | None = None
     """What the finding has to name: the factor or the layer."""
     base: str = "own"
+    """Or the name of one of benchmarks.bases."""
     floor: bool = False
+    runs: bool = False
+    """Whether the prediction of the model with this layer is looked at, too."""
 
     @property
     def half(self) -> str:
         return "calibrated" if self.layer in CALIBRATED or self.truth in CALIBRATED else "held back"
+
+
+class Text(NamedTuple):
+    """What one layer sees, and its MLP."""
+
+    seen: LayerTrace
+    mlp: nn.Module
+
+
+def cut(model: BaseModel, length: int) -> list[list[int]]:
+    """The windows that are judged at this length."""
+    texts = bundled_texts("heldout")[-LENGTHS[length] :]
+    return [ids[: length // LENGTHS[length]] for ids in windows(model, texts, LENGTHS[length])]
 
 
 class Shelf:
@@ -86,6 +109,8 @@ class Shelf:
     def __init__(self, folder: Path, model: BaseModel) -> None:
         self.folder, self.model = folder, model
         self._open: dict[str, Checkpoint] = {}
+        self._loudest: dict[int, torch.Tensor] = {}
+        self._texts: dict[int, Text] = {}
 
     def has(self, recipe: str) -> bool:
         return (self.folder / recipe / "npt_config.json").exists()
@@ -94,6 +119,20 @@ class Shelf:
         if recipe not in self._open:
             self._open[recipe] = npt_viz.open_checkpoint(self.folder / recipe, self.model)
         return self._open[recipe].adapter(layer)
+
+    def text(self, layer: int) -> Text:
+        """What a layer with attention withheld sees on the whole text that is judged; sinks left out."""
+        if layer not in self._texts:
+            silent = self.take("N4-r64", layer)
+            seen = [local_trace(self.model, silent, ids) for ids in cut(self.model, max(LENGTHS))]
+            kept = [trace.rows(~attention_sinks(trace.hidden)) for trace in seen]
+            self._texts[layer] = Text(kept[0].joined(*kept[1:]), self.model.parts(layer).mlp)
+        return self._texts[layer]
+
+    def loudest(self, layer: int) -> torch.Tensor:
+        if layer not in self._loudest:
+            self._loudest[layer] = loudest(self.model, layer, cut(self.model, max(LENGTHS))[0])
+        return self._loudest[layer]
 
 
 def changed(adapter: LayerAdapter, change: Callable[[LayerAdapter], None]) -> LayerAdapter:
@@ -162,6 +201,73 @@ def padded(adapter: LayerAdapter) -> LayerAdapter:
     return LayerAdapter(adapter.layer, adapter.semantics, parts).requires_grad_(False)
 
 
+def constant(adapter: LayerAdapter, text: Text) -> LayerAdapter:
+    """The scalar of gate and up replaced by its mean, in closed form: a·w is 1 and a vector times z the mean at every token."""
+
+    seen = text.seen
+
+    def change(copied: LayerAdapter) -> None:
+        one = torch.ones(len(seen), 1)
+        reads_a, reads_z = (
+            torch.linalg.lstsq(x.double(), one.double()).solution.float()[:, 0]
+            for x in (seen.attention, seen.mlp_input)
+        )
+        for modulation in sums(copied):
+            bottleneck = seen.attention @ modulation.W_down[0]
+            mean = ((bottleneck @ modulation.W_a_up[0]) * seen.mlp_input).sum(-1).mean()
+            # The direction that tells least of a gives way.
+            least = bottleneck.square().mean(0).mul(modulation.W_b_up[0].square().sum(-1)).argmin()
+            modulation.W_down[0, :, least] = reads_a
+            modulation.W_a_up[0] = 0
+            modulation.W_a_up[0, least] = mean * reads_z
+            modulation.W_b_up[0, least] = 0
+
+    return changed(adapter, change)
+
+
+def loud(adapter: LayerAdapter, text: Text, direction: torch.Tensor) -> LayerAdapter:
+    """A good layer that also writes LOUD of what is needed where the prediction is most sensitive: one more component of down."""
+
+    seen = text.seen
+
+    def change(copied: LayerAdapter) -> None:
+        down = copied.modulation("down")
+        assert isinstance(down, RankOneSum)
+        intermediate = copied.mlp(text.mlp, seen.attention, seen.mlp_input).intermediate
+        one = {name: torch.zeros(1, *p.shape[1:]) for name, p in down.named_parameters()}
+        one["W_down"][0, :, 0] = _mean_direction(seen.attention)
+        one["W_a_up"][0, 0] = _mean_direction(intermediate)
+        one["W_b_up"][0, 0] = direction
+        written = RankOneSum(**one).change(seen.attention, intermediate).norm(dim=-1).median()
+        one["W_b_up"] *= LOUD * (seen.target - seen.unmodulated).norm(dim=-1).median() / written
+        parts = {name: torch.cat([p.data, one[name]]) for name, p in down.named_parameters()}
+        copied.modulations["down"] = RankOneSum(**parts, scale=down.scale)
+
+    return changed(adapter, change)
+
+
+def _mean_direction(x: torch.Tensor) -> torch.Tensor:
+    mean = x.mean(0)
+    return mean / mean.square().sum()
+
+
+def loudest(model: BaseModel, layer: int, ids: list[int]) -> torch.Tensor:
+    """Unit vector to which the prediction is most sensitive where it is added to this MLP's output (Fisher information)."""
+    added = torch.zeros(1, len(ids), model.d_model, requires_grad=True)
+    hook = model.parts(layer).mlp.register_forward_hook(lambda module, args, output: output + added)
+    try:
+        with torch.enable_grad():
+            log_p = model.hf(input_ids=torch.tensor([ids]), use_cache=False).logits[0].log_softmax(-1)
+        draw = torch.Generator().manual_seed(0)
+        drawn = torch.multinomial(log_p.detach().exp(), 1, generator=draw)
+        log_p.gather(1, drawn).sum().backward()
+    finally:
+        hook.remove()
+    assert added.grad is not None
+    per_token = added.grad[0][1:]
+    return torch.linalg.svd(per_token, full_matrices=False).Vh[0]
+
+
 def read_as(adapter: LayerAdapter, **settings) -> LayerAdapter:
     semantics = replace(adapter.semantics, **settings)
     modulations: dict[str, nn.Module] = {}
@@ -193,6 +299,7 @@ def _healthy(shelf: Shelf, layer: int) -> Iterator[Specimen]:
             adapter=lambda r=recipe: shelf.take(r, layer),
             # A gate of rank 8 in layer 23 recovers 0.08: little, and all that it can.
             floor=recipe == "N4-r64",
+            runs=recipe == "N5-r64",
         )  # fmt: skip
     yield Specimen(
         name=f"padded {layer}", layer=layer, made="healthy: rank and components that are not used",
@@ -225,6 +332,17 @@ def _altered(shelf: Shelf, layer: int, i: int) -> Iterator[Specimen]:
     yield altered("NaN", "not_finite", lambda a: a.modulation("up").W_a_up.view(-1)[7].fill_(math.nan))
     yield altered("W_b_up zero", "nothing_loaded", scaled(0), follows=("untrained",))
     yield altered("divided by 10,000", "vanishing", scaled(1e-4), follows=("wrong_size", "recovers_nothing"))
+    yield Specimen(
+        name=f"constant scalar {layer}", layer=layer, made="v_a·z the same at every token", adapter=lambda: constant(
+            shelf.take("N4-r64", layer), shelf.text(layer)
+        ), faults=frozenset({"scalar_constant"}), follows=frozenset({"wrong_size", *UNEXPLAINED}),
+    )  # fmt: skip
+    if shelf.has("N5-r256"):
+        yield Specimen(
+            name=f"loud {layer}", layer=layer, made="writes where the prediction is most sensitive", runs=True,
+            faults=frozenset({"broken_downstream"}),
+            adapter=lambda: loud(shelf.take("N5-r256", layer), shelf.text(layer), shelf.loudest(layer)),
+        )  # fmt: skip
     yield altered(
         "one direction",
         "direction_collapsed",
@@ -242,11 +360,16 @@ def _misplaced(shelf: Shelf, layer: int, i: int) -> Iterator[Specimen]:
             name=f"{made}, {recipe} {layer}", layer=to, made=made, faults=frozenset({"wrong_layer"}), truth=layer,
             adapter=lambda to=to: in_layer(shelf.take(recipe, layer), to),
         )  # fmt: skip
-    yield Specimen(
-        name=f"another base, {recipe} {layer}", layer=layer, made="run on another base model (no fingerprint)",
-        faults=UNEXPLAINED, adapter=lambda: shelf.take(recipe, layer), base="other",
-    )  # fmt: skip
-    other = recipes[(i + 1) % len(recipes)]
+    for base, made in (
+        ("untrained", "run on an untrained base model (no fingerprint)"),
+        ("renumbered", "run on another base model as good (no fingerprint)"),
+    ):
+        yield Specimen(
+            name=f"{base} base, {recipe} {layer}", layer=layer, made=made, faults=UNEXPLAINED, base=base,
+            # An untrained base has hardly any attention that a modulation could be made of.
+            follows=frozenset({"vanishing"} if base == "untrained" else ()),
+            adapter=lambda: shelf.take(recipe, layer),
+        )  # fmt: skip
     for made, source, settings in (
         ("N4 read as N3", "N4-r64", {"attention": "beside"}),
         ("N3 read as N4", "N3-r64", {"attention": "withheld"}),
@@ -257,7 +380,6 @@ def _misplaced(shelf: Shelf, layer: int, i: int) -> Iterator[Specimen]:
                 name=f"{made} {layer}", layer=layer, made=made, faults=frozenset({"objective_mismatch"}),
                 adapter=lambda s=source, k=settings: read_as(shelf.take(s, layer), **k),
             )  # fmt: skip
-    del other
 
 
 def _trained_otherwise(shelf: Shelf, layer: int) -> Iterator[Specimen]:
@@ -274,6 +396,17 @@ def _trained_otherwise(shelf: Shelf, layer: int) -> Iterator[Specimen]:
             follows=frozenset({"wrong_size", "vanishing", "untrained"}), floor=True,
             adapter=lambda: shelf.take("N4-r64-30-steps", layer),
         )  # fmt: skip
+    if shelf.has("N1-r64-planar"):
+        yield Specimen(
+            name=f"planar base {layer}", layer=layer, made="trained on a base whose attention lies in a plane",
+            faults=frozenset({"parity"}), follows=frozenset({"recovers_nothing"}), base="planar",
+            adapter=lambda: shelf.take("N1-r64-planar", layer),
+        )  # fmt: skip
+    if shelf.has("N1-r64-400-steps"):
+        yield Specimen(
+            name=f"to the end {layer}", layer=layer, made="gate alone, trained to the end", floor=True,
+            faults=frozenset({"rank_floor"}), adapter=lambda: shelf.take("N1-r64-400-steps", layer),
+        )  # fmt: skip
     yield Specimen(
         name=f"at initialisation {layer}", layer=layer, made="at initialisation", faults=frozenset({"untrained"}),
         follows=frozenset({"vanishing", "wrong_size", *UNEXPLAINED}),
@@ -288,23 +421,48 @@ class Judge:
     folder: Path
     model: BaseModel
     _seen: dict = field(default_factory=dict)
+    _bases: dict = field(default_factory=dict)
 
-    @cached_property
-    def other(self) -> BaseModel:
-        """A base of the same shape with other weights."""
-        torch.manual_seed(7)
-        hf = AutoModelForCausalLM.from_config(self.model.config).eval().requires_grad_(False)
-        return BaseModel(hf=hf, tokenizer=self.model.tokenizer, name="other", source="made in memory")
+    def base(self, name: str) -> BaseModel:
+        """The model, or one that was made from it."""
+        if name not in self._bases:
+            made = {
+                "own": lambda: self.model,
+                "untrained": lambda: bases.untrained(self.model),
+                "renumbered": lambda: bases.renumbered(self.model),
+                "planar": lambda: bases.planar(self.model, LAYERS),
+            }
+            self._bases[name] = made[name]()
+        return self._bases[name]
 
     def seen(self, base: BaseModel, length: int) -> Mapping[Positions, Seen]:
         if (base.name, length) not in self._seen:
-            texts = bundled_texts("heldout")[-LENGTHS[length] :]
-            cut = [ids[: length // LENGTHS[length]] for ids in windows(base, texts, LENGTHS[length])]
-            self._seen[base.name, length] = seen_by_base(base, cut, range(base.n_layers))
+            self._seen[base.name, length] = seen_by_base(base, cut(base, length), range(base.n_layers))
         return self._seen[base.name, length]
 
+    def kl(self, base: BaseModel, adapters: Mapping[int, LayerAdapter], length: int):
+        """(layers, modulated) -> (token,) KL(base ‖ this) of whole forward passes, in float64."""
+
+        def logits(ids: list[int], lane: Mapping) -> torch.Tensor:
+            with torch.no_grad(), changed_layers(base, [lane]):
+                return (
+                    base.hf(input_ids=torch.tensor([ids]), use_cache=False).logits[0].double().log_softmax(-1)
+                )
+
+        def kl(layers: tuple[int, ...], modulated: bool) -> np.ndarray:
+            lane = {
+                i: adapters[i] if modulated else NoAttention(attention=adapters[i].attention) for i in layers
+            }
+            parts = []
+            for ids in cut(base, length):
+                plain, run = logits(ids, {}), logits(ids, lane)
+                parts.append((plain.exp() * (plain - run)).sum(-1).numpy())
+            return np.concatenate(parts)
+
+        return kl
+
     def fired(self, specimen: Specimen, length: int) -> dict:
-        base = self.model if specimen.base == "own" else self.other
+        base = self.base(specimen.base)
         adapter = specimen.adapter()
         checkpoint = Checkpoint.from_adapters({specimen.layer: adapter}, base, specimen.name)
         report = checkpoint.report
@@ -316,7 +474,10 @@ class Judge:
                     base, adapter, report.layers[0], self.seen(base, length), floor, texts="bundled text"
                 ),
             )
-        evidence = Evidence(load=report, layers=measured)
+        ran = ()
+        if specimen.runs:
+            ran = predicted(base, checkpoint, [specimen.layer], cut(base, length))
+        evidence = Evidence(load=report, layers=measured, predicted=ran)
         found = list(findings(evidence))
         n_sentences, false = false_findings(
             base,
@@ -325,6 +486,7 @@ class Judge:
             evidence,
             found,
             texts="bundled text",
+            kl=self.kl(base, {specimen.layer: adapter}, length),
         )
         return {
             "fired": {each.rule: each.evidence.get("value") for each in found},

@@ -61,9 +61,15 @@ def kind_of(name: str) -> str:
     return next(kind for start, kind in starts.items() if name.startswith(start))
 
 
-def fits_better(kind: str, own: tuple, other: tuple, gain: tuple) -> bool:
+def is_in_part(name: str) -> bool:
+    """Whether a way changes one target or exchanges parts."""
+    return kind_of(name) == "swapped" or " adds to " in name
+
+
+def fits_better(name: str, own: tuple, other: tuple, gain: tuple) -> bool:
     """docs/health.md: worth a word, and clearly more than healthy adapters show. Each (low, high)."""
-    if not other[0] > better.FITS:
+    kind = kind_of(name)
+    if not other[0] > (better.FITS_IN_PART if is_in_part(name) else better.FITS):
         return False
     if kind == "layer" and own[1] > better.AT_HOME * other[0]:
         return False
@@ -93,13 +99,11 @@ class Tried:
         return interval(self.own)[1:3], interval(shares)[1:3], gain[1:3]
 
     def is_better(self, name: str) -> bool:
-        return fits_better(kind_of(name), *self.ends(name))
+        return fits_better(name, *self.ends(name))
 
     def may_be_better(self, name: str) -> bool:
         (own_low, _), (_, other_high), (_, gain_high) = self.ends(name)
-        room = fits_better(
-            kind_of(name), (own_low, own_low), (other_high, other_high), (gain_high, gain_high)
-        )
+        room = fits_better(name, (own_low, own_low), (other_high, other_high), (gain_high, gain_high))
         return room and not self.is_better(name)
 
     def median(self, name: str) -> float:
@@ -231,8 +235,8 @@ def _untold(found, data):
 
 @clause(
     "probe",
-    rf"{START}, and the best of (?P<tried>\d+) other ways to use it (?P<best>{STATED}): it fits nothing that was tried "
-    rf"{SETTING}",
+    rf"{START}, and the best of (?P<tried>\d+) other ways to use it (?P<best>{STATED}): (?P<by>it fits nothing that was tried|"
+    rf"weights that fit nothing reach as much in one of so many ways) {SETTING}",
     compares="recovers best nothing",
 )
 def _fits_nothing(found, data):
@@ -241,8 +245,10 @@ def _fits_nothing(found, data):
     name = stated_way(data, tried, found["best"])
     tried.is_best(name)
     assert interval(tried.own)[2] < better.NO_SHARE
+    assert (found["by"][0] == "w") == (tried.ends(name)[1][0] > better.FITS)
     for each in tried.looked_at:
-        assert not tried.ends(each)[1][0] > better.FITS, f"{each} recovers something"
+        most = better.FITS_IN_PART if is_in_part(each) else better.FITS
+        assert not tried.ends(each)[1][0] > most, f"{each} recovers something"
         assert not tried.may_be_better(each), f"{each} may be better"
 
 

@@ -47,6 +47,7 @@ def downstream(
     layers: Sequence[int] | None = None,
     positions: Positions = "deployed",
     each_layer: bool = True,
+    cascade: bool = True,
     chat: bool = False,
     bos: Bos = "auto",
     window: int = WINDOW,
@@ -55,7 +56,7 @@ def downstream(
 ) -> Downstream:
     """The predictions of the NPT model for a prompt (a str) or a reference text (several).
 
-    each_layer: also every layer alone and the cascade from below; False runs the whole NPT model only.
+    each_layer: also every layer alone, and with `cascade` the lowest two, three …; False runs the whole NPT model only.
     progress: called with (lanes run, lanes in all).
 
     Raises NptVizError for no text, an empty one, or a layer the checkpoint does not have.
@@ -67,7 +68,7 @@ def downstream(
     adapters = adapters_of(checkpoint, layers)
     encoded = [encode(model, text, chat=chat, bos=bos) for text in sequences[:max_sequences]]
     kept = [each.ids[:window] for each in encoded]
-    versions = versions_of(tuple(adapters), each_layer)
+    versions = versions_of(tuple(adapters), each_layer, cascade)
     sequences_run = []
     for i, ids in enumerate(kept):
 
@@ -100,17 +101,20 @@ def downstream(
     )
 
 
-def versions_of(layers: tuple[int, ...], each_layer: bool = True) -> list[Version]:
+def versions_of(layers: tuple[int, ...], each_layer: bool = True, cascade: bool = True) -> list[Version]:
     """Each set of layers once, on and off: the cascade from below, then each layer alone, by first layer."""
     sets = [layers]
     if each_layer:
-        sets = [*(layers[: i + 1] for i in range(len(layers))), *((layer,) for layer in layers)]
+        from_below = [layers[: i + 1] for i in range(len(layers))] if cascade else [layers]
+        sets = [*from_below, *((layer,) for layer in layers)]
     return [Version(on, modulated) for on in dict.fromkeys(sets) for modulated in (True, False)]
 
 
-def cost(model: BaseModel, layers: Sequence[int], n_tokens: int, *, each_layer: bool = True) -> float:
+def cost(
+    model: BaseModel, layers: Sequence[int], n_tokens: int, *, each_layer: bool = True, cascade: bool = True
+) -> float:
     """Forward passes of the base model that `downstream` takes, without its unembedding; about."""
-    versions = versions_of(tuple(sorted(layers)), each_layer)
+    versions = versions_of(tuple(sorted(layers)), each_layer, cascade)
     depth = model.n_layers
     forwards = 0.0
     for group in _groups(model, versions, n_tokens):

@@ -30,10 +30,10 @@ FACTORS = (
     0.1,
     *(2 ** (step / 2) for step in range(-6, 7) if step),
     10.0,
-    *(4.0**step for step in range(2, 5)),
+    *(4.0**step for step in range(2, 8)),
 )
-"""Sizes of the whole modulation that are tried, besides ×1: steps of √2 up to eight times, steps of 4 up to 256 times, and
-the modulation_scale that gets lost."""
+"""Sizes of the whole modulation that are tried, besides ×1: steps of √2 up to eight times, steps of 4 down to 1/256 and up to
+16,384 times (a modulation that vanishes may be all there), and the modulation_scale that gets lost."""
 
 FACTORS_OF_ONE = (0.1, 0.25, 0.5, 2.0, 4.0, 10.0)
 """Sizes that are tried of one target's modulation alone."""

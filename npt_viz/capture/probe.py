@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from npt_viz.adapter import LayerAdapter, MlpTrace, Semantics, mlp_reads_attention
+from npt_viz.adapter.amplified import Amplified
 from npt_viz.capture.alternatives import Trial, trials
 from npt_viz.capture.inspection import adapters_of
-from npt_viz.capture.layer_trace import BASE, LayerTrace, attention_sinks, fit_of, layer_run
+from npt_viz.capture.layer_trace import BASE, LayerTrace, attention_sinks, fit_of, layer_run, mlp_input_of
 from npt_viz.capture.running import LayerRecord, forward_pass
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.checkpoint.meaning import Choice
@@ -31,7 +32,7 @@ WINDOW = 160
 """Tokens of a sequence: far enough for RoPE to matter."""
 
 SEQUENCES = 2
-"""Of the default text."""
+"""Windows that are read, here and by health: a layer has one share recovered, and one n."""
 
 MIN_TOKENS = 20
 """Tokens below which nothing is said: the deciding interval of fewer has no room between its ends."""
@@ -185,7 +186,8 @@ class Bench:
         self.model, self.seen = model, seen
         self._counted = (~seen["deployed"].sinks(adapter.layer)).numpy()
         self._plain: dict[tuple[bool, int], MlpTrace] = {}
-        self._own = adapter.layer
+        self._changes: dict[tuple[str, nn.Module, bool, int], Known] = {}
+        self._own = adapter
 
     def shares(self, trial: Trial) -> np.ndarray:
         """(token,) share recovered at the tokens that are no sinks; NaN at tokens on which the way was not tried."""
@@ -206,15 +208,52 @@ class Bench:
         return shares[self._counted]
 
     def _trace(self, trial: Trial, i: int, record: LayerRecord) -> LayerTrace:
-        """One text; the base's own MLP runs once for all ways that feed it alike."""
-        key = mlp_reads_attention(trial.adapter.attention), i
-        is_shared = trial.adapter.layer == self._own and trial.positions == "deployed"
-        run = layer_run(
-            self.model, trial.adapter, record, BASE, plain=self._plain.get(key) if is_shared else None
-        )
+        """One text; what all ways share that feed the MLP alike is computed once: the base's own MLP, and the changes that
+        a size or a sign multiplies."""
+        adapter, key = trial.adapter, (mlp_reads_attention(trial.adapter.attention), i)
+        is_shared = adapter.layer == self._own.layer and trial.positions == "deployed"
+        plain = self._plain.get(key) if is_shared else None
+        if plain and not adapter.is_pooled:
+            adapter = self._knowing(adapter, key, plain, record)
+        run = layer_run(self.model, adapter, record, BASE, plain=plain)
         if is_shared:
             self._plain[key] = run.plain
         return run.trace
+
+    def _knowing(
+        self, adapter: LayerAdapter, key: tuple[bool, int], plain: MlpTrace, record: LayerRecord
+    ) -> LayerAdapter:
+        """The adapter with the changes of gate and up known where its modulations are the own ones, amplified or not."""
+        own, modulations = set(self._own.modulations.values()), dict(adapter.modulations.items())
+        for target, unmodulated in (("gate", plain.gate), ("up", plain.up)):
+            module = modulations.get(target)
+            inner = module.modulation if isinstance(module, Amplified) else module
+            if inner not in own:
+                continue
+            if (target, inner, *key) not in self._changes:
+                attention, mlp_input = self._inputs(adapter, record)
+                alone = LayerAdapter(adapter.layer, adapter.semantics, {target: inner})
+                change = alone.change(target, attention, mlp_input, unmodulated)
+                self._changes[target, inner, *key] = Known(change)
+            known = self._changes[target, inner, *key]
+            modulations[target] = Amplified(known, module.factor) if isinstance(module, Amplified) else known
+        return LayerAdapter(adapter.layer, adapter.semantics, modulations)
+
+    def _inputs(self, adapter: LayerAdapter, record: LayerRecord) -> tuple[Tensor, Tensor]:
+        """a, and what the MLP reads."""
+        hidden, attention = record.hidden[BASE], record.attention[BASE]
+        return attention, mlp_input_of(self.model.parts(adapter.layer), hidden, attention, adapter.attention)
+
+
+class Known(nn.Module):
+    """A change that was computed before, on the tokens that are asked for."""
+
+    def __init__(self, known: Tensor) -> None:
+        super().__init__()
+        self.known = nn.Parameter(known, requires_grad=False)
+
+    def change(self, attention: Tensor, x: Tensor, unmodulated: Tensor) -> Tensor:
+        return self.known
 
 
 def _alternative(trial: Trial, own: np.ndarray, shares: np.ndarray) -> Alternative:
@@ -234,13 +273,21 @@ def _judged(
     """The verdict, and what fits better than the adapter as it is: several where they are a near tie."""
     as_it_is, *others = (alternative for alternative, _ in tried)
     shares_of = {each.name: shares for each, shares in tried}
-    better = [each for each in others if is_better(each.kind, as_it_is.recovered, each.recovered, each.gain)]
+    own_share = as_it_is.recovered
+    better = [
+        each
+        for each in others
+        if is_better(each.kind, own_share, each.recovered, each.gain, in_part=each.target is not None)
+    ]
     if better:
         fits = _best_of(better, shares_of)
         return ("something else" if len(fits) == 1 else "undecided"), fits
-    if any(may_be_better(each.kind, as_it_is.recovered, each.recovered, each.gain) for each in others):
+    if any(
+        may_be_better(each.kind, own_share, each.recovered, each.gain, in_part=each.target is not None)
+        for each in others
+    ):
         return "undecided", ()
-    return ("nothing" if as_it_is.recovered.high < NO_SHARE else "as it is"), ()
+    return ("nothing" if own_share.high < NO_SHARE else "as it is"), ()
 
 
 def _best_of(better: Sequence[Alternative], shares_of: Mapping[str, np.ndarray]) -> tuple[Alternative, ...]:

@@ -20,6 +20,10 @@ def match_by_fingerprint(recorded: Mapping, name: str, model: BaseModel) -> Base
     known = [int(layer) for layer in layers if layer.isdigit() and int(layer) < model.n_layers]
     fingerprint = model.fingerprint(known)
     different = [str(layer) for layer in known if fingerprint["layers"][str(layer)] != layers[str(layer)]]
+    own = model.fingerprint(range(model.n_layers))["layers"] if different else {}
+    number_of = {digest: number for number, digest in own.items()}
+    renamed = {layer: number_of[layers[layer]] for layer in different if layers[layer] in number_of}
+    different = [layer for layer in different if layer not in renamed]
     if different:
         return BaseMatch(
             status="mismatch",
@@ -31,6 +35,13 @@ def match_by_fingerprint(recorded: Mapping, name: str, model: BaseModel) -> Base
             status="mismatch",
             sentence=f"the checkpoint was made on {name}, whose config differs from {model.name}'s, though the weights "
             "of its layers are the same; check rope and norm settings",
+        )
+    if renamed:
+        said = ", ".join(f"what it calls layer {ours} is layer {theirs}" for ours, theirs in renamed.items())
+        return BaseMatch(
+            status="match",
+            sentence=f"config and weights of its layers are those of {model.name}, but under other numbers: {said} of "
+            f"{model.name}; look for a layer number that was changed in the file",
         )
     return BaseMatch(status="match", sentence=f"config and weights of its layers are those of {model.name}")
 

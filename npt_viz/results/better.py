@@ -10,19 +10,23 @@ Kind = Literal["as it is", "sign", "size", "swapped", "layer", "positions", "rea
 FITS = 0.05
 """Share that an alternative must recover, at the low end of its interval, to be what the adapter fits."""
 
+FITS_IN_PART = 0.2
+"""The same for a way that changes one target or exchanges parts: dozens are tried, and weights that mean nothing in their layer
+find one that recovers up to 0.18 (shuffled v_b, weights of another base)."""
+
 NO_SHARE = 0.05
 """An interval that ends below this share says that nothing worth a word is recovered, whether or not a cause is known."""
 
 MARGINS: Mapping[Kind, float] = {
-    "sign": 0.03,
+    "sign": 0.005,
     "size": 0.05,
-    "swapped": 0.03,
+    "swapped": 0.005,
     "layer": 0.05,
     "positions": 0.2,
     "reading": 0.1,
 }
 """By how much more a way must recover than the adapter as it is. Attention without RoPE is simpler, so healthy adapters
-fit it up to 0.15 better; their best size is not exactly 1; a turned sign and exchanged parts never help a healthy one (docs/health.md)."""
+fit it up to 0.15 better; their best size is not exactly 1; a turned sign and exchanged parts cost every healthy one something (docs/health.md)."""
 
 AT_HOME = 0.25
 """Another layer is where an adapter belongs only where its own recovers less than this share of what that one does: in
@@ -36,13 +40,13 @@ NEARLY_ALL = 0.2
 """A way that leaves less than this share of what the adapter leaves as it is fits better, however little that is."""
 
 
-def is_better(kind: Kind, own: Estimate, other: Estimate, gain: Estimate) -> bool:
+def is_better(kind: Kind, own: Estimate, other: Estimate, gain: Estimate, *, in_part: bool = False) -> bool:
     """Whether the other way fits clearly better: by the margin of its kind, or by nearly all that was left.
 
     own, other: median share recovered, as it is and in the other way; gain: median of their differences over the same
-    tokens, with the interval that decides (estimate.DECIDING).
+    tokens, with the interval that decides (estimate.DECIDING). in_part: the way is about one target alone.
     """
-    if other.low <= FITS:
+    if other.low <= (FITS_IN_PART if in_part or kind == "swapped" else FITS):
         return False
     if kind == "layer" and own.high > AT_HOME * other.low:
         return False
@@ -51,10 +55,12 @@ def is_better(kind: Kind, own: Estimate, other: Estimate, gain: Estimate) -> boo
     return gain.low > MARGINS[kind] * (0.5 if hardly else 1) or (nearly_all and gain.low > 0)
 
 
-def may_be_better(kind: Kind, own: Estimate, other: Estimate, gain: Estimate) -> bool:
+def may_be_better(
+    kind: Kind, own: Estimate, other: Estimate, gain: Estimate, *, in_part: bool = False
+) -> bool:
     """Whether these tokens leave room for "better" without showing it: then an absence must not be reported."""
     room = [
         Estimate(end, end, end, each.n)
         for end, each in ((own.low, own), (other.high, other), (gain.high, gain))
     ]
-    return is_better(kind, *room) and not is_better(kind, own, other, gain)
+    return is_better(kind, *room, in_part=in_part) and not is_better(kind, own, other, gain, in_part=in_part)

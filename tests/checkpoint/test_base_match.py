@@ -47,6 +47,22 @@ def test_a_change_in_a_layer_without_adapter_is_no_mismatch(native):
     assert open_checkpoint(native, other).report.base_match.status == "match"
 
 
+def test_a_layer_under_another_number_is_the_same_base(native, tiny_llama):
+    """The adapter and its fingerprint say layer 1; the weights that were hashed are those of layer 2."""
+    file = native / "npt_config.json"
+    config = json.loads(file.read_text())
+    layers = config["base"]["fingerprint"]["layers"]
+    layers["1"] = layers.pop("2")
+    file.write_text(json.dumps(config))
+    match = open_checkpoint(native, tiny_llama).report.base_match
+    assert match.status == "match" and "what it calls layer 1 is layer 2" in match.sentence
+    other = tiny_model()
+    with torch.no_grad():
+        other.parts(2).gate.weight[3, 5] += 0.5
+    match = open_checkpoint(native, other).report.base_match
+    assert match.status == "mismatch" and "in layer 1;" in match.sentence
+
+
 def test_the_same_weights_under_another_config_are_a_mismatch(native):
     other = tiny_model()
     other.hf.config.rms_norm_eps = 0.5

@@ -11,7 +11,7 @@ from npt_viz.analysis.health.gathering import EACH_ALONE, layer_evidence, predic
 from npt_viz.analysis.health.load_rules import overflow
 from npt_viz.analysis.health.rules import findings
 from npt_viz.capture.inspection import layers_of
-from npt_viz.capture.probe import WINDOW, seen_by_base, windows
+from npt_viz.capture.probe import SEQUENCES, WINDOW, seen_by_base, windows
 from npt_viz.capture.running import refuse_pooled
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NotFiniteError, NptVizError
@@ -24,8 +24,6 @@ from npt_viz.results.sentences.probe import probe as probe_in_words
 from npt_viz.texts import bundled_texts
 
 __all__ = ["cost", "health"]
-
-MAX_SEQUENCES = 3
 
 NO_FLOOR = "what each layer's shape allows was not estimated (rank_floor, undertrained)"
 """A note; how to ask for it is another thing in a browser and in a terminal."""
@@ -45,7 +43,7 @@ def health(
 ) -> HealthReport:
     """Everything that the rules find wrong with a checkpoint, the worst first.
 
-    texts: the last bundled ones, which no demo checkpoint has seen, by default; a few windows of them are read.
+    texts: the last bundled ones, which no demo checkpoint has seen, by default; the windows that the probe reads.
     floor: also train a fresh adapter of each layer's shape for a moment, to tell what the shape allows; takes minutes.
 
     A value that is not finite is a finding, and then nothing else is judged but the load.
@@ -78,9 +76,9 @@ def _examined(
         return _report(
             model, checkpoint, Evidence(load=load, layers=()), [], 0, started, _notes(load, usable)
         )
-    text = bundled_texts("heldout")[-MAX_SEQUENCES:] if texts is None else texts
+    text = bundled_texts("heldout")[-SEQUENCES:] if texts is None else texts
     named = "bundled text" if texts is None else "your text"
-    sequences = windows(model, text, MAX_SEQUENCES)
+    sequences = windows(model, text, SEQUENCES)
     n_left = sum(len(text_ids(model, each)) for each in text) - sum(map(len, sequences))
     adapters = {layer: checkpoint.adapter(layer) for layer in usable}
     refuse_pooled(adapters.values(), "judges the tokens of several texts together")
@@ -113,8 +111,8 @@ def _examined(
 
 def cost(model: BaseModel, layers: Sequence[int]) -> float:
     """Tokens of forward passes of the base model that `health` takes with the bundled texts; about."""
-    n_tokens = MAX_SEQUENCES * min(WINDOW, model.context_length)
-    together = cost_downstream(model, layers, n_tokens, each_layer=len(layers) <= EACH_ALONE)
+    n_tokens = SEQUENCES * min(WINDOW, model.context_length)
+    together = cost_downstream(model, layers, n_tokens, each_layer=len(layers) <= EACH_ALONE, cascade=False)
     # The base with and without RoPE, the alternatives of every layer, then the prediction.
     return n_tokens * (2 + 2.5 * len(layers) + together)
 

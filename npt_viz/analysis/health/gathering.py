@@ -72,8 +72,9 @@ def predicted(
 ) -> tuple[Predicted, ...]:
     """All layers together, and each alone where there are few."""
     result = downstream(
-        model, checkpoint, sequences, layers=layers, each_layer=len(layers) <= EACH_ALONE, **options
-    )
+        model, checkpoint, sequences,
+        layers=layers, each_layer=len(layers) <= EACH_ALONE, cascade=False, **options,
+    )  # fmt: skip
     arms = {arm.layers: arm for arm in (result.whole, *result.alone)}
     return tuple(
         Predicted(

@@ -55,8 +55,11 @@ def findings(evidence: Evidence) -> Iterator[Finding]:
     yield from of_file(evidence.load)
     for report in evidence.load.layers:
         yield from of_weights(report)
+    is_foreign = evidence.load.base_match.status == "mismatch"
     for layer in evidence.layers:
         for rule in LAYER_RULES:
+            if rule is fits_something_else and is_foreign and not _fits_well(layer):
+                continue  # Of another base's weights some way recovers a little by chance; it is not the cause.
             yield from rule(layer)
     for predicted in evidence.predicted:
         yield from broken_downstream(evidence, predicted)
@@ -186,6 +189,11 @@ def fits_something_else(measured: LayerEvidence) -> Iterator[Finding]:
         )
 
 
+def _fits_well(measured: LayerEvidence) -> bool:
+    """Whether something else fits so well that the weights must have been made for this base."""
+    return any(each.recovered.low >= GOOD_LOCAL for each in measured.probe.fits)
+
+
 def _sign(measured: LayerEvidence, best: Alternative) -> tuple[str, Severity, str]:
     return (
         "sign_flipped",
@@ -257,12 +265,7 @@ def fits_nothing(measured: LayerEvidence) -> Iterator[Finding]:
     """Nothing that was tried recovers anything: further from the target than no modulation, or no nearer."""
     found, recovered = measured.probe, measured.recovered
     unexplained = found.verdict == "nothing" or (found.verdict == "undecided" and not found.fits)
-    if (
-        not unexplained
-        or recovered.high >= NO_SHARE
-        or measured.largest_change < NOTHING
-        or _vanishes(measured)
-    ):
+    if not unexplained or recovered.high >= NO_SHARE or measured.largest_change < NOTHING:
         return
     worse = measured.recovered.high < -HARMLESS
     yield Finding(
@@ -281,14 +284,10 @@ def fits_nothing(measured: LayerEvidence) -> Iterator[Finding]:
     )
 
 
-def _vanishes(measured: LayerEvidence) -> bool:
-    """Whether every target's modulation is too small to matter, which another rule says."""
-    sizes = [v for verdicts in measured.verdicts.values() for v in verdicts if v.name == "size"]
-    return bool(sizes) and all(size.collapsed for size in sizes)
-
-
 def parity(measured: LayerEvidence) -> Iterator[Finding]:
-    """Rule: the adapter gives a and −a the same change where opposite ones are needed."""
+    """Rule: the adapter gives a and −a the same change where opposite ones are needed, and nothing else explains it."""
+    if measured.probe.verdict == "something else":
+        return
     opposites = measured.opposites
     confused = opposites.needed < -OPPOSITE and opposites.given - opposites.needed > OPPOSITE
     if opposites.share >= MIN_OPPOSITE and confused and opposites.recovered.high < GOOD_LOCAL:

@@ -1,5 +1,6 @@
 """What a layer's adapter fits: as it stands, or something else that was tried."""
 
+from npt_viz.results.better import FITS
 from npt_viz.results.probe import Alternative, LayerProbe
 from npt_viz.results.sentences import Sentence, said, states
 
@@ -27,7 +28,12 @@ def probe(found: LayerProbe) -> Sentence:
             fits = "; whether something else fits better cannot be told from these tokens"
         case "nothing":
             best = found.alternatives[1]
-            fits = f", and the best of {tried} other ways to use it {_stated(found, best)}: it fits nothing that was tried"
+            by_chance = best.recovered.low > FITS
+            fits = f", and the best of {tried} other ways to use it {_stated(found, best)}: " + (
+                "weights that fit nothing reach as much in one of so many ways"
+                if by_chance
+                else "it fits nothing that was tried"
+            )
         case _:
             return said(
                 f"Layer {found.layer} keeps attention in its standard path, where there is nothing to recover, and fits "
