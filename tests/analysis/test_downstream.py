@@ -144,5 +144,7 @@ def test_a_prompt_is_one_sequence_and_progress_counts_lanes(tiny_llama, checkpoi
 
 def test_the_cost_counts_what_lanes_share(tiny_llama):
     assert versions_of((3,)) == [Version((3,), True), Version((3,), False)]
+    uncascaded = [version.layers for version in versions_of((2, 3, 5), cascade=False)]
+    assert uncascaded == [on for on in [(2, 3, 5), (2,), (3,), (5,)] for _ in range(2)]
     # Three layers below run once, two layers run in three lanes.
     assert cost(tiny_llama, [3], 7) == pytest.approx((3 + 3 * 2) / 5)

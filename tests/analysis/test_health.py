@@ -9,12 +9,19 @@ from faults import DOCUMENT, FAULTS, HEALTHY, LAYER, TRIPLE, model, modified, sc
 from npt_viz.analysis.health import health
 from npt_viz.analysis.health.evidence import Evidence, LayerEvidence, Opposites, Predicted, Sinks
 from npt_viz.analysis.health.load_rules import of_weights
-from npt_viz.analysis.health.rules import broken_downstream, fits_something_else, parity, sink_dominates
+from npt_viz.analysis.health.rules import (
+    broken_downstream,
+    findings,
+    fits_something_else,
+    parity,
+    sink_dominates,
+)
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.errors import NptVizError
+from npt_viz.results.directions import Verdict
 from npt_viz.results.estimate import Estimate
 from npt_viz.results.health import RULES, Finding, HealthReport, ordered
-from npt_viz.results.load_report import LayerReport, LoadReport
+from npt_viz.results.load_report import BaseMatch, LayerReport, LoadReport
 from npt_viz.results.probe import Alternative, LayerProbe
 from npt_viz.results.sentences.health import health as in_words
 
@@ -176,6 +183,36 @@ def test_parity_needs_tokens_that_suffer():
         suffers._replace(recovered=near(0.6)),
     ):
         assert not list(parity(evidence(opposites=innocent)))
+    explained = evidence(opposites=suffers, probe=probed(0.1, "something else", positions=0.6))
+    assert not list(parity(explained)), "positions explain what these tokens suffer from"
+
+
+def loaded(match: str) -> LoadReport:
+    return LoadReport(
+        name="c", format="A", tensors_total=1, tensors_used=1, unused=(), base_tensors=0, layers=(), warnings=(),
+        base_match=BaseMatch(status=match, sentence="the base"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("match", "otherwise", "fired"),
+    [
+        ("mismatch", 0.13, ["wrong_base"]),
+        ("mismatch", 0.8, ["wrong_base", "sign_flipped"]),
+        ("match", 0.13, ["sign_flipped"]),
+    ],
+)
+def test_of_another_bases_weights_no_cause_is_named_that_fits_by_chance(match, otherwise, fired):
+    measured = evidence(probe=probed(-0.09, "something else", sign=otherwise))
+    found = findings(Evidence(load=loaded(match), layers=(measured,)))
+    assert [each.rule for each in found] == fired
+
+
+def test_a_modulation_that_vanishes_and_fits_in_no_size_recovers_nothing():
+    size = Verdict(name="size", collapsed=True, threshold=0.002, evidence={"relative size": 1e-4}, sentence="Small.")
+    tiny = evidence(probe=probed(0.0, "nothing", size=0.001), verdicts={"gate": (size,)})
+    found = findings(Evidence(load=loaded("unknown"), layers=(tiny,)))
+    assert [each.rule for each in found] == ["vanishing", "recovers_nothing"]
 
 
 def test_sinks_are_named_where_they_flatter_the_mean_and_where_they_were_left_behind():

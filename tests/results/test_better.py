@@ -49,6 +49,17 @@ def test_another_layer_has_to_be_the_adapters_home():
     assert not is_better("layer", near(0.28), near(0.51), near(0.19)), "layer 0 is simply easier"
 
 
+def test_a_way_that_changes_one_part_must_recover_more_than_chance_finds():
+    """Shuffled weights: −0.47 as they stand, 0.18 with a quarter of what they add to down."""
+    own, other, gain = near(-0.47), near(0.18), near(0.65)
+    assert is_better("size", own, other, gain) and not is_better("size", own, other, gain, in_part=True)
+    assert not is_better("swapped", own, other, gain)
+    assert is_better("sign", near(0.62), near(0.65), near(0.015, 0.008), in_part=True), (
+        "what little a small part costs"
+    )
+    assert not may_be_better("size", own, other, gain, in_part=True)
+
+
 def test_each_kind_has_its_margin():
     gain = near(0.08, 0.02)
     found = {
