@@ -1,4 +1,7 @@
-"""Base models made from the real one for the validation of health: of other weights, of another basis, of other attention."""
+"""Base models made from the real one for the validation of health: of other weights, of another basis, of other attention.
+
+python -m benchmarks.bases      what the real model lacks for two rules: sinks that weigh, tokens with opposite attention
+"""
 
 import copy
 from collections.abc import Sequence
@@ -7,7 +10,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from npt_viz.capture.layer_trace import BASE, attention_sinks
+import npt_viz
+from npt_viz.adapter import mlp_trace
+from npt_viz.analysis.health.gathering import OPPOSITE_COSINE
+from npt_viz.capture.layer_trace import BASE, attention_sinks, layer_inputs
+from npt_viz.capture.probe import SEQUENCES, seen_by_base, windows
 from npt_viz.capture.running import forward_pass
 from npt_viz.model.base import BaseModel
 from npt_viz.texts import bundled_texts
@@ -89,3 +96,33 @@ def _reorder(module: nn.Module, *, inputs: Tensor | None = None, outputs: Tensor
         weight.copy_(weight[:, inputs])
     if outputs is not None:
         weight.copy_(weight[outputs])
+
+
+@torch.no_grad()
+def report() -> None:
+    """For every layer: sinks, their weight in a mean squared error of the attention effect, tokens with an opposite partner."""
+    torch.set_num_threads(1)
+    model = npt_viz.open_model("smollm2-135m")
+    sequences = windows(model, bundled_texts("heldout")[-SEQUENCES:], SEQUENCES)
+    texts = seen_by_base(model, sequences, range(model.n_layers))["deployed"].records
+    print(
+        f"{model.name}, {sum(map(len, sequences))} tokens: layer, sinks, their weight, share with an opposite partner"
+    )
+    for layer in range(model.n_layers):
+        sinks, effect, attention = [], [], []
+        for text in texts:
+            inputs = layer_inputs(model, layer, text[layer])
+            plain = mlp_trace(model.parts(layer).mlp, inputs.z).output
+            needed = inputs.attention + text[layer].mlp_output[BASE] - plain
+            sinks.append(inputs.is_sink)
+            effect.append(needed.square().sum(-1))
+            attention.append(nn.functional.normalize(inputs.attention, dim=-1))
+        is_sink, weight, unit = torch.cat(sinks), torch.cat(effect), torch.cat(attention)[~torch.cat(sinks)]
+        opposite = ((unit @ unit.T) < OPPOSITE_COSINE).any(1).float().mean()
+        print(
+            f"{layer:3} {int(is_sink.sum())} {float(weight[is_sink].sum() / weight.sum()):.3f} {float(opposite):.3f}"
+        )
+
+
+if __name__ == "__main__":
+    report()
