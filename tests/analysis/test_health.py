@@ -209,7 +209,9 @@ def test_of_another_bases_weights_no_cause_is_named_that_fits_by_chance(match, o
 
 
 def test_a_modulation_that_vanishes_and_fits_in_no_size_recovers_nothing():
-    size = Verdict(name="size", collapsed=True, threshold=0.002, evidence={"relative size": 1e-4}, sentence="Small.")
+    size = Verdict(
+        name="size", collapsed=True, threshold=0.002, evidence={"relative size": 1e-4}, sentence="Small."
+    )
     tiny = evidence(probe=probed(0.0, "nothing", size=0.001), verdicts={"gate": (size,)})
     found = findings(Evidence(load=loaded("unknown"), layers=(tiny,)))
     assert [each.rule for each in found] == ["vanishing", "recovers_nothing"]
