@@ -115,5 +115,5 @@
     }, { capture: true, once: true })
   }
 
-  window.npt = { seen, watch, isAtRest, awaitClick, clicked, targets, scrollTo, scrolled, awaitPage }
+  window.npt = { roots, all, seen, watch, isAtRest, awaitClick, clicked, targets, scrollTo, scrolled, awaitPage }
 })()

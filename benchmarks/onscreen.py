@@ -9,7 +9,8 @@ from playwright.sync_api import Browser, Page
 HEADING = "[data-testid=stMain] h1"
 TOKEN = "button.token"
 PINNED = "button.token[aria-pressed=true]"
-ANSWER = ".st-key-answer, .st-key-strip"
+ANSWER_KEY = ".st-key-answer"
+ANSWER = f"{ANSWER_KEY}, .st-key-strip"
 """The strip stands for the answer above it where that has no key."""
 
 MAIN_FIGURE = ".st-key-main_figure"

@@ -1,0 +1,196 @@
+"""Faults of a page's first screen that a browser can see: cut text, overlapping labels, what is out of view, shifts, axe.
+
+`PYTHONPATH=. python tests/first_screens.py` walks all pages and prints what it finds; `--pages tokens home`, `--axe-off`.
+"""
+
+import argparse
+import collections
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from benchmarks import onscreen, serving
+from npt_viz.ui.shell import nav
+
+SIZES = ((1280, 720), (1920, 1080))
+THEMES = ("light", "dark")
+
+MOST_SHIFT = 0.1
+"""Layout shift while a page loads, as browsers sum it; above 0.1 a page counts as jumping."""
+
+MARKED = (onscreen.ANSWER_KEY, onscreen.MAIN_FIGURE, onscreen.TOKEN_VIEW)
+"""What has to be wholly on the first screen where a page has it."""
+
+AXE = {
+    "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]},
+    "resultTypes": ["violations"],
+}
+
+_SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
+_PATIENCE = 120_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """Something on a screen that should not be so."""
+
+    page: str
+    size: tuple[int, int]
+    theme: str
+    rule: str
+    selector: str
+    text: str
+    numbers: dict[str, float]
+
+    @property
+    def what(self) -> str:
+        """The fault without the screen it is on."""
+        return f"{self.page}: {self.rule}: {self.selector}: {self.text!r}"
+
+    @property
+    def where(self) -> str:
+        """The screen, and the numbers on it."""
+        numbers = " ".join(f"{name} {number}" for name, number in self.numbers.items())
+        return f"{self.size[0]} {self.theme}" + f" ({numbers})" * bool(numbers)
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.where}"
+
+
+def required(group: str, page: str) -> tuple[str, ...]:
+    """Marked parts that a page must have."""
+    if group in ("Inspect", "Edit"):
+        return MARKED
+    if page == "home":
+        return (onscreen.ANSWER_KEY, onscreen.TOKEN_VIEW)
+    return (onscreen.MAIN_FIGURE,) if group else ()
+
+
+def prepared(context) -> None:
+    """Make every tab of a browser context ready to be asked for faults: before its first page."""
+    context.add_init_script(f"{onscreen.SCRIPT};\nnpt.watch({{}});\n{_SCRIPT}")
+
+
+def truncated(tab) -> list[dict]:
+    """Visible text that its box cuts off, to the right, below or by an ellipsis."""
+    return tab.evaluate("nptFaults.truncated()")
+
+
+def overlapping(tab) -> list[dict]:
+    """Pairs of texts, in HTML or SVG, that lie on each other."""
+    return [
+        {
+            "selector": each["selector"],
+            "text": f"{each['text']} × {each['over']} [{each['overSelector']}]",
+            "numbers": each["numbers"],
+        }
+        for each in tab.evaluate("nptFaults.overlapping()")
+    ]
+
+
+def out_of_view(tab, wanted: Sequence[str] = ()) -> list[dict]:
+    """Marked parts that are not wholly on the first screen, and wanted ones that are not on the page."""
+    return tab.evaluate("each => nptFaults.outOfView(...each)", [list(wanted), list(MARKED)])
+
+
+def shifted(tab) -> list[dict]:
+    """What moved while the page was loaded, where it was more than MOST_SHIFT in all."""
+    return tab.evaluate("most => nptFaults.shifted(most)", MOST_SHIFT)
+
+
+def inaccessible(tab) -> list[dict]:
+    """Violations that axe finds."""
+    if not tab.evaluate("'axe' in window"):
+        tab.evaluate(resources.files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8"))
+    return tab.evaluate("options => nptFaults.inaccessible(options)", AXE)
+
+
+def walk(browser, server: str, pages: Sequence[str] = (), *, with_axe: bool = True) -> Iterator[Fault]:
+    """Faults of the first screens of all pages, or of these, in both sizes and themes."""
+    for size in SIZES:
+        context = browser.new_context(viewport=dict(zip(("width", "height"), size, strict=True)))
+        prepared(context)
+        tab = context.new_page()
+        tab.set_default_timeout(_PATIENCE)
+        for group, entries in nav._PAGES.items():
+            for name, *_ in entries:
+                if not pages or name in pages:
+                    yield from _of_page(tab, server, group, name, size, with_axe)
+        context.close()
+
+
+def _of_page(
+    tab, server: str, group: str, name: str, size: tuple[int, int], with_axe: bool
+) -> Iterator[Fault]:
+    # Each page is loaded in one theme at one size and in the other at the other.
+    themes = THEMES if size == SIZES[0] else THEMES[::-1]
+    tab.emulate_media(color_scheme=themes[0])
+    tab.goto(f"{server}/{name if group else ''}")
+    for theme in themes:
+        tab.emulate_media(color_scheme=theme)
+        _settle(tab)
+        found = {
+            "cut off": truncated(tab),
+            "overlap": overlapping(tab),
+            "out of view": out_of_view(tab, required(group, name)),
+        }
+        if theme == themes[0]:
+            found["layout shift"] = shifted(tab)
+        if with_axe:
+            found["axe"] = inaccessible(tab)
+        for rule, faults in found.items():
+            for fault in faults:
+                yield Fault(page=name, size=size, theme=theme, rule=rule, **fault)
+
+
+def _settle(tab) -> None:
+    tab.wait_for_function("document.querySelector('[data-testid=stMain] [data-testid=stElementContainer]')")
+    tab.wait_for_function("quiet => npt.isAtRest(quiet)", arg=onscreen.QUIET, polling=20)
+
+
+def main() -> None:
+    from playwright.sync_api import sync_playwright
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--pages", nargs="+", default=[], help="these only")
+    parser.add_argument("--axe-off", action="store_true", help="leave out axe, the slowest check")
+    said = parser.parse_args()
+    os.environ |= {"HF_HUB_OFFLINE": "1"}
+    start = time.perf_counter()
+    with (
+        tempfile.TemporaryDirectory() as runs,
+        serving.served(NPT_VIZ_RUNS=runs) as server,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=serving.CHROMIUM, args=serving.QUIET)
+        found = []
+        for fault in walk(browser, server, said.pages, with_axe=not said.axe_off):
+            print(fault, file=sys.stderr)
+            found.append(fault)
+        browser.close()
+    print(report(found))
+    print(f"\n{time.perf_counter() - start:.0f} s; load {os.getloadavg()[0]:.1f}")
+
+
+def report(found: Sequence[Fault]) -> str:
+    """One line for each fault with the screens it is on, then how many there are on each page."""
+    screens = collections.defaultdict(list)
+    for fault in found:
+        screens[fault.what].append(fault.where)
+    counts = collections.Counter((each.page, each.rule) for each in found)
+    return "\n".join(
+        [
+            *(f"{what}: {', '.join(where)}" for what, where in screens.items()),
+            f"\n{len(screens)} faults, {len(found)} over both sizes and themes",
+            *(f"  {page:18} {rule:13} {count}" for (page, rule), count in sorted(counts.items())),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
