@@ -147,7 +147,23 @@ def in_words(inspection) -> str:
             for i, piece in enumerate(inspection.pieces)
         ]
         parts.append("next token\n" + table(("#", "after", "KL nats", "base", "NPT"), rows))
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, legend(inspection)])
+
+
+def legend(inspection) -> str:
+    """What the columns of the tables are, one a line, and why one of them is all dashes."""
+    from npt_viz.results.inspection import METRICS, NO_V_A_DOT_H, TOKEN_METRICS
+
+    headings = {heading: METRICS[name] for name, heading in COLUMNS.items()}
+    if inspection.kl is not None:
+        headings["KL nats"] = TOKEN_METRICS["kl"]
+    lines = [
+        f"  {heading}: {metric.label}{f', {metric.unit}' if metric.unit else ''}: {metric.meaning}"
+        for heading, metric in headings.items()
+    ]
+    if any(inspected.main_target == "down" for inspected in inspection.layers.values()):
+        lines.append(f"  –: {NO_V_A_DOT_H}")
+    return "\n".join(["columns (of the gate, or of the first projection that is modulated):", *lines])
 
 
 def _best(top, token: int) -> str:

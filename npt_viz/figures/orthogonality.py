@@ -97,7 +97,7 @@ def share_profile(
     """The share of every token, with the band of random vectors; a click's customdata is (token, share)."""
     scale = colour_scale(share_metric(result), result.shares[~result.left_out], theme)
     figure = token_profile(
-        result.shares, tokens=tokens, scale=scale, left_out=result.left_out, pin=pin, shown=shown
+        result.shares, tokens=tokens, scale=scale, left_out=result.left_out, pin=pin, shown=shown, floor=0.0
     )
     mean, sd, _ = result.random
     figure.add_hrect(

@@ -18,18 +18,21 @@ def token_profile(
     pin: int | None = None,
     shown: range | None = None,
     labelled: bool = True,
+    floor: float | None = None,
 ) -> go.Figure:
-    """Bars from the reference, coloured as in the strip, and the median of the tokens that count.
+    """Bars from the reference or the floor, coloured as in the strip, and the median of the tokens that count.
 
     values: (token,), all of them; left_out: (token,) bool, drawn faint and kept out of the median and the range.
     labelled: False where a figure below has the token labels.
+    floor: what bars stand on where that is not the reference: 0 for a share, which cannot be less.
     """
     shown = shown or range(len(values))
     columns = np.arange(shown.start, shown.stop)
     values = np.asarray(values, float)
     hidden = np.zeros(len(values), bool) if left_out is None else np.asarray(left_out)
     reference = scale.metric.reference
-    floor = reference if reference is not None else 0.0
+    if floor is None:
+        floor = reference if reference is not None else 0.0
     # A bar that is left out may be a thousand times taller than the others: it ends at the edge of the figure.
     low, high = value_range(values[~hidden], floor)
     drawn = np.clip(values[columns], low, high)

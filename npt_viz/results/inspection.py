@@ -75,6 +75,9 @@ METRICS: dict[str, Metric] = {
 }
 """The columns of a layer's inspection that a page can colour by."""
 
+NO_V_A_DOT_H = "down has no v_a·h: its v_a has the width of m, and no stream before a norm has that"
+"""Why a row, a column or a cell of v_a·h is a dash."""
+
 TOKEN_METRICS: dict[str, Metric] = {
     "kl": Metric(
         "KL(base ‖ NPT)", "nats", "how far the next-token prediction moves; 0 is unchanged", 0.0, False

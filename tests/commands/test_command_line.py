@@ -12,6 +12,10 @@ from onpage import LAYERS
 
 import npt_viz
 from npt_viz.__main__ import main
+from npt_viz.adapter import Semantics, random_adapter
+from npt_viz.checkpoint import Checkpoint
+from npt_viz.commands.inspect import COLUMNS, in_words
+from npt_viz.results.inspection import NO_V_A_DOT_H
 from npt_viz.runs import read_run
 from npt_viz.texts import texts_from_file
 
@@ -213,6 +217,18 @@ def test_what_json_does_not_have_is_null(call, on_disk):
         "inspect", "--model", on_disk.model, "--checkpoint", on_disk.checkpoint, "--prompt", "ab", "--json"
     )
     assert strict(out)["nll_base"][1] is None
+
+
+def test_inspect_explains_its_columns_and_a_dash(tiny_llama):
+    down = random_adapter(2, Semantics(), ("down",), d_model=24, d_ffn=31, rank=5, std=0.3)
+    checkpoint = Checkpoint.from_adapters({2: down.eval()}, tiny_llama, "down alone")
+    told = in_words(npt_viz.inspect(tiny_llama, checkpoint, "the cat"))
+    table, legend = told.split("columns (")
+    for heading in (*COLUMNS.values(), "KL nats"):
+        assert heading in table and f"\n  {heading}: " in legend
+    assert legend.count("\n") == len(COLUMNS) + 2, "the columns, the KL and the dash"
+    assert f"–: {NO_V_A_DOT_H}" in legend and "–" in table
+    assert "None" not in told and "nan" not in told
 
 
 def test_inspect_for_people_has_a_table_a_layer_and_the_predictions(call, on_disk):

@@ -58,6 +58,9 @@ def test_the_profile_has_every_token_and_the_band_of_random_vectors():
     figure = share_profile(result(), tokens=TOKENS, pin=2, shown=range(4))
     bars = figure.data[0]
     np.testing.assert_allclose([row[1] for row in bars.customdata], result().shares)
+    assert bars.base == 0, "a share is measured from nothing, not from what a random vector has"
+    np.testing.assert_allclose(bars.y[1:], result().shares[1:])
+    assert figure.layout.yaxis.range[0] == 0 and any(shape.y0 == 2 / 13 for shape in figure.layout.shapes)
     band = next(shape for shape in figure.layout.shapes if shape.type == "rect")
     assert band.y1 == pytest.approx(2 / 13 + 2 * result().random.sd)
 

@@ -6,7 +6,7 @@ import streamlit as st
 
 from npt_viz.figures.card import gate_units, vocabulary_changes
 from npt_viz.figures.theme import number
-from npt_viz.results.inspection import METRICS, TOKEN_METRICS, LayerInspection
+from npt_viz.results.inspection import METRICS, NO_V_A_DOT_H, TOKEN_METRICS, LayerInspection
 from npt_viz.results.token_card import TokenCard
 from npt_viz.ui.cache import opened
 from npt_viz.ui.shell.text import code
@@ -71,9 +71,10 @@ def _components(inspected: LayerInspection, token: int) -> None:
             "target": target,
             "component": j,
             "v_a·x": float(scalars[token, j]),
-            "v_a·h": float(inspected.dots_with_h[target][token, j])
+            # Text: an empty cell of a column of numbers is shown as "None".
+            "v_a·h": number(float(inspected.dots_with_h[target][token, j]))
             if target in inspected.dots_with_h
-            else None,
+            else "–",
             "‖v_a‖‖v_b‖": float(inspected.component_norms[target][token, j]),
             "‖s·v_b‖": float(inspected.component_effects[target][token, j]),
             "‖ΔW‖_F": float(inspected.update_norms[target][token]),
@@ -88,8 +89,9 @@ def _components(inspected: LayerInspection, token: int) -> None:
     st.markdown(
         "**Modulation by component**",
         help="v_a·x: the scalar that multiplies v_b, with x the projection's own input, which is z for gate and up and m for down. "
-        "v_a·h: the same v_a on the stream before the norm, as the published documents write it; none for down, whose v_a "
-        "has the width of m. ‖v_a‖‖v_b‖: Frobenius norm of the component's rank-1 "
+        "v_a·h: the same v_a on the stream before the norm, as the published documents write it; "
+        f"{NO_V_A_DOT_H}. "
+        "‖v_a‖‖v_b‖: Frobenius norm of the component's rank-1 "
         "change. ‖s·v_b‖: what the component adds to the projection's output. ‖ΔW‖_F: of the target's whole change. change: ‖what is added‖ / ‖the projection's own output‖.",
     )
     st.dataframe(
@@ -98,7 +100,7 @@ def _components(inspected: LayerInspection, token: int) -> None:
         height="content" if len(rows) <= 6 else 250,
         column_config={
             name: st.column_config.NumberColumn(format="%.3g")
-            for name in ("v_a·x", "v_a·h", "‖v_a‖‖v_b‖", "‖s·v_b‖", "‖ΔW‖_F", "change")
+            for name in ("v_a·x", "‖v_a‖‖v_b‖", "‖s·v_b‖", "‖ΔW‖_F", "change")
         },
     )
 

@@ -108,3 +108,10 @@ def test_every_kind_of_layer_has_a_page(app, tiny_llama, tmp_path, variant):
     assert not page.exception and not page.error
     assert variant in page.selectbox(key="layer").options[0]
     assert answer(page)
+
+
+def test_the_card_has_a_dash_where_down_has_no_dot_with_h(app, tiny_llama, tmp_path):
+    page = app("tokens", checkpoint=save_variant(tmp_path / "N5", tiny_llama, "N5"))
+    (table,) = [frame.value for frame in page.dataframe if "v_a·h" in frame.value]
+    dots = dict(zip(table["target"], table["v_a·h"], strict=True))
+    assert dots["down"] == "–" and float(dots["gate"]) and not table.isna().any().any()
