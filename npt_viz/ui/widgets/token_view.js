@@ -229,8 +229,26 @@ function placeTip(view, tip, anchor, event) {
   tip.style.top = `${isBelow ? at.bottom + 6 : Math.max(4, at.top - size.height - 6)}px`
 }
 
+// The scale stands in the caption of the profile, or else above the strip.
 function drawLegend(view) {
-  const { metric, count } = view.data
+  const { data } = view
+  const parts = [element("span", "count", data.count)]
+  if (!data.parts.includes("profile")) parts.push(metricName(view, "name"), scale(view))
+  view.find(".legend").replaceChildren(...parts)
+  view.find(".legend").hidden = view.isEditing || !data.glyphs.length
+  drawCaption(view)
+  markLegend(view)
+}
+
+function metricName(view, className) {
+  const { label, meaning, unit } = view.data.metric
+  const name = element("b", className, label)
+  name.title = meaning + (unit ? `  [${unit}]` : "")
+  return name
+}
+
+function scale(view) {
+  const { metric } = view.data
   const bar = element("span", "scale-bar")
   const stops = Array.from({ length: 17 }, (_, i) => metric.shades[Math.round((i / 16) * (metric.shades.length - 1))])
   bar.style.background = `linear-gradient(to right, ${stops.join(",")})`
@@ -241,22 +259,19 @@ function drawLegend(view) {
     bar.append(middle)
   }
   bar.append(element("span", "marker"))
-  const name = element("span", "name", metric.label)
-  name.title = metric.meaning + (metric.unit ? `  [${metric.unit}]` : "")
-  const scale = element("span", "scale")
-  scale.append(element("span", "", number(metric.low)), bar, element("span", "", number(metric.high)))
-  view.find(".legend").replaceChildren(element("span", "count", count), name, scale)
-  view.find(".legend").hidden = view.isEditing || !view.data.glyphs.length
-  drawCaption(view)
-  markLegend(view)
+  const made = element("span", "scale")
+  made.append(element("span", "", number(metric.low)), bar, element("span", "", number(metric.high)))
+  return made
 }
 
 function drawCaption(view) {
-  const { metric, rows, names, numbered } = view.data
+  const { rows, names, numbered, parts } = view.data
+  if (!parts.includes("profile")) return
   const { median } = rows[view.row]
-  const caption = [element("b", "", metric.label), numbered ? ` in ${names[view.row]}` : ` · ${names[view.row]}`]
-  if (median !== null) caption.push(` · median ${number(median)} `, element("span", "dotted"))
-  view.find(".caption").replaceChildren(...caption)
+  const said = element("span", "said")
+  said.append(metricName(view, "name"), numbered ? ` in ${names[view.row]}` : ` · ${names[view.row]}`)
+  if (median !== null) said.append(` · median ${number(median)} `, element("span", "dotted"))
+  view.find(".caption").replaceChildren(said, scale(view))
 }
 
 // Where on the scale the token lies that is pointed at, or else the pinned one.

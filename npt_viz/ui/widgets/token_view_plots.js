@@ -226,7 +226,7 @@ function drawTokenAxis(view, pen, taken) {
   for (let token = Math.ceil(first / every) * every; token <= last; token += every) {
     const x = view.gutter + (token + 0.5) * column - view.plots.left
     const half = (String(token).length * 6.5) / 2
-    if (x < view.gutter || x > view.gutter + room) continue
+    if (x < view.gutter || x + half > view.gutter + room + 2) continue
     pen.fillStyle = view.style.quiet
     pen.font = `${withGlyphs ? "10px" : LABEL} ${view.style.font}`
     if (!withGlyphs) pen.fillRect(Math.round(x), axis.top + 1, 1, 3)
