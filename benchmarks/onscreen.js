@@ -45,7 +45,7 @@
 
   const isAtRest = (quiet) =>
     document.querySelector("[data-testid=stApp]")?.dataset.testScriptState === "notRunning" &&
-    !document.querySelector("[data-testid=stSkeleton], [data-testid=stSpinner], [data-stale=true]") &&
+    !document.querySelector("[data-testid^=stSkeleton], [data-testid=stSpinner], [data-stale=true]") &&
     performance.now() - changed > quiet
 
   // The time of the next click, of the pin that follows it, and how long the page went on changing.

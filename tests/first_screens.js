@@ -48,13 +48,13 @@
   // Ancestors that cut an element off, the nearest first.
   const cutting = (element) => {
     const found = []
-    let position = "static"
+    // What is placed absolutely is cut off only by its containing block and what is around that.
+    let isAbsolute = false
     for (const each of ancestors(element)) {
       const style = getComputedStyle(each)
-      const holds = position === "static" || style.position !== "static" || style.transform !== "none"
-      if (each !== element && position === "fixed") break
-      if (holds && clips(each)) found.push(each)
-      if (holds || each === element) position = style.position
+      const isAround = !isAbsolute || style.position !== "static" || style.transform !== "none"
+      if (isAround && clips(each)) found.push(each)
+      if (isAround) isAbsolute = style.position === "absolute"
       if (style.position === "fixed") break
     }
     return found

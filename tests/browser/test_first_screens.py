@@ -16,7 +16,10 @@ SOUND = """
   <svg width="300" height="120"><g transform="translate(20, 10)">
     <text transform="rotate(60)" y="0">one label</text><text transform="translate(20) rotate(60)" y="0">next label</text>
   </g></svg>
-  <p class="st-key-answer">The answer.</p><div class="st-key-main_figure" style="height: 200px"></div>
+  <div style="height: 40px; overflow: hidden"><div style="position: relative; height: 30px; overflow: auto" tabindex="0">
+    <p style="position: relative; height: 60px">a line</p><p>a line that can be scrolled to</p>
+  </div></div>
+  <p class="st-key-answer">The answer.</p><div class="st-key-main_figure" style="height: 150px"></div>
   <div class="npt-view" style="height: 100px"></div>
 </main>
 """
@@ -59,6 +62,11 @@ def test_a_sound_page_has_no_fault(shown):
             "width",
         ),
         (
+            '<div style="width: 60px; overflow: hidden"><div style="position: relative"><div style="position: relative">'
+            '<span style="white-space: nowrap">a long label</span></div></div></div>',
+            "width",
+        ),
+        (
             '<div style="width: 60px; overflow: hidden"><span style="white-space: nowrap">a long label</span></div>',
             "width",
         ),
@@ -70,7 +78,7 @@ def test_a_sound_page_has_no_fault(shown):
         ('<svg width="60" height="40"><text x="20" y="20">a long label</text></svg>', "width"),
         ('<input style="width: 40px" value="a long label">', "width"),
     ],
-    ids=["ellipsis", "in a box", "line clamp", "svg", "input"],
+    ids=["ellipsis", "in a box of a box", "in a box", "line clamp", "svg", "input"],
 )
 def test_text_that_is_cut_off_is_found(shown, body, rule):
     [fault] = first_screens.truncated(shown(body))
