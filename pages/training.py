@@ -23,4 +23,4 @@ saved_training(source, slot)
 with controls:
     plan = settings(source, slot)
 with command:
-    buttons(slot, plan)
+    buttons(source, slot, plan)

@@ -77,13 +77,20 @@ def save_training(
 
     Raises NptVizError where the folder cannot be written.
     """
-    recipe = plain_json(training.described() | {"losses": training.objective.active})
+    save_result(training, folder, stated=stated, figures=figures, overwrite=overwrite)
+    save_progress(training, folder, rows, name=folder.name)
+
+
+def save_result(
+    training: Training, folder: Path, *, stated: Stated, figures: Mapping[str, Any], overwrite: bool = False
+) -> None:
+    """Write the adapters as they are now as a native checkpoint; see `save_training`."""
     endings = [ending.sentence for ending in training.endings.values()]
     save_checkpoint(
         folder,
         training.adapters,
         training.model,
-        recipe=recipe,
+        recipe=_described(training),
         figures=plain_json({**figures, "endings": endings}),
         licence=stated.licence,
         dtype=stated.stored,
@@ -91,9 +98,22 @@ def save_training(
         initial=training.initial,
         overwrite=overwrite,
     )
-    save_log(folder / FILE, rows, name=folder.name, settings=recipe)
+
+
+def save_progress(training: Training, folder: Path, rows: Iterable[Mapping], *, name: str) -> None:
+    """Write the log and, between two steps, the state: what `resumed` and `train --resume` take.
+
+    In this order, so that a log is never behind the state that it belongs to; the steps that it has more are left out
+    by whoever goes on.
+    name: of the run, in its log.
+    """
+    save_log(folder / FILE, rows, name=name, settings=_described(training))
     if training.is_between_steps:  # One that is no longer finite ended inside a step.
         save_state(training, folder / STATE_FILE)
+
+
+def _described(training: Training) -> dict:
+    return plain_json(training.described() | {"losses": training.objective.active})
 
 
 def heldout_figures(heldout: Mapping[int, HeldOut]) -> dict[str, dict]:

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeGuard
 
 from npt_viz.files import write_whole
 from npt_viz.workspace.place import BROWSERS, Workspace
@@ -25,7 +26,7 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
-def is_id(text: object) -> bool:
+def is_id(text: object) -> TypeGuard[str]:
     """Whether a text has the form of an id; whatever else a browser sends names nothing."""
     return isinstance(text, str) and _ID.fullmatch(text) is not None
 

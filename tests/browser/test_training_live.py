@@ -1,9 +1,7 @@
-"""A training in a real Chromium: it refreshes by itself, stops at once, survives leaving the page, ends with the tab."""
+"""A training in a real Chromium: it refreshes by itself, stops at once, survives leaving the page."""
 
 import time
-from urllib.parse import urlsplit
 
-import psutil
 import pytest
 from onpage import at_rest
 from playwright.sync_api import expect
@@ -72,19 +70,3 @@ def test_leaving_and_returning_keeps_it_and_a_second_tab_has_its_own(visit, serv
     assert step(first) > before
     button(first, "stop").click()
     first.get_by_text("stopped after").wait_for()
-
-
-def test_closing_the_tab_ends_the_training(visit, server):
-    tab = begun(visit, server)
-    port = str(urlsplit(server).port)
-    process = next(each for each in psutil.Process().children(recursive=True) if port in each.cmdline())
-
-    def seconds_of_work(over: float) -> float:
-        before = sum(process.cpu_times()[:2])
-        time.sleep(over)
-        return sum(process.cpu_times()[:2]) - before
-
-    busy = seconds_of_work(3)
-    tab.context.close()
-    time.sleep(3)
-    assert seconds_of_work(3) < 0.2 * busy

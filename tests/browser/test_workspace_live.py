@@ -2,9 +2,12 @@
 
 import re
 import tempfile
+import time
 from contextlib import contextmanager
-from urllib.parse import urlencode
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
 
+import psutil
 import pytest
 from onpage import at_rest
 
@@ -103,5 +106,80 @@ def test_ledger_and_choices_are_kept_by_reload_second_tab_and_restart_and_hidden
         assert cookie_of(mine) == identity
         stranger = opened(other, address_of(files, server, "permanent_update"))
         stranger.get_by_text("The ledger is empty.").wait_for()
+    mine.close()
+    other.close()
+
+
+def step(tab) -> int:
+    # The text is not there for a moment while the fragment is drawn anew.
+    said = tab.wait_for_function(
+        "document.querySelector('.stProgress')?.innerText.match(/step ([0-9,]+) of 1,000,000/)?.[1]"
+    )
+    return int(said.json_value().replace(",", ""))
+
+
+def begin_training(tab) -> None:
+    """Start a training that would not end by itself."""
+    tab.get_by_role("tab", name="Schedule").click()
+    tab.get_by_text("held out").wait_for()
+    at_rest(tab)
+    steps = tab.get_by_role("spinbutton", name="Steps", exact=True)
+    steps.fill("1000000")
+    steps.press("Enter")
+    at_rest(tab)
+    tab.locator(".st-key-training_start button").first.click()
+
+
+def saved_steps(workspace) -> int:
+    """Steps of the one training in the workspace, once it is saved."""
+    deadline = time.monotonic() + 120
+    while not (found := list(Path(workspace).glob("browsers/*/trainings/*/training_state.pt"))):
+        assert time.monotonic() < deadline, "it was not saved"
+        time.sleep(0.5)
+    from npt_viz.training.state import steps_saved
+
+    return steps_saved(found[0])[0]
+
+
+def kill(server) -> None:
+    port = str(urlsplit(server).port)
+    for process in psutil.Process().children(recursive=True):
+        if port in process.cmdline():
+            process.kill()
+
+
+def test_a_training_outlives_reload_closed_tab_and_a_killed_server(chromium, files, workspace, tmp_path):
+    mine, other = chromium.new_context(), chromium.new_context()
+    with server_on(workspace, tmp_path) as server:
+        tab = opened(mine, address_of(files, server, "training"))
+        known(tab)
+        begin_training(tab)
+        before = step(tab)
+        tab.reload()
+        reloaded = step(tab)
+        assert reloaded >= before
+
+        second = opened(mine, address_of(files, server, "tokens"))
+        second.get_by_text(re.compile("A training runs · step [0-9,]+ of 1,000,000")).wait_for()
+        tab.close()
+        second.close()
+        stranger = opened(other, address_of(files, server, "training"))
+        stranger.get_by_text("Choose what to train above and press Start").wait_for()
+        assert not stranger.get_by_text("A training runs").count()
+        again = opened(mine, address_of(files, server, "tokens"))
+        again.locator(".st-key-npt_runs_training a").click()
+        assert step(again) > reloaded, "it went on without a tab"
+        at_saving = saved_steps(workspace)
+        kill(server)
+    with server_on(workspace, tmp_path) as server:
+        tab = opened(mine, address_of(files, server, "training"))
+        tab.get_by_text(re.compile("layer 2, direct robust, interrupted .* was saved after")).wait_for()
+        go_on = tab.locator(".st-key-training_resume button").first
+        offered = int(re.sub("[^0-9]", "", go_on.inner_text().rpartition("step")[2]))
+        assert offered >= at_saving > 0
+        go_on.click()
+        assert step(tab) >= offered
+        tab.locator(".st-key-training_stop button").first.click()
+        tab.get_by_text("stopped after").wait_for()
     mine.close()
     other.close()

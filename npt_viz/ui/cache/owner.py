@@ -109,7 +109,7 @@ class Owner:
 
     def room_for(self, n_bytes: int, *, spare: Iterable[Path] = ()) -> None:
         """Make room in the workspace and leave a sentence about what went; NptVizError where there is too little."""
-        gone = make_room(self.folder.workspace, needs_bytes=n_bytes, spare=spare)
+        gone = make_room(self.folder.workspace, needs_bytes=n_bytes, spare=[*spare, *in_use()])
         if gone:
             names = ", ".join(sorted(path.name[:24] for path in gone)[:5])
             self.say(
@@ -299,9 +299,13 @@ class _Tab:
 
     def __init__(self, owner: Owner) -> None:
         self._owner = weakref.ref(owner)
+        self.uses: Path | None = None
+        """Checkpoint that it shows."""
         owner.enter()
+        _tabs.add(self)
 
     def close(self) -> None:
+        _tabs.discard(self)
         if (owner := self._owner()) is not None:
             owner.leave()
 
@@ -312,11 +316,24 @@ def _tab(folder: str) -> _Tab:
     return _Tab(owner())
 
 
+_tabs: weakref.WeakSet[_Tab] = weakref.WeakSet()
+
+
 def attend() -> Owner:
     """Owner of this session's browser, which has a tab open: the frame's first call."""
     present = owner()
     _tab(present.folder.path.name)
     return present
+
+
+def show(checkpoint: str) -> None:
+    """This session's tab shows a checkpoint, which then is not removed to make room."""
+    _tab(owner().folder.path.name).uses = Path(checkpoint).absolute() if checkpoint else None
+
+
+def in_use() -> list[Path]:
+    """Checkpoints that tabs show."""
+    return [tab.uses for tab in list(_tabs) if tab.uses is not None]
 
 
 _cookie = st.components.v2.component(

@@ -1,14 +1,16 @@
-"""Uploaded files, in a folder that is deleted with the session."""
+"""Uploaded files: in the browser's folder of the workspace, under a name that its content decides."""
 
+import hashlib
 import re
-import shutil
 import tempfile
-import weakref
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
+from npt_viz.errors import NptVizError
 from npt_viz.files import write_whole
+from npt_viz.ui.cache.owner import owner
 
 TYPES = ["safetensors", "pt", "bin"]
 
@@ -18,11 +20,35 @@ def uploaded_checkpoint() -> Path | None:
     file = st.file_uploader(
         "Upload a checkpoint file", type=TYPES, key="upload", label_visibility="collapsed"
     )
-    if file is None:
-        return None
-    path = session_folder() / file.file_id[:12] / safe_name(file.name, "checkpoint")
-    if not path.exists():
-        write_whole(path, file.getbuffer(), parents=True)
+    return None if file is None else uploaded(file, "checkpoint")
+
+
+def uploaded(file: Any, otherwise: str) -> Path:
+    """Path of an uploaded file, the same whenever the same content is uploaded under the same name.
+
+    otherwise: name of a file whose own has nothing harmless in it.
+    """
+    known: dict[str, str] = st.session_state.setdefault("_uploaded", {})
+    path = Path(known.get(file.file_id, ""))
+    if file.file_id not in known or not path.exists():
+        path = _written(file.getbuffer(), safe_name(file.name, otherwise))
+        known[file.file_id] = str(path)
+    return path
+
+
+def _written(content: memoryview, name: str) -> Path:
+    """Write the content into the workspace, or where that does not take it into a folder that goes with the server."""
+    present = owner()
+    path = present.folder.uploads / hashlib.sha256(content).hexdigest()[:16] / name
+    if path.exists():
+        return path
+    try:
+        present.room_for(len(content))
+        write_whole(path, content, parents=True)
+    except NptVizError as error:
+        present.say(f"{name} is kept only while this server runs. {error}")
+        path = Path(tempfile.mkdtemp(prefix="npt_viz-")) / name
+        write_whole(path, content)
     return path
 
 
@@ -37,18 +63,3 @@ def safe_name(name: str, otherwise: str) -> str:
 
 _LONGEST = 60
 """Characters of an uploaded file's name that are kept."""
-
-
-class _Folder:
-    """A folder that is deleted when this object is dropped with the session, or at exit."""
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="npt_viz-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
-
-
-def session_folder() -> Path:
-    """Folder of this session's files, deleted with it."""
-    if "_uploads" not in st.session_state:
-        st.session_state["_uploads"] = _Folder()
-    return st.session_state["_uploads"].path

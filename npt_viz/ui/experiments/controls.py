@@ -9,12 +9,13 @@ import streamlit as st
 
 from npt_viz.errors import NptVizError
 from npt_viz.progress import Progress
-from npt_viz.training.log import RUNS
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.opened import Selection
 from npt_viz.ui.experiments.controls_arms import arm_controls, chosen_arms
-from npt_viz.ui.experiments.job import ExperimentSlot
+from npt_viz.ui.experiments.job import ExperimentSlot, chosen_folder
+from npt_viz.ui.shell import keeping
 from npt_viz.ui.shell.guarded import problem
+from npt_viz.ui.shell.text import plain
 from npt_viz.ui.train.controls import chosen_recipe, fill_defaults, schedule_controls
 from npt_viz.ui.train.controls_adapter import RESULT, adapter_controls, spec_or_layers
 from npt_viz.ui.train.controls_texts import chosen_text, text_controls
@@ -31,6 +32,7 @@ DEFAULTS = {
     "experiment_steps": 300,
     "experiment_every": 30,
 }
+keeping.keep_all(DEFAULTS)
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,7 @@ class Plan:
 
 def settings(source: Selection, slot: ExperimentSlot, prompt: str) -> Plan | None:
     """Draw the controls; the plan that they make, or a sentence why there is none. None while one is running."""
-    for key, value in DEFAULTS.items():
-        st.session_state.setdefault(key, value)
+    keeping.settle(*DEFAULTS)
     fill_defaults(source)
     arms, adapter, text, schedule = st.tabs(["Arms", "Adapter", "Text", "Schedule"])
     with arms:
@@ -103,7 +104,7 @@ def _run_controls() -> None:
     name.text_input(
         "Name",
         key="experiment_name",
-        help="The folder below runs/ that keeps the results.",
+        help=f"The folder below {plain(str(chosen_folder()))} that keeps the results.",
         persist_state="session",
     )
     try:
@@ -176,7 +177,7 @@ def _plan(source: Selection, prompt: str) -> Plan:
     texts = None if bundled else text.texts
     return Plan(
         experiment,
-        free_folder(RUNS / slug, experiment, texts),
+        free_folder(chosen_folder() / slug, experiment, texts),
         texts,
         session["experiment_processes"],
         source,

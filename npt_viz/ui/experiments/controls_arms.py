@@ -7,6 +7,8 @@ import pandas as pd
 import streamlit as st
 
 from npt_viz.errors import NptVizError
+from npt_viz.files import plain_json
+from npt_viz.ui.shell import keeping
 
 if TYPE_CHECKING:
     from npt_viz.experiments.plan import Arm
@@ -15,6 +17,12 @@ MOST = 8
 """Arms that one can still tell apart on a page; a spec file may have more."""
 
 COLUMNS = ("name", "losses", "adaptive", "stages", "curriculum", "gradient ×", "learning rate")
+
+keeping.keep(
+    "experiment_rows",
+    write=lambda table: plain_json(table.to_dict("records")),
+    read=lambda rows: pd.DataFrame([dict(row) for row in rows], columns=COLUMNS),
+)
 
 LOSSES_HELP = "Losses and their weights, for example direct=1,kl=0.5. A name may end in :as_written for the published form."
 
@@ -25,7 +33,8 @@ def arm_controls() -> None:
 
     session = st.session_state
     if "experiment_rows" not in session:
-        session["experiment_rows"] = _first_rows()
+        rows = keeping.kept("experiment_rows")
+        session["experiment_rows"] = _first_rows() if rows is None else rows
     left, right = st.columns([2, 1], vertical_alignment="bottom")
     left.selectbox(
         "Take the arms of a preset",

@@ -1,9 +1,10 @@
 """An experiment as a job. The page reads the experiment's folder; the job's thread fills it."""
 
+import os
 from pathlib import Path
 
-import streamlit as st
-
+from npt_viz.training.log import RUNS
+from npt_viz.ui.cache.owner import owner
 from npt_viz.ui.shell.job import Job, Slot, Work
 
 
@@ -16,10 +17,17 @@ class ExperimentJob(Job):
 
 
 class ExperimentSlot(Slot[ExperimentJob]):
-    """The session's experiment."""
+    """The browser's experiment."""
+
+    what, page = "an experiment", "experiments"
 
 
-@st.cache_resource(scope="session", on_release=lambda slot: slot.end(), show_spinner=False)
 def experiment_slot() -> ExperimentSlot:
-    """This session's slot; closing the tab ends what runs in it."""
-    return ExperimentSlot()
+    """Slot of this browser, for all its tabs."""
+    return owner().shared("experiment", ExperimentSlot)
+
+
+def chosen_folder() -> Path:
+    """Folder of new experiments: the one that was chosen, by NPT_VIZ_RUNS or by being there, else the workspace."""
+    chosen = "NPT_VIZ_RUNS" in os.environ or RUNS.is_dir()
+    return RUNS if chosen or not owner().lasts else owner().folder.runs

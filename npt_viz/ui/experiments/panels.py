@@ -11,6 +11,7 @@ from npt_viz.figures.theme import number
 from npt_viz.results.experiments import MEASURES, ExperimentResult
 from npt_viz.results.sentences.experiments import experiment as sentence_of
 from npt_viz.training.log import RUNS
+from npt_viz.ui.cache.owner import owner
 from npt_viz.ui.experiments.job import ExperimentSlot
 from npt_viz.ui.shell.guarded import guarded, problem
 from npt_viz.ui.shell.job import Snapshot
@@ -255,8 +256,8 @@ def _time(seconds: float) -> str:
 
 
 def saved_experiments() -> list[Path]:
-    """Experiments in the folder of runs, the newest first."""
+    """Experiments in the folder of runs and in the workspace, the newest first."""
     from npt_viz.experiments.folder import SPEC
 
-    folders = [path.parent for path in RUNS.glob(f"*/{SPEC}")]
+    folders = [path.parent for where in (RUNS, owner().folder.runs) for path in where.glob(f"*/{SPEC}")]
     return sorted(folders, key=lambda path: -(path / SPEC).stat().st_mtime)

@@ -5,7 +5,9 @@ import streamlit as st
 from npt_viz.figures.runs import AXES
 from npt_viz.results.runs import HELDOUT, Axis, Run
 from npt_viz.training.log import RUNS
+from npt_viz.ui.cache.owner import owner
 from npt_viz.ui.runs.state import CHOSEN, UPLOADS, RunsView, runs_at, take_uploads, with_own_names
+from npt_viz.ui.shell import keeping
 from npt_viz.ui.shell.text import code
 
 PATHS_HELP = (
@@ -29,8 +31,11 @@ def chosen_runs() -> list[Run]:
     """Choice of runs; returns those that can be read and says what is wrong with the others."""
     from npt_viz.runs import found_runs
 
-    uploads = st.session_state.setdefault(UPLOADS, {})
-    offered = [str(path.parent if path.name == "steps.jsonl" else path) for path in found_runs(RUNS)]
+    keeping.settle(UPLOADS)
+    uploads = st.session_state[UPLOADS]
+    folder = owner().folder
+    logs = [log for where in (RUNS, folder.runs, folder.trainings) for log in found_runs(where)]
+    offered = [str(path.parent if path.name == "steps.jsonl" else path) for path in logs]
     paths_before = st.session_state.get(CHOSEN) or st.query_params.get_all(CHOSEN)
     left, right = st.columns([5, 1.2], vertical_alignment="bottom")
     with right.popover("Upload", icon=":material/upload_file:", width="stretch"):

@@ -6,11 +6,11 @@ from pathlib import Path
 import streamlit as st
 
 from npt_viz.errors import NptVizError
-from npt_viz.files import write_whole
 from npt_viz.results.runs import Axis, Run
 from npt_viz.runs import curves
 from npt_viz.ui.cache.opened import located
-from npt_viz.ui.cache.uploads import safe_name, session_folder
+from npt_viz.ui.cache.uploads import uploaded
+from npt_viz.ui.shell import keeping
 from npt_viz.ui.shell.guarded import guarded_callback, problem
 from npt_viz.ui.shell.text import code
 
@@ -23,6 +23,8 @@ UPLOAD = "upload: "
 CHOSEN = "runs"
 
 UPLOADS = "_runs_uploads"
+
+keeping.keep(UPLOADS, {})
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,8 @@ def _run(log: str, marks: tuple[tuple[int, int], ...]) -> Run:
 def take_uploads() -> None:
     """Keep the uploaded files for the session, and choose them."""
     for file in st.session_state["runs_upload"]:
-        name = safe_name(file.name, "log.jsonl")
-        path = session_folder() / "runs" / file.file_id[:12] / name
-        write_whole(path, file.getbuffer(), parents=True)
-        label = f"{UPLOAD}{name}"
+        path = uploaded(file, "log.jsonl")
+        label = f"{UPLOAD}{path.name}"
         st.session_state[UPLOADS][label] = str(path)
         if label not in st.session_state[CHOSEN]:
             st.session_state[CHOSEN] = [*st.session_state[CHOSEN], label]

@@ -6,11 +6,12 @@ import streamlit as st
 
 from npt_viz.ui.cache.loading import is_open
 from npt_viz.ui.cache.memory import memory, memory_bar, release_button
-from npt_viz.ui.cache.owner import attend, introduce
+from npt_viz.ui.cache.owner import attend, introduce, show
 from npt_viz.ui.shell import keeping, state
 from npt_viz.ui.shell.guarded import guarded
+from npt_viz.ui.shell.lease import job_banner
 from npt_viz.ui.shell.ledger_box import ledger_in_sidebar
-from npt_viz.ui.shell.nav import configure_page, framed, pages
+from npt_viz.ui.shell.nav import HOME, configure_page, framed, pages
 from npt_viz.ui.shell.sidebar import selection, share, sidebar
 from npt_viz.ui.shell.text import plain
 
@@ -25,6 +26,7 @@ def run_app() -> None:
         st.toast(plain(sentence), icon=":material/info:", duration="infinite")
     try:
         state.begin()
+        show(st.session_state["checkpoint"])
         _run()
     finally:
         keeping.remember()
@@ -40,6 +42,7 @@ def _run() -> None:
     with st.sidebar.container(key="npt_browser_box"):  # app.css hides it
         introduce()
     with guarded(), framed():
+        job_banner(page.url_path or HOME)
         page.run()
     with footer, guarded():
         if is_open(selection()):

@@ -1,6 +1,7 @@
-"""Work in a thread of its own, for one session. The thread never calls Streamlit; the page asks for snapshots.
+"""Work in a thread of its own, for one browser. The thread never calls Streamlit; the page asks for snapshots.
 
-A job belongs to its session: leaving the page keeps it, closing the tab ends it.
+A job belongs to the owner of its session: it goes on when the page is left or reloaded and when the last tab is closed,
+until it is stopped or nobody has been there for long (npt_viz/ui/cache/owner.py).
 """
 
 import threading
@@ -63,6 +64,12 @@ class Job:
     @property
     def is_active(self) -> bool:
         return self.snapshot().is_active
+
+    @property
+    def line(self) -> str:
+        """How far it is, in a few words."""
+        now = self.snapshot()
+        return f"{now.fraction:.0%}" if now.state == "running" else now.state
 
     def pause(self) -> None:
         """Wait after the step that is running."""
@@ -158,7 +165,12 @@ AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 class Slot(Generic[AnyJob]):
-    """The session's job."""
+    """The browser's job of one kind."""
+
+    what = "a job"
+    """Its kind, in words."""
+    page = ""
+    """Name of the page that shows it."""
 
     def __init__(self) -> None:
         self.job: AnyJob | None = None
@@ -168,8 +180,9 @@ class Slot(Generic[AnyJob]):
         return self.job is not None and self.job.is_active
 
     def begin(self, job: AnyJob) -> None:
-        """End the job that is there, and start another."""
-        self.end()
+        """Start a job. Raises NptVizError where one runs: another tab may have started it."""
+        if self.is_active:
+            raise NptVizError(f"{self.what} runs already, perhaps begun in another tab; stop it first")
         self.job = job
         job.start()
 

@@ -4,6 +4,7 @@ An address says more than what is kept, and what is kept more than a default.
 """
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any, NamedTuple
 
 import streamlit as st
@@ -58,7 +59,16 @@ def settle(*names: str) -> None:
     for name in names:
         if name not in session:
             value = kept(name)
-            session[name] = _copy(KEPT[name].default) if value is None else value
+            session[name] = copy(KEPT[name].default) if value is None else value
+
+
+def overlay(*names: str) -> None:
+    """Register names with their values of now as defaults, and give those that were kept what was kept."""
+    for name in names:
+        keep(name, st.session_state[name])
+        value = kept(name)
+        if value is not None:
+            st.session_state[name] = value
 
 
 def kept(name: str) -> Any:
@@ -84,7 +94,7 @@ def remember() -> None:
         if name in session:
             value = session[name] if choice.write is None else choice.write(session[name])
             if name not in known or known[name] != value:
-                changed[name] = known[name] = list(value) if isinstance(value, list) else value
+                changed[name] = known[name] = copy(value)
     short = {name: value for name, value in changed.items() if not _is_long(value)}
     if short:
         present.put(CHOICES, (present.get(CHOICES) or {}) | short)
@@ -101,7 +111,3 @@ def _alike(value: Any, default: Any) -> bool:
     if isinstance(default, float):
         return isinstance(value, int | float)
     return isinstance(value, type(default))
-
-
-def _copy(default: Any) -> Any:
-    return list(default) if isinstance(default, list | tuple) else default

@@ -30,6 +30,9 @@ _PAGES = {
 }
 """Group -> (file in pages/ and path in the URL, title, icon)."""
 
+HOME = "home"
+"""The page without a path."""
+
 _framed = ContextVar("framed", default=False)
 """Whether app.py is running this page: per run, not per session, and to be reset where Streamlit has stopped a run."""
 
@@ -62,7 +65,7 @@ def pages() -> dict[str, list]:
                 title=title,
                 icon=f":material/{icon}:",
                 url_path=name,
-                default=name == "home",
+                default=name == HOME,
             )
             for name, title, icon in entries
         ]

@@ -12,6 +12,7 @@ from npt_viz.training.recipe import AUTOCAST, SCHEDULES, STREAMS, Recipe
 from npt_viz.training.settings import SETTINGS, line
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.opened import Selection
+from npt_viz.ui.shell import keeping
 from npt_viz.ui.shell.guarded import problem
 from npt_viz.ui.shell.text import plain
 from npt_viz.ui.train.controls_adapter import RESULT, adapter_controls, forms, spec_or_layers
@@ -42,6 +43,8 @@ DEFAULTS = TEXT_DEFAULTS | {
     "training_every": 100,
 }
 """Those of Recipe, but for the evaluations: a page that is watched has them more often."""
+
+keeping.keep_all(DEFAULTS)
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,7 @@ def settings(source: Selection, slot: TrainingSlot) -> Plan | None:
 
 def fill_defaults(source: Selection) -> None:
     """Set the controls that have no value yet to their defaults."""
-    for key, value in DEFAULTS.items():
-        st.session_state.setdefault(key, value)
+    keeping.settle(*DEFAULTS)
     fill_adapter_defaults(source)
 
 

@@ -9,6 +9,7 @@ from npt_viz.training.recipe import FRESH_COMPONENTS, FRESH_RANK, FRESH_VARIANT,
 from npt_viz.training.settings import line
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.opened import Selection
+from npt_viz.ui.shell import keeping
 from npt_viz.ui.shell.text import plain
 from npt_viz.ui.train.job import TrainingSlot
 
@@ -25,6 +26,16 @@ DEFAULTS = {
     "training_components": FRESH_COMPONENTS,
     "training_initialisation": INITIALISATIONS[0],
 }
+keeping.keep_all(DEFAULTS)
+
+DECIDED = (
+    "training_targets",
+    "training_attention",
+    "training_scale",
+    "training_components",
+    "training_initialisation",
+)
+"""What a variant decides, until the user does."""
 
 
 class Form(NamedTuple):
@@ -37,11 +48,11 @@ class Form(NamedTuple):
 def fill_defaults(source: Selection) -> None:
     """Set the controls of the adapter that have no value yet to their defaults."""
     session = st.session_state
-    for key, value in DEFAULTS.items():
-        session.setdefault(key, value)
-    session.setdefault("training_rank", min(FRESH_RANK, opened.opened_model(*source.base).d_model))
+    keeping.settle(*DEFAULTS)
     if "training_targets" not in session:
+        session["training_rank"] = min(FRESH_RANK, opened.opened_model(*source.base).d_model)
         _use_variant()
+        keeping.overlay("training_rank", *DECIDED)
 
 
 def adapter_controls(source: Selection, slot: TrainingSlot) -> None:

@@ -7,6 +7,7 @@ import streamlit as st
 
 from npt_viz.training.recipe import FRESH_LOSSES
 from npt_viz.training.settings import line
+from npt_viz.ui.shell import keeping
 from npt_viz.ui.shell.text import plain
 from npt_viz.ui.train.controls_adapter import Form
 
@@ -20,6 +21,20 @@ ADAPTIVE = {
 }
 
 
+WEIGHTING = (
+    "adaptive",
+    "staged",
+    "stage_steps",
+    "curriculum",
+    "easy",
+    "medium",
+    "easy_quantile",
+    "medium_quantile",
+    "gradient_scale",
+)
+"""The page's choices beside the losses themselves, without the word before them."""
+
+
 def loss_controls(forms: Sequence[Form] = ()) -> None:
     """Draw the Losses tab; a loss that one of the adapters cannot have is grey and says why."""
     from npt_viz.training.losses import TERMS, objective
@@ -27,6 +42,8 @@ def loss_controls(forms: Sequence[Form] = ()) -> None:
 
     if "training_on_direct" not in st.session_state:
         use(objective(FRESH_LOSSES))
+        keeping.overlay(*(f"training_{kind}_{name}" for name in TERMS for kind in ("on", "weight", "form")))
+        keeping.overlay(*(f"training_{name}" for name in WEIGHTING))
     st.selectbox(
         "Start from a preset",
         list(PRESETS),

@@ -1,17 +1,19 @@
 """Controls of the training text, and the text they choose."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import streamlit as st
 
 from npt_viz.errors import NptVizError
-from npt_viz.files import write_whole
 from npt_viz.progress import Progress
 from npt_viz.texts import bundled_texts, texts_from_file
 from npt_viz.training.recipe import TOKENS, WINDOW
 from npt_viz.training.settings import line
 from npt_viz.ui.cache import opened
-from npt_viz.ui.cache.uploads import session_folder
+from npt_viz.ui.cache.owner import owner
+from npt_viz.ui.cache.uploads import uploaded
+from npt_viz.ui.shell import keeping
 from npt_viz.ui.shell.text import plain
 
 KINDS = ("bundled sample", "pasted", "file", "sampled from the base")
@@ -23,6 +25,11 @@ DEFAULTS = {
     "training_tokens": TOKENS,
     "training_window": WINDOW,
 }
+
+KEPT_FILE = "training_text_file"
+"""Name of the uploaded file in the browser's folder, with that of its content."""
+
+keeping.keep(KEPT_FILE, "")
 
 
 class TextChoice(NamedTuple):
@@ -59,6 +66,8 @@ def text_controls() -> None:
                 ["txt", "jsonl"],
                 key="training_file",
             )
+            if st.session_state["training_file"] is None and (before := _kept_file()) is not None:
+                st.caption(f"Uploaded before, and used: {plain(before.name)}")
         case "sampled from the base":
             st.number_input(
                 "Texts",
@@ -116,11 +125,18 @@ def token_counts(base: tuple[str, str, str, str], choice: TextChoice, seed: int)
 
 
 def _of_file(file) -> list[str]:
-    if file is None:
+    path = _kept_file() if file is None else uploaded(file, "text.txt")
+    if path is None:
         raise NptVizError("no file was chosen yet; choose a .txt or .jsonl file on the Text tab")
-    path = (
-        session_folder() / f"text-{file.file_id[:12]}{'.jsonl' if file.name.endswith('.jsonl') else '.txt'}"
-    )
-    if not path.exists():
-        write_whole(path, file.getbuffer())
+    st.session_state[KEPT_FILE] = f"{path.parent.name}/{path.name}"
     return texts_from_file(path)
+
+
+def _kept_file() -> Path | None:
+    """The file that was uploaded before the page was reloaded."""
+    keeping.settle(KEPT_FILE)
+    folder, _, name = st.session_state[KEPT_FILE].partition("/")
+    uploads = owner().folder.uploads
+    # Only a name that lies in the folder: what is kept is not trusted to be one.
+    there = {file.name: file for each in uploads.glob("*") if each.name == folder for file in each.glob("*")}
+    return there.get(name)

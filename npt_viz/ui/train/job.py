@@ -1,22 +1,30 @@
-"""A training as a job, with its curves, the adapters as they are now, and what the session keeps for it."""
+"""A training as a job: its curves, the adapters as they are now, and the folder in the workspace that it saves itself in."""
 
+import secrets
+import time
+import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import streamlit as st
-
+from npt_viz.errors import NptVizError
 from npt_viz.model.fair_lock import FairLock
 from npt_viz.progress import Progress
 from npt_viz.results.training import History
+from npt_viz.ui.cache.owner import Owner, owner
 from npt_viz.ui.shell import job
+from npt_viz.workspace.trainings import write_record
 
 if TYPE_CHECKING:
     from npt_viz.checkpoint import Checkpoint
     from npt_viz.training.saving import Stated
     from npt_viz.training.streams import Captures
     from npt_viz.training.trainer import Training
+
+SAVED_FIRST, SAVED_EVERY = 5.0, 60.0
+"""Seconds until a training is saved for the first time, and from then on; in between the time doubles."""
 
 Begin = Callable[[Progress], "Training"]
 """Makes the training; its progress may raise to stop."""
@@ -30,6 +38,36 @@ class Snapshot(job.Snapshot):
     total: int
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where in the workspace a training saves itself, and who hears of it."""
+
+    folder: Path
+    base: tuple[str, ...]
+    """Name, precision and device of its base model."""
+    room_for: Callable[[int, Path], None]
+    """Makes room for some bytes without touching a folder; raises NptVizError where it cannot."""
+    say: Callable[[str], None]
+    """Leaves a sentence for the next page that is drawn."""
+
+
+def place_of(owner: Owner, base: tuple[str, ...], folder: Path | None = None) -> Place:
+    """Place of a training; folder: of an earlier one that goes on."""
+    # A thread that holds the owner would keep one alive that nobody can be again.
+    known = weakref.ref(owner)
+
+    def room_for(n_bytes: int, spare: Path) -> None:
+        if (present := known()) is not None:
+            present.room_for(n_bytes, spare=[spare])
+
+    def say(sentence: str) -> None:
+        if (present := known()) is not None:
+            present.say(sentence)
+
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    return Place(folder or owner.folder.trainings / name, base, room_for, say)
+
+
 class TrainingJob(job.Job):
     """One training: begun in its thread, then stepped; what was learned stays when it ends."""
 
@@ -40,9 +78,11 @@ class TrainingJob(job.Job):
         paused: bool = False,
         rows: Sequence[dict] = (),
         stated: "Stated | None" = None,
+        place: Place | None = None,
     ) -> None:
         """rows: of the steps before a resumed training, as Step.rows gives them.
-        stated: what its checkpoint says of itself: dtype, licence, fault."""
+        stated: what its checkpoint says of itself: dtype, licence, fault.
+        place: where it saves itself; None saves nothing by itself."""
         super().__init__(self._steps, paused=paused)
         self.history = History()
         self.history.rows += rows
@@ -51,6 +91,13 @@ class TrainingJob(job.Job):
         self._begin = begin
         # Fair: whoever asks for a checkpoint gets it between two steps.
         self._stepping = FairLock()
+        self.place = place
+        self._interval, self._saved_at, self._is_unsaved = SAVED_FIRST, time.monotonic(), False
+
+    @property
+    def line(self) -> str:
+        now = self.snapshot()
+        return f"step {now.done:,} of {now.total:,}" if now.total else now.stage
 
     def snapshot(self) -> Snapshot:
         training, last = self.training, self.history.last
@@ -94,7 +141,51 @@ class TrainingJob(job.Job):
             if step is None:
                 return
             self.history.add(step)
+            if time.monotonic() - self._saved_at > self._interval:
+                self.save(self.snapshot().state)
+                self._interval = min(2 * self._interval, SAVED_EVERY)
             yield training.done / training.total_steps
+
+    def save(self, state: str) -> None:
+        """Save what going on needs in the training's place; says once where that fails, and the training goes on."""
+        from npt_viz.training.saving import heldout_figures, save_progress, save_result
+
+        if self.place is None or self.training is None or self.training.model.closed:
+            return
+        folder = self.place.folder
+        try:
+            with self.between_steps() as training:
+                self.place.room_for(_state_bytes(training), folder)
+                save_progress(training, folder, list(self.history.rows), name=label_of(training))
+                write_record(
+                    folder,
+                    label=label_of(training),
+                    base=self.place.base,
+                    done=training.done,
+                    total=training.total_steps,
+                    state=state,
+                )
+                if state == "finished":
+                    figures = {"heldout": heldout_figures(training.finished)}
+                    result = folder / snapshot_name(training)
+                    save_result(training, result, stated=self.stated, figures=figures, overwrite=True)
+            self._is_unsaved = False
+        except (NptVizError, OSError) as error:
+            if not self._is_unsaved:
+                self.place.say(
+                    f"The training goes on and cannot be saved, so a restart would lose it: {error}"
+                )
+            self._is_unsaved = True
+        self._saved_at = time.monotonic()
+
+    def _may_step(self) -> bool:
+        if self._paused:
+            self.save("paused")
+        return super()._may_step()
+
+    def _end(self, state: job.State, error: str | None = None) -> None:
+        self.save(state)
+        super()._end(state, error)
 
     def _unforeseen(self) -> str:
         sentence = super()._unforeseen()
@@ -104,14 +195,54 @@ class TrainingJob(job.Job):
 
 
 class TrainingSlot(job.Slot[TrainingJob]):
-    """The session's training, and what was captured for it."""
+    """The browser's training, and what was captured for it."""
+
+    what, page = "a training", "training"
 
     def __init__(self) -> None:
         super().__init__()
         self.captures: Captures | None = None
+        self.forgotten: TrainingJob | None = None
+        """The training that was reset last, to be brought back."""
+
+    def forget(self) -> None:
+        """Stop the training and take it away; `bring_back` undoes the latter."""
+        self.end()
+        self.forgotten, self.job = self.job, None
+
+    def bring_back(self) -> None:
+        """Show the training again that was forgotten last, as it was stopped."""
+        if self.job is None:
+            self.job, self.forgotten = self.forgotten, None
 
 
-@st.cache_resource(scope="session", on_release=lambda slot: slot.end(), show_spinner=False)
 def training_slot() -> TrainingSlot:
-    """This session's slot; closing the tab releases it."""
-    return TrainingSlot()
+    """Slot of this browser, for all its tabs."""
+    return owner().shared("training", TrainingSlot)
+
+
+def label_of(training: "Training") -> str:
+    """What is trained, in words."""
+    layers = ", ".join(map(str, training.layers))
+    losses = ", ".join(name.replace("_", " ") for name in training.objective.active)
+    return f"layer{'s' if len(training.layers) > 1 else ''} {layers}, {losses}"
+
+
+def name_of(training: "Training") -> str:
+    """Model, targets and layers, as a name of a folder."""
+    layers = "-".join(map(str, training.layers))
+    targets = "+".join(next(iter(training.adapters.values())).targets)
+    return f"{Path(training.model.name).name}-{targets}-{layers}"
+
+
+def snapshot_name(training: "Training") -> str:
+    """Name of the folder of its adapters as they are now."""
+    return f"{name_of(training)}-step-{training.done}"
+
+
+def _state_bytes(training: "Training") -> int:
+    """About what its state takes on disk: adapters, as they began, and two moments; the text's tokens."""
+    parameters = (parameter for adapter in training.adapters.values() for parameter in adapter.parameters())
+    return 4 * sum(p.numel() * p.element_size() for p in parameters) + 4 * (
+        training.corpus.n_train + training.corpus.n_heldout
+    )

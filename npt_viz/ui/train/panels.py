@@ -6,10 +6,13 @@ import streamlit as st
 
 from npt_viz.figures.training import PANELS, has_lines, panel
 from npt_viz.results.sentences.training import training as sentence_of
+from npt_viz.ui.cache.opened import Selection
+from npt_viz.ui.cache.owner import owner
 from npt_viz.ui.shell.guarded import guarded_callback, problem
+from npt_viz.ui.shell.lease import lease_sentence
 from npt_viz.ui.shell.text import markdown, plain
 from npt_viz.ui.train.controls import Plan
-from npt_viz.ui.train.job import Snapshot, TrainingJob, TrainingSlot
+from npt_viz.ui.train.job import Snapshot, TrainingJob, TrainingSlot, place_of
 from npt_viz.ui.widgets.charts import chart
 from npt_viz.ui.widgets.head import theme
 
@@ -22,7 +25,7 @@ OF_VECTORS = ("variance", "norms")
 ICONS = {"info": ":material/info:", "warning": ":material/warning:", "error": ":material/error:"}
 
 
-def buttons(slot: TrainingSlot, plan: Plan | None) -> None:
+def buttons(source: Selection, slot: TrainingSlot, plan: Plan | None) -> None:
     """Start, pause, one step, stop, reset. They stand outside what refreshes, so that a click redraws the page."""
     now = slot.job.snapshot() if slot.job else None
     active = now is not None and now.is_active
@@ -32,7 +35,7 @@ def buttons(slot: TrainingSlot, plan: Plan | None) -> None:
         type="primary",
         disabled=active or plan is None,
         on_click=_start,
-        args=[slot, plan],
+        args=[slot, plan, source],
         key="training_start",
         icon=":material/play_arrow:",
         width="stretch",
@@ -51,7 +54,7 @@ def buttons(slot: TrainingSlot, plan: Plan | None) -> None:
         "One step",
         disabled=(active and not waiting) or (plan is None and not active),
         on_click=_one_step,
-        args=[slot, plan],
+        args=[slot, plan, source],
         key="training_one",
         icon=":material/step:",
         width="stretch",
@@ -66,18 +69,33 @@ def buttons(slot: TrainingSlot, plan: Plan | None) -> None:
         width="stretch",
         help="After the step that runs. What was learned stays.",
     )
-    place[4].button(
-        "Reset",
-        disabled=now is None,
-        on_click=_reset,
-        args=[slot],
-        key="training_reset",
-        icon=":material/restart_alt:",
-        width="stretch",
-        help="Forget this training and its curves.",
-    )
+    with place[4]:
+        _reset_button(slot, active, now is not None)
     if plan is not None and not active:
         place[5].caption(plan.sentence)
+    elif active:
+        place[5].caption(f"Goes on when you leave. {lease_sentence()}")
+
+
+def _reset_button(slot: TrainingSlot, active: bool, is_there: bool) -> None:
+    if not is_there and slot.forgotten is not None:
+        st.button(
+            "Bring back",
+            on_click=slot.bring_back,
+            key="training_bring_back",
+            icon=":material/undo:",
+            width="stretch",
+            help="Show the training again that was reset last.",
+        )
+        return
+    with st.popover("Reset", disabled=not is_there, icon=":material/restart_alt:", width="stretch"):
+        st.caption("Its curves go; what was saved of it stays. It can be brought back until another starts.")
+        st.button(
+            "Stop and forget this training" if active else "Forget this training",
+            on_click=slot.forget,
+            key="training_reset",
+            type="primary",
+        )
 
 
 def live(slot: TrainingSlot) -> None:
@@ -159,8 +177,9 @@ def _marks(objective) -> tuple[tuple[int, str], ...]:
 
 
 @guarded_callback
-def _start(slot: TrainingSlot, plan: Plan, *, paused: bool = False) -> None:
-    slot.begin(TrainingJob(plan.begin, paused=paused))
+def _start(slot: TrainingSlot, plan: Plan, source: Selection, *, paused: bool = False) -> None:
+    slot.begin(TrainingJob(plan.begin, paused=paused, place=place_of(owner(), source.base)))
+    slot.forgotten = None
 
 
 def _pause_or_go_on(slot: TrainingSlot, waiting: bool) -> None:
@@ -168,13 +187,8 @@ def _pause_or_go_on(slot: TrainingSlot, waiting: bool) -> None:
         (slot.job.go_on if waiting else slot.job.pause)()
 
 
-def _one_step(slot: TrainingSlot, plan: Plan | None) -> None:
+def _one_step(slot: TrainingSlot, plan: Plan | None, source: Selection) -> None:
     if plan is not None and not slot.is_active:
-        _start(slot, plan, paused=True)
+        _start(slot, plan, source, paused=True)
     if slot.job is not None:
         slot.job.one_step()
-
-
-def _reset(slot: TrainingSlot) -> None:
-    slot.end()
-    slot.job = None

@@ -1,8 +1,9 @@
 """Panels of the result of a training: a token before and after, other pages, saving, going on."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 import streamlit as st
@@ -15,11 +16,12 @@ from npt_viz.training.log import FILE, logged_rows
 from npt_viz.training.settings import line
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.opened import Asked, Selection
-from npt_viz.ui.cache.uploads import session_folder
+from npt_viz.ui.cache.owner import owner
 from npt_viz.ui.shell.guarded import guarded, guarded_callback, problem
-from npt_viz.ui.shell.sidebar import asked
+from npt_viz.ui.shell.sidebar import asked, selection
 from npt_viz.ui.shell.text import code, plain
-from npt_viz.ui.train.job import TrainingJob, TrainingSlot
+from npt_viz.ui.train.job import TrainingJob, TrainingSlot, name_of, place_of, snapshot_name
+from npt_viz.workspace.trainings import Record, is_running, record_of
 
 if TYPE_CHECKING:
     from npt_viz.training.saving import Stated
@@ -156,9 +158,7 @@ def saved(job: TrainingJob, folder: Path, *, stated: "Stated | None" = None, ove
 def _default_folder(job: TrainingJob) -> str:
     training = job.training
     assert training is not None
-    layers = "-".join(map(str, training.layers))
-    targets = "+".join(next(iter(training.adapters.values())).targets)
-    return f"checkpoints/{Path(training.model.name).name}-{targets}-{layers}-trained"
+    return f"checkpoints/{name_of(training)}-trained"
 
 
 @guarded_callback
@@ -173,9 +173,9 @@ def _look(job: TrainingJob) -> None:
 def _open(job: TrainingJob) -> None:
     assert job.training is not None
     try:
-        folder = saved(job, session_folder() / f"training-step-{job.training.done}", overwrite=True)
-        st.session_state.update(checkpoint=str(folder), semantics="", on=[], layer=None)
-        st.session_state["training_message"] = (True, plain(f"Open in every page: {folder.name}"))
+        place = job.place or place_of(owner(), selection().base)
+        folder = saved(job, place.folder / snapshot_name(job.training), overwrite=True)
+        _open_folder(folder)
     except NptVizError as error:
         st.session_state["training_message"] = (False, str(error))
 
@@ -194,37 +194,111 @@ def _save(job: TrainingJob) -> None:
     session["training_message"] = (True, plain(f"Saved in {folder}; the Runs page shows its curves."))
 
 
+class Offer(NamedTuple):
+    """Saved training that can go on."""
+
+    file: Path
+    """Its state."""
+    label: str
+    """What it is and how it ended, in words."""
+    result: Path | None = None
+    """Its checkpoint, where it has one."""
+
+
 def saved_training(source: Selection, slot: TrainingSlot) -> None:
-    """Offer to go on with the training that was saved last, or else with that of the open checkpoint."""
-    session = st.session_state
-    folders = [session.get("training_saved"), source.checkpoint and opened.located(source.checkpoint)]
-    files = [Path(folder) / "training_state.pt" for folder in folders if folder]
-    file = next((file for file in files if file.is_file()), None)
-    if file is None or slot.is_active:
+    """Offer to go on with a saved training: that of this page, of the open checkpoint, or of the workspace."""
+    offers = {str(offer.file.parent): offer for offer in _offers(source)}
+    if not offers or slot.is_active:
         return
     with guarded():
-        done, total = _steps_saved(str(file), file.stat().st_mtime_ns)
-        about, steps, go_on = st.columns([4.2, 1.6, 1.2], vertical_alignment="bottom")
-        about.caption(
-            f"{plain(file.parent.name)} was saved after {done:,} of {total:,} steps. Going on continues it step for step: "
-            "its optimisers, its text and their order are in the file."
+        st.session_state.setdefault("training_offer", None)
+        if st.session_state["training_offer"] not in offers:
+            st.session_state["training_offer"] = next(iter(offers))
+        which, about, steps, go_on, open_it = st.columns(
+            [2.6, 2.6, 1.3, 1, 1] if len(offers) > 1 else [0.01, 4.2, 1.5, 1.1, 1.1],
+            vertical_alignment="bottom",
         )
-        wanted = steps.number_input(
-            "Steps in all",
-            done + 1,
-            None,
-            total if done < total else done + total,
-            key=f"training_in_all_{done}_{total}",
-            help="More than before gives the learning rate a new schedule.",
-        )
-        go_on.button(
-            "Go on",
-            on_click=_resume,
-            args=[slot, file, int(wanted), source.base],
-            key="training_resume",
-            icon=":material/resume:",
+        if len(offers) > 1:
+            which.selectbox(
+                "Saved trainings",
+                list(offers),
+                key="training_offer",
+                format_func=lambda folder: offers[folder].label,
+            )
+        _offer(offers[st.session_state["training_offer"]], source, slot, about, steps, go_on, open_it)
+
+
+def _offer(offer: Offer, source: Selection, slot: TrainingSlot, about, steps, go_on, open_it) -> None:
+    done, total = _steps_saved(str(offer.file), offer.file.stat().st_mtime_ns)
+    about.caption(
+        f"{plain(offer.label)} was saved after {done:,} of {total:,} steps. Going on continues it step for step: its "
+        "optimisers, its text and their order are in the file."
+    )
+    wanted = steps.number_input(
+        "Steps in all",
+        done + 1,
+        None,
+        total if done < total else done + total,
+        key=f"training_in_all_{done}_{total}",
+        help="More than before gives the learning rate a new schedule.",
+    )
+    go_on.button(
+        f"Go on from step {done:,}",
+        on_click=_resume,
+        args=[slot, offer.file, int(wanted), source.base],
+        key="training_resume",
+        icon=":material/resume:",
+        width="stretch",
+    )
+    if offer.result is not None:
+        open_it.button(
+            "Open",
+            on_click=_open_folder,
+            args=[offer.result],
+            key="training_open_saved",
+            icon=":material/open_in_new:",
             width="stretch",
+            help="Its checkpoint, in every page.",
         )
+
+
+def _offers(source: Selection) -> list[Offer]:
+    """Saved trainings, the nearest first; of the workspace, those that ended early before those that finished."""
+    from npt_viz.checkpoint.finding import NATIVE_CONFIG
+    from npt_viz.training.state import STATE_FILE
+
+    folders = [
+        st.session_state.get("training_saved"),
+        source.checkpoint and opened.located(source.checkpoint),
+    ]
+    files = dict.fromkeys(Path(folder) / STATE_FILE for folder in folders if folder)
+    offers = [Offer(file, file.parent.name) for file in files if file.is_file()]
+    found = []
+    for folder in owner().folder.trainings.glob("*"):
+        record = record_of(folder)
+        if record is None or not (folder / STATE_FILE).is_file() or is_running(folder):
+            continue
+        result = max(folder.glob(f"*/{NATIVE_CONFIG}"), key=lambda file: file.stat().st_mtime, default=None)
+        early = record.done < record.total
+        label = f"{record.label}, {_ended(record)} {_ago(record.saved)}"
+        offer = Offer(folder / STATE_FILE, label, None if result is None else result.parent)
+        found.append((not early, -record.saved, offer))
+    return [*offers, *(offer for _, _, offer in sorted(found, key=lambda each: each[:2])[:MOST_OFFERS])]
+
+
+MOST_OFFERS = 8
+"""Trainings of the workspace that are offered."""
+
+
+def _ended(record: Record) -> str:
+    return "interrupted" if record.state in ("running", "paused", "preparing") else record.state
+
+
+def _ago(moment: float) -> str:
+    minutes = max(0, round((time.time() - moment) / 60))
+    if minutes < 60:
+        return f"{minutes} min ago"
+    return f"{minutes // 60} h ago" if minutes < 48 * 60 else f"{minutes // 1440} days ago"
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
@@ -232,6 +306,12 @@ def _steps_saved(file: str, changed: int) -> tuple[int, int]:
     from npt_viz.training.state import steps_saved
 
     return steps_saved(file)
+
+
+@guarded_callback
+def _open_folder(folder: Path) -> None:
+    st.session_state.update(checkpoint=str(folder), semantics="", on=[], layer=None)
+    st.session_state["training_message"] = (True, plain(f"Open in every page: {folder.name}"))
 
 
 @guarded_callback
@@ -249,4 +329,7 @@ def _resume(slot: TrainingSlot, file: Path, steps: int, base: tuple[str, str, st
     def begin(progress: Progress):
         return resumed(model, file, steps=steps, progress=progress, captures=captures)
 
-    slot.begin(TrainingJob(begin, rows=rows, stated=stated_in(file.parent)))
+    # One of the workspace goes on in its folder; a folder of the user's is not written again.
+    folder = file.parent if file.parent.parent == owner().folder.trainings else None
+    place = place_of(owner(), base, folder)
+    slot.begin(TrainingJob(begin, rows=rows, stated=stated_in(file.parent), place=place))

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from npt_viz.ui.experiments import controls, panels
+from npt_viz.ui.experiments import job, panels
 from npt_viz.ui.experiments.job import ExperimentJob, ExperimentSlot
 
 TEXT = " ".join(f"sentence {i} about the number {i * 37 % 101} and nothing else" for i in range(60))
@@ -13,10 +13,10 @@ TEXT = " ".join(f"sentence {i} about the number {i * 37 % 101} and nothing else"
 
 @pytest.fixture
 def page(app, monkeypatch, tmp_path):
-    # AppTest gives all its sessions one id, and with it one slot; real sessions are told apart in the browser tests.
+    # Here, so that a test can look into it from outside the session.
     slot = ExperimentSlot()
     monkeypatch.setattr("npt_viz.ui.experiments.job.experiment_slot", lambda: slot)
-    for module in (controls, panels):
+    for module in (job, panels):
         monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
 
     def opened(**values):

@@ -42,7 +42,7 @@ def opened(app, query=(), **values):
 
 @pytest.fixture
 def page(app, monkeypatch):
-    # AppTest gives all its sessions one id, and with it one slot; real sessions are told apart in the browser tests.
+    # Here, so that a test can look into it from outside the session.
     slot = TrainingSlot()
     monkeypatch.setattr("npt_viz.ui.train.job.training_slot", lambda: slot)
     yield partial(opened, app)
@@ -127,6 +127,8 @@ def test_stop_and_reset(page):
     until(found, "stopped after")
     found.button(key="training_reset").click().run()
     assert not found.get("progress") and any("press Start" in each.value for each in found.info)
+    found.button(key="training_bring_back").click().run()
+    assert any("stopped after" in bar.proto.text for bar in found.get("progress"))
 
 
 NO_SETTINGS = {"training_from", "training_folder"}
@@ -352,7 +354,7 @@ def test_the_result_opens_in_the_other_pages_while_it_trains(page):
     found.button(key="training_start").click().run()
     until(found, "a second")
     found.button(key="training_open").click().run()
-    assert "training-step-" in found.session_state["checkpoint"], errors(found)
+    assert "-2-step-" in found.session_state["checkpoint"], errors(found)
     found.switch_page("pages/tokens.py").run()
     assert not found.exception and not found.error
     assert any(each.value.startswith("Layer 2 ") for each in found.markdown)
