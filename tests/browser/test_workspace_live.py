@@ -148,6 +148,7 @@ def kill(server) -> None:
             process.kill()
 
 
+@pytest.mark.timeout(1200)
 def test_a_training_outlives_reload_closed_tab_and_a_killed_server(chromium, files, workspace, tmp_path):
     mine, other = chromium.new_context(), chromium.new_context()
     with server_on(workspace, tmp_path) as server:
