@@ -5,10 +5,14 @@ from npt_viz.ui.inspect.attribution import controls, panels
 
 ui.require_app()
 
-view = ui.inspect_page("Attribution", "Which input tokens drive this scalar, or this logit?", panels.answer)
-controls.choices(view)
-attributions = panels.attributions(view)
-if attributions:
-    panels.scores(view, attributions)
-    ui.window_note(view)
-    ui.downloads(view, lambda: panels.frame(attributions), key="attribution")
+
+def body(view: ui.View) -> None:
+    controls.choices(view)
+    attributions = panels.attributions(view)
+    if attributions:
+        panels.scores(view, attributions)
+        ui.window_note(view)
+        ui.downloads(view, lambda: panels.frame(attributions), key="attribution")
+
+
+ui.inspect_page("Attribution", "Which input tokens drive this scalar, or this logit?", panels.answer, body)

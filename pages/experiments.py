@@ -12,6 +12,7 @@ from npt_viz.ui.experiments.panels import results, saved_experiments
 
 ui.require_app()
 ui.page_title("Experiments", "Which loss helps?")
+ui.source_bar(asks=False)
 
 source, slot = ui.selection(), experiment_slot()
 ready(source, with_checkpoint=bool(source.checkpoint))

@@ -5,9 +5,13 @@ from npt_viz.ui.edit.permanent_update import controls, panels, panels_ledger
 
 ui.require_app()
 
-view = ui.inspect_page("Permanent update", "What would writing this into the weights do?", panels.answer)
-controls.choices(view)
-# Bad input in one part leaves the other usable.
-for part in (panels.judge, panels_ledger.ledger):
-    with ui.guarded():
-        part(view)
+
+def body(view: ui.View) -> None:
+    controls.choices(view)
+    # Bad input in one part leaves the other usable.
+    for part in (panels.judge, panels_ledger.ledger):
+        with ui.guarded():
+            part(view)
+
+
+ui.inspect_page("Permanent update", "What would writing this into the weights do?", panels.answer, body)

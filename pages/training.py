@@ -11,6 +11,7 @@ from npt_viz.ui.train.panels_result import result, saved_training
 
 ui.require_app()
 ui.page_title("Training", "What does this loss do to this layer?")
+ui.source_bar(asks=False)
 
 source, slot = ui.selection(), training_slot()
 ready(source, with_checkpoint=bool(source.checkpoint))

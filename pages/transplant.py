@@ -5,7 +5,11 @@ from npt_viz.ui.edit.transplant import controls, panels
 
 ui.require_app()
 
-view = ui.inspect_page("Transplant", "What if prompt B used prompt A's modulation?", panels.answer)
-controls.receiver(view)
-panels.outcome(view)
-panels.kept_results(view)
+
+def body(view: ui.View) -> None:
+    controls.receiver(view)
+    panels.outcome(view)
+    panels.kept_results(view)
+
+
+ui.inspect_page("Transplant", "What if prompt B used prompt A's modulation?", panels.answer, body)

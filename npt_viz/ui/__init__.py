@@ -8,29 +8,27 @@ Nothing here imports torch before a model is opened. Below: what the files in pa
 
 from npt_viz.ui.shell.guarded import guarded
 from npt_viz.ui.shell.nav import require_app
-from npt_viz.ui.shell.sidebar import selection
+from npt_viz.ui.shell.asked import selection
 from npt_viz.ui.shell.text import plain
 from npt_viz.ui.widgets import answers
 from npt_viz.ui.widgets.card import pinned_token
-from npt_viz.ui.widgets.charts import layer_token_map, profile, window_note
+from npt_viz.ui.widgets.charts import window_note
 from npt_viz.ui.widgets.export import downloads
-from npt_viz.ui.widgets.head import inspect_page, inspected, loaded, page_title, running_layers, strip
+from npt_viz.ui.widgets.head import page_title, source_bar
+from npt_viz.ui.widgets.inspecting import inspect_page
+from npt_viz.ui.widgets.view import View
 
 __all__ = [
+    "View",
     "answers",
     "downloads",
     "guarded",
     "inspect_page",
-    "inspected",
-    "layer_token_map",
-    "loaded",
     "page_title",
     "pinned_token",
     "plain",
-    "profile",
     "require_app",
-    "running_layers",
     "selection",
-    "strip",
+    "source_bar",
     "window_note",
 ]

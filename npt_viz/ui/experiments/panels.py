@@ -18,7 +18,7 @@ from npt_viz.ui.shell.job import Snapshot
 from npt_viz.ui.shell.text import markdown, plain
 from npt_viz.ui.widgets.charts import chart
 from npt_viz.ui.widgets.findings import MARKS
-from npt_viz.ui.widgets.head import theme
+from npt_viz.ui.widgets.inspecting import theme
 
 REFRESH = 2.0
 """Seconds between two drawings of a running experiment."""

@@ -6,6 +6,7 @@ import streamlit as st
 
 from npt_viz.results.load_report import LoadReport
 from npt_viz.ui.cache import opened
+from npt_viz.ui.shell.asked import open_checkpoint
 from npt_viz.ui.shell.text import plain
 
 
@@ -47,8 +48,4 @@ def stage_choice(report: LoadReport) -> None:
     st.caption(f"{plain(report.name)} is open. The same run or folder also holds:")
     with st.container(horizontal=True):
         for path in report.others:
-            st.button(Path(path).name, key=f"home_stage_{path}", on_click=_open, args=[path])
-
-
-def _open(path: str) -> None:
-    st.session_state.update(checkpoint=path, semantics="", on=[], layer=None)
+            st.button(Path(path).name, key=f"home_stage_{path}", on_click=open_checkpoint, args=[path])

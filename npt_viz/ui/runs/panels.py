@@ -12,7 +12,7 @@ from npt_viz.ui.runs.state import RunsView
 from npt_viz.ui.shell.guarded import guarded
 from npt_viz.ui.shell.text import code, markdown, plain
 from npt_viz.ui.widgets.charts import chart
-from npt_viz.ui.widgets.head import theme
+from npt_viz.ui.widgets.inspecting import theme
 
 
 def answer(view: RunsView) -> None:

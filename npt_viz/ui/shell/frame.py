@@ -1,4 +1,4 @@
-"""Frame of every page: style, sidebar, navigation, errors as sentences, memory bar."""
+"""Frame of every page: style, navigation, errors as sentences; memory, folded, at the foot of the sidebar."""
 
 from pathlib import Path
 
@@ -8,18 +8,22 @@ from npt_viz.ui.cache.loading import is_open
 from npt_viz.ui.cache.memory import memory, memory_bar, release_button
 from npt_viz.ui.cache.owner import attend, introduce, show
 from npt_viz.ui.shell import keeping, state
+from npt_viz.ui.shell.asked import selection
 from npt_viz.ui.shell.guarded import guarded
 from npt_viz.ui.shell.lease import job_banner
-from npt_viz.ui.shell.ledger_box import ledger_in_sidebar
 from npt_viz.ui.shell.nav import HOME, configure_page, framed, pages
-from npt_viz.ui.shell.sidebar import selection, share, sidebar
 from npt_viz.ui.shell.text import plain
 
-_STYLE = (Path(__file__).parent / "app.css").read_text(encoding="utf-8")
+_HERE = Path(__file__).parent
+_STYLE = (_HERE / "app.css").read_text(encoding="utf-8")
+
+_history = st.components.v2.component(
+    "npt_history", html="<span hidden></span>", js=(_HERE / "history.js").read_text(encoding="utf-8")
+)
 
 
 def run_app() -> None:
-    """Run the app once: shared state, sidebar, the page, memory bar; keep what was chosen, however the run ends."""
+    """Run the app once: shared state, navigation, the page, memory; keep what was chosen, however the run ends."""
     configure_page()
     st.html(f"<style>{_STYLE}</style>")
     for sentence in attend().sayings():
@@ -34,17 +38,23 @@ def run_app() -> None:
 
 def _run() -> None:
     page = st.navigation(pages(), expanded=True)
-    with guarded():
-        sidebar()
-        share()
-        ledger_in_sidebar(selection())
-    footer = st.sidebar.container(key="sidebar_memory")
+    foot = st.sidebar.container(key="sidebar_foot")
     with st.sidebar.container(key="npt_browser_box"):  # app.css hides it
         introduce()
+        _history(key="history")
     with guarded(), framed():
         job_banner(page.url_path or HOME)
         page.run()
-    with footer, guarded():
-        if is_open(selection()):
+    with foot, guarded():
+        _memory()
+
+
+def _memory() -> None:
+    """Memory bar and release button, drawn while they are looked at."""
+    if not is_open(selection()):
+        return
+    folded = st.expander("Memory", icon=":material/memory:", key="sidebar_memory", on_change="rerun")
+    if folded.open:
+        with folded:
             memory_bar(memory(selection()))
             release_button(selection())

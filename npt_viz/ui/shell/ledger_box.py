@@ -82,15 +82,6 @@ def apply(selection: Selection, *updates: "Update") -> None:
     _keep(selection)
 
 
-def ledger_in_sidebar(selection: Selection) -> None:
-    """The ledger's list in the sidebar; nothing while there is none."""
-    n = len(listed(selection))
-    if n or undone(selection):
-        title = f"Edited: {n} update{'s' * (n != 1)}"
-        with st.sidebar.expander(title, icon=":material/edit_note:", expanded=True):
-            ledger_list(selection)
-
-
 def undone(selection: Selection) -> int:
     """Number of updates that the last undoing took and that can be brought back."""
     before = _open_ledgers().undone.get(selection.model)

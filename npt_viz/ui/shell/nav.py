@@ -46,7 +46,7 @@ def configure_page() -> None:
         page_title="npt_viz",
         page_icon=Path(__file__).parent / "icon.svg",
         layout="wide",
-        initial_sidebar_state=330,
+        initial_sidebar_state=210,
     )
 
 

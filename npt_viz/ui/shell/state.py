@@ -1,13 +1,13 @@
-"""State that all pages share: in the session while it lasts, in the URL to come back and to share.
+"""State that all pages share: in the session while it lasts, in the address to come back and to share.
 
-Widgets use these names as their keys. A prompt may be private: the URL holds the id of an example, or a reference
-that only this server can resolve; the text itself goes into a link when the user asks for it (`link`).
+Widgets use these names as their keys. The address names everything that is not at its default, model and checkpoint
+always, and the prompt while it is short (`address.py`); what it does not name is then at its default, so that an
+address shows the same view in every browser.
 """
 
-import hashlib
 import os
-import secrets
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit
 
@@ -16,8 +16,12 @@ import streamlit as st
 from npt_viz.places import OPENED_FIRST
 from npt_viz.question import MODES, POSITIONS
 from npt_viz.results.inspection import METRICS, TOKEN_METRICS
-from npt_viz.ui.cache.kept import Kept
-from npt_viz.ui.shell.examples import DEFAULT, EXAMPLES, example_id
+from npt_viz.ui.shell import address
+from npt_viz.ui.shell.examples import DEFAULT, EXAMPLES
+from npt_viz.ui.shell.found import first_checkpoint
+
+LAG = 0.7
+"""Seconds in which the browser may still send the address before the one just written."""
 
 
 class Shared(NamedTuple):
@@ -64,35 +68,66 @@ SHARED: dict[str, Shared] = {
 }
 """`on`: layers that run as NPT, all of them where empty. `layer`, `tok`: None lets the page choose."""
 
-_FIRST = {name: os.environ[variable] for name, variable in OPENED_FIRST.items() if variable in os.environ}
-"""What this server opens first. Addresses always name it: another server opens something else."""
+ALWAYS = ("model", "checkpoint")
+"""What every address names: a server may open something else first, and a browser may remember something else."""
 
-_SERVER_SECRET = secrets.token_bytes(32)
-_private_prompts = Kept(200)
-"""Unguessable reference -> prompt, in the memory of this server only."""
+_FIRST = {name: os.environ[variable] for name, variable in OPENED_FIRST.items() if variable in os.environ}
+"""What this server opens first."""
+
+_OWN = {*SHARED, *address.PROMPT_NAMES}
 
 
 def begin() -> None:
-    """Take over what the URL says for the first time, then write the present state into it: app.py's first call."""
+    """Take over what the address says anew, then write the present state into it: app.py's first call."""
     state = st.session_state
-    address = st.query_params.to_dict()
-    before, written = state.get("_url_said", {}), state.get("_url_written", {})
-    # The browser's address lags behind quick clicks, so only what it says for the first time counts.
-    news = {k: v for k, v in address.items() if v != before.get(k) and v != written.get(k)}
+    said = st.query_params.to_dict()
+    is_whole = all(name in said for name in ALWAYS)
     for name, shared in SHARED.items():
-        if name in news:
+        if name in said and _is_new(name, said):
             try:
-                state[name] = shared.read(news[name])
+                state[name] = shared.read(said[name])
             except ValueError:
-                state.setdefault(name, shared.default)
+                state.setdefault(name, _default(name))
+        elif is_whole and name not in said and _is_new(name, said):
+            state[name] = _default(name)
         else:
-            state.setdefault(name, _FIRST.get(name, shared.default))
-    prompt = _prompt_of(news)
-    if prompt is not None:
-        state["prompt"] = prompt
+            state.setdefault(name, _default(name))
+    _take_prompt(said, is_whole)
+    if not state["checkpoint"]:
+        state["checkpoint"] = first_checkpoint()
+    write()
+
+
+def _default(name: str) -> object:
+    default = SHARED[name].default
+    return _FIRST.get(name, list(default) if isinstance(default, list) else default)
+
+
+def _is_new(name: str, said: dict[str, str]) -> bool:
+    """Whether the address says something of this name that it did not say before.
+
+    The browser's address lags behind quick clicks: for a moment it may still say what it said before the last writing.
+    """
+    state = st.session_state
+    if "_url_said" not in state:
+        return True
+    if said.get(name) == state["_url_said"].get(name):
+        return False
+    lagging = time.monotonic() - state.get("_url_at", -LAG) < LAG
+    return not (lagging and said.get(name) == state.get("_url_before", {}).get(name))
+
+
+def _take_prompt(said: dict[str, str], is_whole: bool) -> None:
+    state = st.session_state
+    named = {name: said[name] for name in address.PROMPT_NAMES if name in said}
+    if any(_is_new(name, said) for name in address.PROMPT_NAMES) and (named or is_whole):
+        try:
+            state["prompt"] = address.prompt_of(named) if named else EXAMPLES[DEFAULT]
+        except address.UnknownPromptError as error:
+            # The pin belonged to that prompt.
+            state["tok"] = None
+            st.toast(str(error), icon=":material/lock:")
     state.setdefault("prompt", EXAMPLES[DEFAULT])
-    _write({**_changed(), **_prompt_reference(state["prompt"])})
-    state["_url_said"] = address
 
 
 def pin(token: int, layer: int | None = None) -> None:
@@ -102,61 +137,46 @@ def pin(token: int, layer: int | None = None) -> None:
         st.session_state["layer"] = layer
 
 
-def link(*, with_prompt: bool) -> str:
-    """Address of this view for someone else, with or without the prompt's text."""
-    prompt = st.session_state["prompt"]
-    parameters = _changed()
-    if example_id(prompt):
-        parameters |= _prompt_reference(prompt)
-    elif with_prompt:
-        parameters |= {"prompt": prompt}
-    address = urlsplit(st.context.url or "http://localhost:8501/")._replace(
-        query=urlencode(parameters), fragment=""
-    )
-    return address.geturl()
+def ask(prompt: str, *, chat: bool | None = None, bos: str | None = None) -> None:
+    """Ask about another prompt; the pin belonged to the one before."""
+    state = st.session_state
+    if prompt != state["prompt"]:
+        state["tok"] = None
+    state["prompt"] = prompt
+    if chat is not None:
+        state["chat"] = chat
+    if bos is not None:
+        state["bos"] = bos
 
 
-def _changed() -> dict[str, str]:
-    return {
-        name: _shown(st.session_state[name])
+def write() -> None:
+    """Write the present state into the address, where it says something else."""
+    wanted, before = _said_of_state(), st.query_params.to_dict()
+    others = {name: text for name, text in before.items() if name not in _OWN}
+    if before != others | wanted:
+        # All at once: every writing is an entry in the browser's history.
+        st.query_params.from_dict(others | wanted)
+        st.session_state.update(_url_before=before, _url_at=time.monotonic())
+    st.session_state["_url_said"] = wanted
+
+
+def link() -> str:
+    """Address of this view for someone else."""
+    here = urlsplit(st.context.url or "http://localhost:8501/")
+    return here._replace(query=urlencode(_said_of_state()), fragment="").geturl()
+
+
+def _said_of_state() -> dict[str, str]:
+    state = st.session_state
+    said = {
+        name: _shown(state[name])
         for name, shared in SHARED.items()
-        if name in _FIRST or st.session_state[name] not in (shared.default, None)
+        if name in ALWAYS or state[name] not in (shared.default, None)
     }
+    return said | address.of_prompt(state["prompt"], is_private=bool(state.get("private")))
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, list):
+    if isinstance(value, Iterable) and not isinstance(value, str):
         return ",".join(map(str, value))
     return str(int(value)) if isinstance(value, bool) else str(value)
-
-
-def _write(wanted: dict[str, str]) -> None:
-    own = {*SHARED, "example", "p", "prompt"}
-    for name in own & set(st.query_params) - set(wanted):
-        del st.query_params[name]
-    for name, text in wanted.items():
-        if st.query_params.get(name) != text:
-            st.query_params[name] = text
-    st.session_state["_url_written"] = wanted
-
-
-def _prompt_of(parameters: dict[str, str]) -> str | None:
-    if "prompt" in parameters:
-        return parameters["prompt"]
-    if "p" in parameters:
-        prompt = _private_prompts.get(parameters["p"])
-        if prompt is None:
-            st.toast(
-                "That prompt was private to the server that ran then; here is an example.",
-                icon=":material/lock:",
-            )
-        return prompt
-    return EXAMPLES.get(parameters.get("example", ""))
-
-
-def _prompt_reference(prompt: str) -> dict[str, str]:
-    if example := example_id(prompt):
-        return {} if example == DEFAULT else {"example": example}
-    reference = hashlib.blake2b(prompt.encode(), key=_SERVER_SECRET, digest_size=9).hexdigest()
-    _private_prompts.put(reference, prompt)
-    return {"p": reference}

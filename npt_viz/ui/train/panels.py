@@ -14,7 +14,7 @@ from npt_viz.ui.shell.text import markdown, plain
 from npt_viz.ui.train.controls import Plan
 from npt_viz.ui.train.job import Snapshot, TrainingJob, TrainingSlot, place_of
 from npt_viz.ui.widgets.charts import chart
-from npt_viz.ui.widgets.head import theme
+from npt_viz.ui.widgets.inspecting import theme
 
 REFRESH = 1.0
 """Seconds between two drawings of a running training."""

@@ -1,41 +1,38 @@
-"""Head of every Inspect page: title, controls, the answer in one sentence, the token strip."""
+"""Head of a page: its question, and one line that says, and changes, what is looked at."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Sequence
+from pathlib import Path
 
-import numpy as np
 import streamlit as st
 
-from npt_viz.errors import NptVizError
-from npt_viz.figures.theme import Theme
-from npt_viz.results.inspection import METRICS, TOKEN_METRICS, Inspection
+from npt_viz.question import MODES, POSITIONS
 from npt_viz.results.load_report import LoadReport
-from npt_viz.results.sentences.tokens import largest
-from npt_viz.ui.cache import opened
-from npt_viz.ui.cache.loading import ready
-from npt_viz.ui.cache.opened import Asked
-from npt_viz.ui.shell import state
-from npt_viz.ui.shell.sidebar import asked, selection
+from npt_viz.ui.cache.uploads import uploaded_checkpoint
+from npt_viz.ui.shell.asked import open_checkpoint, selection
+from npt_viz.ui.shell.found import checkpoints_here
+from npt_viz.ui.shell.ledger_box import entries, ledger_list
 from npt_viz.ui.shell.text import plain
-from npt_viz.ui.widgets.strip import first_choices, token_strip
-from npt_viz.ui.widgets.view import ALL_METRICS, View
 
+MODELS = ("smollm2-135m",)
+LONGEST_NAME = 30
+"""Characters of a name that fit into the head; of a longer one the start and the end are shown."""
 
-def inspect_page(title: str, question: str, answer: Callable[[View], str]) -> View:
-    """Draw the head and return the view; waits for the model after the title is on the screen.
+DTYPE_HELP = "Of the base model. auto: its own on a GPU, float32 on the CPU. Adapters are float32 always."
+MODE_HELP = (
+    "**local**: every NPT layer is fed the base model's own h and a, as in training; layers do not influence each "
+    "other.\n\n**propagated**: the NPT model really runs and errors add up; this is what a user gets."
+)
+POSITIONS_HELP = (
+    "**deployed**: RoPE and causal attention.\n\n**trained**: identity positions (no RoPE), as the public training "
+    "code ran attention."
+)
 
-    answer: one sentence about what is seen, as safe Markdown.
-    """
-    page_title(title, question)
-    report = loaded()
-    running = running_layers(report)
-    _controls(report, running)
-    view = inspected(report, running)
-    st.markdown(answer(view))
-    for note in view.run.notes:
-        st.caption(plain(note))
-    strip(view)
-    return view
+_link = st.components.v2.component(
+    "npt_link",
+    html='<div class="npt-link"><input readonly aria-label="address of this view"><button type="button">Copy</button></div>',
+    css=(Path(__file__).parent / "link.css").read_text(encoding="utf-8"),
+    js=(Path(__file__).parent / "link.js").read_text(encoding="utf-8"),
+)
 
 
 def page_title(title: str, question: str) -> None:
@@ -43,125 +40,129 @@ def page_title(title: str, question: str) -> None:
     st.html(f'<div class="npt-title"><h1>{title}</h1><span>{question}</span></div>')
 
 
-def loaded() -> LoadReport:
-    """Load report, after model and checkpoint are open; shows what it waits for."""
-    place = st.empty()
-    with place.container():
-        ready(selection())
-        report = opened.load_report(selection())
-    place.empty()
-    return report
+def source_bar(*, asks: bool) -> "st.delta_generator.DeltaGenerator":
+    """First part of the head's line: model and checkpoint; returns the line, which `question_bar` completes.
+
+    asks: False where the page asks nothing about a prompt; the line is then whole.
+    """
+    line = st.container(key="head", horizontal=True, vertical_alignment="center")
+    with line:
+        _model()
+        _checkpoint()
+        if not asks:
+            _ledger()
+            _link_to_view()
+    return line
 
 
-def running_layers(report: LoadReport) -> list[int]:
-    """Layers that run as NPT; a layer in the state that cannot be shown is named and replaced."""
-    session, layers = st.session_state, sorted(each.layer for each in report.layers)
-    unknown = {*session["on"], session["layer"]} - {None, *layers}
-    for layer in sorted(unknown):
-        st.warning(
-            f"Layer {layer} is no NPT layer of this checkpoint, which has {', '.join(map(str, layers))}."
-        )
-    chosen = sorted({*session["on"]} & {*layers})
-    if chosen != session["on"]:
-        session["on"] = chosen
-    running = chosen or layers
-    if session["layer"] not in running:
-        if session["layer"] in layers:
-            st.info(
-                f"Layer {session['layer']} is switched off: it runs as in the base model and there is nothing of it to "
-                f"see. Shown: layer {max(running)}."
-            )
-        session["layer"] = max(running)
-    return running
-
-
-def inspected(report: LoadReport, running: list[int]) -> View:
-    """View of the inspected prompt. Raises NptVizError for a prompt without text."""
-    every = len(running) == len(report.layers)
-    # Every layer switched on is the same question as no choice.
-    key = asked().having(layers=None if every else tuple(running))
-    prompt = key.question.prompt
-    if prompt and not prompt.strip():
-        # The library takes it; in a form it is a slip.
-        raise NptVizError(
-            "the prompt is only white space; write at least one other character and press Inspect"
-        )
-    run = opened.inspection(key)
-    st.session_state["_pass_size"] = len(run.pieces), len(run.layers)
-    return view_of(key, run)
-
-
-def view_of(key: Asked, run: Inspection) -> View:
-    """View of a run; a pinned token that the run does not have is replaced."""
-    session = st.session_state
-    if session["tok"] is not None and not 0 <= session["tok"] < len(run.pieces):
-        session["tok"] = None
-    view = View(key, run, session["layer"], 0, session["metric"], session["sinks"], theme())
-    return replace(view, token=most_moved(view) if session["tok"] is None else session["tok"])
-
-
-def most_moved(view: View) -> int:
-    """Token that a page begins with: where the prediction moves most, or the last one."""
-    if view.run.kl is None:
-        return len(view.run.pieces) - 1
-    return largest(view.run.kl, view.left_out)
-
-
-def theme() -> Theme:
-    """Theme of the browser; light where it is not known."""
-    return "dark" if st.context.theme.type == "dark" else "light"
-
-
-def strip(view: View) -> None:
-    """Draw the prompt's token strip; a click pins a token for every page."""
-    run = view.run
-    columns: dict[str, np.ndarray | list[str]] = {
-        m.label: run.layers[view.layer].values(name) for name, m in METRICS.items()
-    }
-    if run.base_top is not None and run.npt_top is not None:
-        columns |= {m.label: getattr(run, name) for name, m in TOKEN_METRICS.items()}
-        columns |= {"next, base": first_choices(run.base_top), "next, NPT": first_choices(run.npt_top)}
-    token_strip(
-        run.pieces,
-        view.layer_values,
-        view.scale,
-        key="strip",
-        pinned=view.token,
-        on_pin=state.pin,
-        left_out=view.left_out,
-        columns=columns,
-    )
-
-
-def _controls(report: LoadReport, running: list[int]) -> None:
+def question_bar(line, report: LoadReport, running: Sequence[int]) -> None:
+    """Second part of the head's line: layer, mode, positions, layers that run, ledger, link."""
     variants = {each.layer: each.variant for each in report.layers}
-    place = st.columns([1.2, 2, 4, 1.4], vertical_alignment="bottom")
-    place[0].selectbox(
-        "Layer",
-        running,
-        key="layer",
-        format_func=lambda layer: f"{layer} · {variants[layer]}",
-        persist_state="session",
+    with line:
+        st.selectbox(
+            "Layer",
+            running,
+            key="layer",
+            format_func=lambda layer: f"layer {layer} · {variants[layer]}",
+            persist_state="session",
+            label_visibility="collapsed",
+            width=120,
+            help="The layer that the page looks at, with its variant.",
+        )
+        st.selectbox(
+            "Evaluate", MODES, key="mode", label_visibility="collapsed", width=120, help=MODE_HELP
+        )
+        st.selectbox(
+            "Positions",
+            POSITIONS,
+            key="positions",
+            label_visibility="collapsed",
+            width=114,
+            help=POSITIONS_HELP,
+        )
+        _running_layers(variants, running)
+        _ledger()
+        _link_to_view()
+
+
+def short(name: str) -> str:
+    """A name that fits: a long one by its start and its end."""
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[: LONGEST_NAME - 11]}…{name[-10:]}"
+
+
+def _model() -> None:
+    chosen = st.session_state["model"]
+    with st.popover(plain(short(Path(chosen).name or chosen)), icon=":material/deployed_code:", key="head_model"):
+        st.selectbox(
+            "Base model",
+            list(dict.fromkeys([*MODELS, chosen])),
+            key="model",
+            accept_new_options=True,
+            help="An alias, a local folder, a `.gguf` file, or a hub id (owner/name). Type to enter one.",
+        )
+        st.selectbox("Precision", ["auto", "float32", "bfloat16", "float16"], key="dtype", help=DTYPE_HELP)
+        st.text_input(
+            "Device",
+            key="device",
+            help="auto, cpu, cuda, cuda:1, mps; map spreads the model over all devices.",
+        )
+        st.markdown("**Or upload a checkpoint file**")
+        if path := uploaded_checkpoint():
+            st.button("Open it", key="upload_open", on_click=open_checkpoint, args=[str(path)])
+
+
+def _checkpoint() -> None:
+    chosen, model = st.session_state["checkpoint"], Path(st.session_state["model"]).name
+    st.selectbox(
+        "NPT checkpoint",
+        list(dict.fromkeys([*checkpoints_here(), *filter(None, [chosen])])),
+        key="checkpoint",
+        format_func=lambda path: short(Path(path).name.removeprefix(f"{model}-")),
+        accept_new_options=True,
+        placeholder="Path of a checkpoint",
+        on_change=lambda: open_checkpoint(st.session_state["checkpoint"]),
+        label_visibility="collapsed",
+        width=246,
+        help="A demo checkpoint, or type the path of a file, folder or run directory of any format.",
     )
-    place[1].selectbox(
-        "Colour",
-        list(ALL_METRICS),
-        key="metric",
-        format_func=lambda name: ALL_METRICS[name].label,
-        persist_state="session",
-        help="What the colours of the strip and the map show; the tooltip of a token has all of them.",
-    )
-    place[2].pills(
-        "Layers that run as NPT",
-        list(variants),
-        selection_mode="multi",
-        key="on",
-        persist_state="session",
-        help="None chosen: all. A layer that is off runs as in the base model.",
-    )
-    place[3].toggle(
-        "Count sinks",
-        key="sinks",
-        persist_state="session",
-        help="Let attention sinks count in colours and medians. Their residual norm dwarfs the other tokens'.",
-    )
+
+
+def _running_layers(variants: dict[int, str], running: Sequence[int]) -> None:
+    layers, state = list(variants), st.session_state
+    count = f"all {len(layers)}" if len(layers) > 1 else str(layers[0])
+    label = f"NPT: {count if len(running) == len(layers) else f'{len(running)} of {len(layers)}'}"
+    with st.popover(label, icon=":material/layers:", key="head_on", help="Layers that run as NPT"):
+        # Lit is on: the pills show what runs, also where no choice means all.
+        state["head_running"] = list(running)
+        st.pills(
+            "Layers that run as NPT",
+            layers,
+            selection_mode="multi",
+            key="head_running",
+            on_change=_choose_running,
+            args=[layers],
+            help="Lit: runs as NPT. A layer that is off runs as in the base model. With none lit all of them run.",
+        )
+
+
+def _choose_running(layers: list[int]) -> None:
+    chosen = sorted(st.session_state["head_running"])
+    st.session_state["on"] = [] if len(chosen) in (0, len(layers)) else chosen
+
+
+def _ledger() -> None:
+    n = len(entries(selection()))
+    with st.popover(str(n), icon=":material/edit_note:", key="head_ledger", help="Permanent updates in the ledger"):
+        ledger_list(selection())
+
+
+def _link_to_view() -> None:
+    with st.popover("", icon=":material/link:", key="head_link", help="Link to this view"):
+        _link(key="link")
+        st.toggle(
+            "Leave my prompt out",
+            key="private",
+            help="The address then holds no text of yours. Elsewhere it opens an example, without your pin.",
+        )

@@ -84,7 +84,7 @@ def test_releasing_frees_the_model_until_it_is_opened_again(app):
 
 
 def test_without_any_checkpoint_the_app_says_what_to_do(app, monkeypatch):
-    monkeypatch.setattr("npt_viz.ui.shell.sidebar.checkpoints_here", list)
+    monkeypatch.setattr("npt_viz.ui.shell.asked.checkpoints_here", list)
     home = app(checkpoint="")
     assert not home.exception
     assert "no checkpoint is open" in home.error[0].value.replace("\\", "")

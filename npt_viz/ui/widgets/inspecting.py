@@ -1,0 +1,154 @@
+"""An Inspect page: its head, the prompt as a token view, the answer in one sentence, and what the page shows below.
+
+The token view, the answer and the page's body are one fragment: a pin draws these anew and nothing else.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import streamlit as st
+
+from npt_viz.errors import NptVizError
+from npt_viz.figures.theme import Theme
+from npt_viz.results.inspection import Inspection
+from npt_viz.results.load_report import LoadReport
+from npt_viz.results.sentences.tokens import largest
+from npt_viz.ui.cache import opened
+from npt_viz.ui.cache.loading import ready
+from npt_viz.ui.cache.opened import Asked
+from npt_viz.ui.shell import state
+from npt_viz.ui.shell.asked import asked, selection
+from npt_viz.ui.shell.guarded import guarded
+from npt_viz.ui.shell.text import plain
+from npt_viz.ui.widgets.head import page_title, question_bar, source_bar
+from npt_viz.ui.widgets.painted import has_painted, wait_for_paint
+from npt_viz.ui.widgets.prompt import colour_choice, prompt_view
+from npt_viz.ui.widgets.view import View
+
+
+def inspect_page(
+    title: str,
+    question: str,
+    answer: Callable[[View], str],
+    body: Callable[[View], None],
+    *,
+    beside: Callable[[View], None] | None = None,
+    above: Callable[[LoadReport], None] | None = None,
+    below: Callable[[LoadReport], None] | None = None,
+) -> None:
+    """Draw a page about the prompt.
+
+    answer: one sentence about what is seen, as safe Markdown. body: draws what stands below it.
+    beside: draws what stands to the right of the token view, which then has profile and map.
+    above, below: draw what a pin does not change, above the token view and at the end.
+    """
+    page_title(title, question)
+    line = source_bar(asks=True)
+    report = loaded()
+    running = running_layers(report)
+    question_bar(line, report, running)
+    if above:
+        above(report)
+    drawn_layer = st.session_state["layer"]
+
+    @st.fragment
+    def looked_at() -> None:
+        with guarded():
+            if st.session_state["layer"] != drawn_layer or st.session_state.pop("_draw_all", False):
+                st.rerun()  # What stands outside the fragment shows the layer, or waits for the first paint.
+            state.write()
+            _draw(report, running, answer, body, beside)
+
+    looked_at()
+    if below and has_painted():
+        below(report)
+
+
+def _draw(report: LoadReport, running: list[int], answer, body, beside) -> None:
+    left, right = st.columns([11, 9], gap="medium") if beside else (st.container(), None)
+    with left:
+        try:
+            view = inspected(report, running)
+        except NptVizError:
+            prompt_view(None)
+            raise
+        prompt_view(view, parts=("strip", "profile", "map") if beside else ("strip",))
+        with st.container(key="answer"):
+            st.markdown(answer(view))
+            for note in view.run.notes:
+                st.caption(plain(note))
+    if not wait_for_paint():
+        return
+    if beside:
+        with right:
+            beside(view)
+    body(view)
+
+
+def loaded() -> LoadReport:
+    """Load report, after model and checkpoint are open; shows what it waits for."""
+    place = st.empty()
+    with place.container():
+        ready(selection())
+        report = opened.load_report(selection())
+    place.empty()
+    return report
+
+
+def running_layers(report: LoadReport) -> list[int]:
+    """Layers that run as NPT; a layer in the state that cannot be shown is named and replaced."""
+    session, layers = st.session_state, sorted(each.layer for each in report.layers)
+    unknown = {*session["on"], session["layer"]} - {None, *layers}
+    for layer in sorted(unknown):
+        st.warning(
+            f"Layer {layer} is no NPT layer of this checkpoint, which has {', '.join(map(str, layers))}."
+        )
+    chosen = sorted({*session["on"]} & {*layers})
+    if chosen != session["on"]:
+        session["on"] = chosen
+    running = chosen or layers
+    if session["layer"] not in running:
+        if session["layer"] in layers:
+            st.info(
+                f"Layer {session['layer']} is switched off: it runs as in the base model and there is nothing of it to "
+                f"see. Shown: layer {max(running)}."
+            )
+        session["layer"] = max(running)
+    return running
+
+
+def inspected(report: LoadReport, running: list[int]) -> View:
+    """View of the inspected prompt. Raises NptVizError for a prompt without text."""
+    every = len(running) == len(report.layers)
+    # Every layer switched on is the same question as no choice.
+    key = asked().having(layers=None if every else tuple(running))
+    prompt = key.question.prompt
+    if prompt and not prompt.strip():
+        # The library takes it; in a form it is a slip.
+        raise NptVizError(
+            "the prompt is only white space; write at least one other character and press Inspect"
+        )
+    run = opened.inspection(key)
+    st.session_state["_pass_size"] = len(run.pieces), len(run.layers)
+    return view_of(key, run)
+
+
+def view_of(key: Asked, run: Inspection) -> View:
+    """View of a run; a pinned token that the run does not have is replaced."""
+    session = st.session_state
+    if session["tok"] is not None and not 0 <= session["tok"] < len(run.pieces):
+        session["tok"] = None
+    view = View(key, run, session["layer"], 0, session["metric"], session["sinks"], theme())
+    return replace(view, token=most_moved(view) if session["tok"] is None else session["tok"])
+
+
+def most_moved(view: View) -> int:
+    """Token that a page begins with: where the prediction moves most, or the last one."""
+    if view.run.kl is None:
+        return len(view.run.pieces) - 1
+    return largest(view.run.kl, view.left_out)
+
+
+def theme() -> Theme:
+    """Theme of the browser; light where it is not known."""
+    return "dark" if st.context.theme.type == "dark" else "light"

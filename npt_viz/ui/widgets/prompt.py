@@ -1,0 +1,103 @@
+"""The inspected prompt as a token view: coloured, pinned, and edited in place."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import streamlit as st
+
+from npt_viz.figures.theme import Theme, colour_scale
+from npt_viz.results.inspection import METRICS, TOKEN_METRICS
+from npt_viz.ui.shell import state
+from npt_viz.ui.shell.examples import EXAMPLES
+from npt_viz.ui.widgets.token_view import (
+    Part,
+    PromptBox,
+    first_choices,
+    pin_signal,
+    token_view,
+    token_view_data,
+)
+from npt_viz.ui.widgets.view import ALL_METRICS, View
+
+HEIGHTS: dict[Part, int] = {"strip": 104, "profile": 76, "map": 190}
+"""Pixels of each part: what is left of the first screen belongs to the page's main figure."""
+
+
+def prompt_view(view: View | None, *, parts: Sequence[Part] = ("strip",), theme: Theme = "light") -> None:
+    """Draw the prompt; a click pins a token, and a layer on the map, for every page.
+
+    view: None where the prompt could not be inspected; it can then be edited all the same.
+    """
+    data = empty_view(theme) if view is None else view_data(view, parts)
+    token_view(data, key="prompt_view", on_pin=state.pin, on_ask=_ask)
+    if view is not None:
+        pin_signal(view.token, view.layer, key="prompt_pin")
+
+
+def colour_choice() -> None:
+    """Choice of the metric that gives the colours, and whether attention sinks count."""
+    with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
+        st.selectbox(
+            "Colour",
+            list(ALL_METRICS),
+            key="metric",
+            format_func=lambda name: ALL_METRICS[name].label,
+            persist_state="session",
+            label_visibility="collapsed",
+            width=190,
+            help="What the colours show; the tooltip of a token has all of them.",
+        )
+        st.toggle(
+            "Count sinks",
+            key="sinks",
+            persist_state="session",
+            help="Let attention sinks count in colours and medians. Their residual norm dwarfs the other tokens'.",
+        )
+
+
+def view_data(view: View, parts: Sequence[Part]) -> dict:
+    """What the browser draws of a view."""
+    of_model = view.metric_name in TOKEN_METRICS
+    return token_view_data(
+        view.run.pieces,
+        view.values,
+        view.scale,
+        layers=[view.layer] if of_model else view.layers,
+        layer=view.layer,
+        names=["NPT model"] if of_model else None,
+        left_out=view.left_out,
+        columns=tooltip(view),
+        parts=parts,
+        heights=HEIGHTS,
+        prompt=_box(),
+    )
+
+
+def empty_view(theme: Theme) -> dict:
+    """A view without tokens: the box in which the prompt is edited."""
+    scale = colour_scale(METRICS["relative_error"], np.zeros((1, 0)), theme)
+    return token_view_data(
+        (), np.zeros((1, 0)), scale, layers=[0], layer=0, parts=("strip",), heights=HEIGHTS, prompt=_box()
+    )
+
+
+def tooltip(view: View) -> dict[str, np.ndarray | list[str]]:
+    """Label -> (token,) what the tooltip of a token lists."""
+    run = view.run
+    columns: dict[str, np.ndarray | list[str]] = {
+        m.label: run.layers[view.layer].values(name) for name, m in METRICS.items()
+    }
+    if run.base_top is not None and run.npt_top is not None:
+        columns |= {m.label: getattr(run, name) for name, m in TOKEN_METRICS.items()}
+        columns |= {"next, base": first_choices(run.base_top), "next, NPT": first_choices(run.npt_top)}
+    return columns
+
+
+def _box() -> PromptBox:
+    session = st.session_state
+    return PromptBox(text=session["prompt"], chat=session["chat"], bos=session["bos"], examples=EXAMPLES)
+
+
+def _ask(prompt: str, chat: bool, bos: str) -> None:
+    state.ask(prompt, chat=chat, bos=bos)
+    st.session_state["_draw_all"] = True
