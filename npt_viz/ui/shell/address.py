@@ -36,7 +36,9 @@ def of_prompt(prompt: str, *, is_private: bool) -> dict[str, str]:
     if example := example_id(prompt):
         return {} if example == DEFAULT else {"example": example}
     if not is_private:
-        name, text = min({"prompt": prompt, "z": packed(prompt)}.items(), key=lambda item: len(quote_plus(item[1])))
+        name, text = min(
+            {"prompt": prompt, "z": packed(prompt)}.items(), key=lambda item: len(quote_plus(item[1]))
+        )
         if len(quote_plus(text)) <= LONGEST:
             return {name: text}
     reference = hashlib.blake2b(prompt.encode(), key=_SECRET, digest_size=9).hexdigest()
@@ -53,7 +55,9 @@ def prompt_of(said: dict[str, str]) -> str:
     if "p" in said:
         prompt = _by_reference.get(said["p"])
         if prompt is None:
-            raise UnknownPromptError("That prompt was left out of the link; here is an example. Ask the sender for its text.")
+            raise UnknownPromptError(
+                "That prompt was left out of the link; here is an example. Ask the sender for its text."
+            )
         return prompt
     if said.get("example") in EXAMPLES:
         return EXAMPLES[said["example"]]
@@ -62,7 +66,11 @@ def prompt_of(said: dict[str, str]) -> str:
 
 def packed(prompt: str) -> str:
     """Text compressed into letters, digits, - and _."""
-    return base64.urlsafe_b64encode(zlib.compress(prompt.encode("utf-8", "surrogatepass"), 9)).decode().rstrip("=")
+    return (
+        base64.urlsafe_b64encode(zlib.compress(prompt.encode("utf-8", "surrogatepass"), 9))
+        .decode()
+        .rstrip("=")
+    )
 
 
 def unpacked(text: str) -> str:
@@ -75,4 +83,6 @@ def unpacked(text: str) -> str:
             raise ValueError("cut or too long")
         return found.decode("utf-8")
     except (ValueError, zlib.error):
-        raise UnknownPromptError("The prompt in this link is damaged; here is an example. Copy the link anew.") from None
+        raise UnknownPromptError(
+            "The prompt in this link is damaged; here is an example. Copy the link anew."
+        ) from None

@@ -70,12 +70,19 @@ def question_bar(line, report: LoadReport, running: Sequence[int]) -> None:
             help="The layer that the page looks at, with its variant.",
         )
         st.selectbox(
-            "Evaluate", MODES, key="mode", label_visibility="collapsed", width=120, help=MODE_HELP
+            "Evaluate",
+            MODES,
+            key="mode",
+            persist_state="session",
+            label_visibility="collapsed",
+            width=120,
+            help=MODE_HELP,
         )
         st.selectbox(
             "Positions",
             POSITIONS,
             key="positions",
+            persist_state="session",
             label_visibility="collapsed",
             width=114,
             help=POSITIONS_HELP,
@@ -94,18 +101,28 @@ def short(name: str) -> str:
 
 def _model() -> None:
     chosen = st.session_state["model"]
-    with st.popover(plain(short(Path(chosen).name or chosen)), icon=":material/deployed_code:", key="head_model"):
+    with st.popover(
+        plain(short(Path(chosen).name or chosen)), icon=":material/deployed_code:", key="head_model"
+    ):
         st.selectbox(
             "Base model",
             list(dict.fromkeys([*MODELS, chosen])),
             key="model",
+            persist_state="session",
             accept_new_options=True,
             help="An alias, a local folder, a `.gguf` file, or a hub id (owner/name). Type to enter one.",
         )
-        st.selectbox("Precision", ["auto", "float32", "bfloat16", "float16"], key="dtype", help=DTYPE_HELP)
+        st.selectbox(
+            "Precision",
+            ["auto", "float32", "bfloat16", "float16"],
+            key="dtype",
+            persist_state="session",
+            help=DTYPE_HELP,
+        )
         st.text_input(
             "Device",
             key="device",
+            persist_state="session",
             help="auto, cpu, cuda, cuda:1, mps; map spreads the model over all devices.",
         )
         st.markdown("**Or upload a checkpoint file**")
@@ -119,6 +136,7 @@ def _checkpoint() -> None:
         "NPT checkpoint",
         list(dict.fromkeys([*checkpoints_here(), *filter(None, [chosen])])),
         key="checkpoint",
+        persist_state="session",
         format_func=lambda path: short(Path(path).name.removeprefix(f"{model}-")),
         accept_new_options=True,
         placeholder="Path of a checkpoint",
@@ -154,7 +172,9 @@ def _choose_running(layers: list[int]) -> None:
 
 def _ledger() -> None:
     n = len(entries(selection()))
-    with st.popover(str(n), icon=":material/edit_note:", key="head_ledger", help="Permanent updates in the ledger"):
+    with st.popover(
+        str(n), icon=":material/edit_note:", key="head_ledger", help="Permanent updates in the ledger"
+    ):
         ledger_list(selection())
 
 
@@ -164,5 +184,6 @@ def _link_to_view() -> None:
         st.toggle(
             "Leave my prompt out",
             key="private",
+            persist_state="session",
             help="The address then holds no text of yours. Elsewhere it opens an example, without your pin.",
         )
