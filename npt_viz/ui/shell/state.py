@@ -16,7 +16,7 @@ import streamlit as st
 from npt_viz.places import OPENED_FIRST
 from npt_viz.question import MODES, POSITIONS
 from npt_viz.results.inspection import METRICS, TOKEN_METRICS
-from npt_viz.ui.shell import address
+from npt_viz.ui.shell import address, keeping
 from npt_viz.ui.shell.examples import DEFAULT, EXAMPLES
 from npt_viz.ui.shell.found import first_checkpoint
 
@@ -76,12 +76,18 @@ _FIRST = {name: os.environ[variable] for name, variable in OPENED_FIRST.items() 
 
 _OWN = {*SHARED, *address.PROMPT_NAMES}
 
+keeping.keep("prompt", EXAMPLES[DEFAULT])
+keeping.keep("private", False)
+for _name in SHARED:
+    keeping.keep(_name)
+
 
 def begin() -> None:
     """Take over what the address says anew, then write the present state into it: app.py's first call."""
     state = st.session_state
     said = st.query_params.to_dict()
     is_whole = all(name in said for name in ALWAYS)
+    state.setdefault("private", bool(keeping.kept("private")))
     for name, shared in SHARED.items():
         if name in said and _is_new(name, said):
             try:
@@ -91,7 +97,8 @@ def begin() -> None:
         elif is_whole and name not in said and _is_new(name, said):
             state[name] = _default(name)
         else:
-            state.setdefault(name, _default(name))
+            # Set anew: a widget's value is dropped when the page that had the widget is left.
+            state[name] = state[name] if name in state else _before(name)
     _take_prompt(said, is_whole)
     if not state["checkpoint"]:
         state["checkpoint"] = first_checkpoint()
@@ -101,6 +108,15 @@ def begin() -> None:
 def _default(name: str) -> object:
     default = SHARED[name].default
     return _FIRST.get(name, list(default) if isinstance(default, list) else default)
+
+
+def _before(name: str) -> object:
+    """What this browser looked at last, as far as it can be read."""
+    value = keeping.kept(name)
+    try:
+        return _default(name) if value is None else SHARED[name].read(_shown(value))
+    except (ValueError, TypeError):
+        return _default(name)
 
 
 def _is_new(name: str, said: dict[str, str]) -> bool:
@@ -127,7 +143,7 @@ def _take_prompt(said: dict[str, str], is_whole: bool) -> None:
             # The pin belonged to that prompt.
             state["tok"] = None
             st.toast(str(error), icon=":material/lock:")
-    state.setdefault("prompt", EXAMPLES[DEFAULT])
+    state.setdefault("prompt", keeping.kept("prompt") or EXAMPLES[DEFAULT])
 
 
 def pin(token: int, layer: int | None = None) -> None:
@@ -152,8 +168,8 @@ def ask(prompt: str, *, chat: bool | None = None, bos: str | None = None) -> Non
 def write() -> None:
     """Write the present state into the address, where it says something else."""
     wanted, before = _said_of_state(), st.query_params.to_dict()
-    others = {name: text for name, text in before.items() if name not in _OWN}
-    if before != others | wanted:
+    if {name: text for name, text in before.items() if name in _OWN} != wanted:
+        others = {name: st.query_params.get_all(name) for name in before if name not in _OWN}
         # All at once: every writing is an entry in the browser's history.
         st.query_params.from_dict(others | wanted)
         st.session_state.update(_url_before=before, _url_at=time.monotonic())

@@ -10,7 +10,7 @@ from npt_viz.results.load_report import LoadReport
 from npt_viz.ui.cache.uploads import uploaded_checkpoint
 from npt_viz.ui.shell.asked import open_checkpoint, selection
 from npt_viz.ui.shell.found import checkpoints_here
-from npt_viz.ui.shell.ledger_box import entries, ledger_list
+from npt_viz.ui.shell.ledger_box import ledger_list, listed
 from npt_viz.ui.shell.text import plain
 
 MODELS = ("smollm2-135m",)
@@ -37,7 +37,7 @@ _link = st.components.v2.component(
 
 def page_title(title: str, question: str) -> None:
     """Draw the page's name and the question that it answers."""
-    st.html(f'<div class="npt-title"><h1>{title}</h1><span>{question}</span></div>')
+    st.html(f'<div class="npt-title"><h1>{title}</h1><span>{question}</span></div>', width="stretch")
 
 
 def source_bar(*, asks: bool) -> "st.delta_generator.DeltaGenerator":
@@ -64,7 +64,6 @@ def question_bar(line, report: LoadReport, running: Sequence[int]) -> None:
             running,
             key="layer",
             format_func=lambda layer: f"layer {layer} · {variants[layer]}",
-            persist_state="session",
             label_visibility="collapsed",
             width=120,
             help="The layer that the page looks at, with its variant.",
@@ -73,7 +72,6 @@ def question_bar(line, report: LoadReport, running: Sequence[int]) -> None:
             "Evaluate",
             MODES,
             key="mode",
-            persist_state="session",
             label_visibility="collapsed",
             width=120,
             help=MODE_HELP,
@@ -82,7 +80,6 @@ def question_bar(line, report: LoadReport, running: Sequence[int]) -> None:
             "Positions",
             POSITIONS,
             key="positions",
-            persist_state="session",
             label_visibility="collapsed",
             width=114,
             help=POSITIONS_HELP,
@@ -108,7 +105,6 @@ def _model() -> None:
             "Base model",
             list(dict.fromkeys([*MODELS, chosen])),
             key="model",
-            persist_state="session",
             accept_new_options=True,
             help="An alias, a local folder, a `.gguf` file, or a hub id (owner/name). Type to enter one.",
         )
@@ -116,13 +112,11 @@ def _model() -> None:
             "Precision",
             ["auto", "float32", "bfloat16", "float16"],
             key="dtype",
-            persist_state="session",
             help=DTYPE_HELP,
         )
         st.text_input(
             "Device",
             key="device",
-            persist_state="session",
             help="auto, cpu, cuda, cuda:1, mps; map spreads the model over all devices.",
         )
         st.markdown("**Or upload a checkpoint file**")
@@ -136,7 +130,6 @@ def _checkpoint() -> None:
         "NPT checkpoint",
         list(dict.fromkeys([*checkpoints_here(), *filter(None, [chosen])])),
         key="checkpoint",
-        persist_state="session",
         format_func=lambda path: short(Path(path).name.removeprefix(f"{model}-")),
         accept_new_options=True,
         placeholder="Path of a checkpoint",
@@ -171,7 +164,7 @@ def _choose_running(layers: list[int]) -> None:
 
 
 def _ledger() -> None:
-    n = len(entries(selection()))
+    n = len(listed(selection()))
     with st.popover(
         str(n), icon=":material/edit_note:", key="head_ledger", help="Permanent updates in the ledger"
     ):
@@ -184,6 +177,5 @@ def _link_to_view() -> None:
         st.toggle(
             "Leave my prompt out",
             key="private",
-            persist_state="session",
             help="The address then holds no text of yours. Elsewhere it opens an example, without your pin.",
         )

@@ -42,7 +42,9 @@ def inspect_page(
     beside: draws what stands to the right of the token view, which then has profile and map.
     above, below: draw what a pin does not change, above the token view and at the end.
     """
-    page_title(title, question)
+    with st.container(key="title_line", horizontal=True, vertical_alignment="center"):
+        page_title(title, question)
+        colour_choice()
     line = source_bar(asks=True)
     report = loaded()
     running = running_layers(report)

@@ -36,23 +36,21 @@ def prompt_view(view: View | None, *, parts: Sequence[Part] = ("strip",), theme:
 
 def colour_choice() -> None:
     """Choice of the metric that gives the colours, and whether attention sinks count."""
-    with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
-        st.selectbox(
-            "Colour",
-            list(ALL_METRICS),
-            key="metric",
-            format_func=lambda name: ALL_METRICS[name].label,
-            persist_state="session",
-            label_visibility="collapsed",
-            width=190,
-            help="What the colours show; the tooltip of a token has all of them.",
-        )
-        st.toggle(
-            "Count sinks",
-            key="sinks",
-            persist_state="session",
-            help="Let attention sinks count in colours and medians. Their residual norm dwarfs the other tokens'.",
-        )
+    st.selectbox(
+        "Colour",
+        list(ALL_METRICS),
+        key="metric",
+        format_func=lambda name: ALL_METRICS[name].label,
+        label_visibility="collapsed",
+        width=190,
+        help="What the colours show; the tooltip of a token has all of them.",
+    )
+    st.toggle(
+        "Count sinks",
+        key="sinks",
+        width="content",
+        help="Let attention sinks count in colours and medians. Their residual norm dwarfs the other tokens'.",
+    )
 
 
 def view_data(view: View, parts: Sequence[Part]) -> dict:

@@ -28,7 +28,7 @@ def test_the_app_opens_without_the_model_and_downloads_nothing_by_itself(app, no
     home = app(model="smollm2-135m")
     assert not home.exception and not home.error
     assert any("is not on this machine" in each.value for each in home.markdown)
-    assert home.sidebar.text_area(key="prompt").value
+    assert home.session_state["prompt"] and home.selectbox(key="checkpoint").options
     assert nothing_here == []
 
 

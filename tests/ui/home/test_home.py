@@ -70,12 +70,14 @@ def test_a_checkpoint_with_nan_is_reported_although_it_cannot_run(app, tiny_llam
     assert "cannot run layer 3" in home.error[0].value.replace("\\", "")
     assert list(home.dataframe[0].value["NaN"]) == [0, 1]
     tokens = app("tokens", checkpoint=str(folder))
-    tokens.button_group(key="on").set_value([1]).run()
+    tokens.button_group(key="head_running").set_value([1]).run()
     assert not tokens.error and any(each.value.startswith("Layer 1 ") for each in tokens.markdown)
 
 
 def test_releasing_frees_the_model_until_it_is_opened_again(app):
     home = app()
+    home.session_state["sidebar_memory"] = True
+    home.run()
     home.button(key="memory_release").click().run()
     assert "released" in home.info[0].value
     assert not home.dataframe
@@ -84,7 +86,7 @@ def test_releasing_frees_the_model_until_it_is_opened_again(app):
 
 
 def test_without_any_checkpoint_the_app_says_what_to_do(app, monkeypatch):
-    monkeypatch.setattr("npt_viz.ui.shell.asked.checkpoints_here", list)
+    monkeypatch.setattr("npt_viz.ui.shell.found.checkpoints_here", list)
     home = app(checkpoint="")
     assert not home.exception
     assert "no checkpoint is open" in home.error[0].value.replace("\\", "")

@@ -1,16 +1,19 @@
 """Tokens opens alone, its controls change its numbers, and its text stays text."""
 
 import json
+from urllib.parse import quote_plus
 
 import pytest
 from onpage import save_variant
+
+from npt_viz.ui.shell import address
 
 PROMPT = "<b>is</b> :red[x]"
 
 
 def strip_of(app) -> dict:
-    found = next(each for each in app.main if each.type == "bidi_component")
-    return json.loads(found.proto.json)
+    found = (json.loads(each.proto.json) for each in app.main if each.type == "bidi_component" and each.proto.json)
+    return next(data for data in found if "glyphs" in data)
 
 
 def answer(app) -> str:
@@ -40,37 +43,65 @@ def test_nonsense_in_the_address_is_ignored(app, params):
     assert not page.exception and not page.error and answer(page)
 
 
-def test_a_prompt_of_ones_own_is_inspected_on_submit_and_its_text_is_not_in_the_address(app):
+def ask(page, prompt: str) -> None:
+    """As the token view's box does it."""
+    page.session_state["prompt"] = prompt
+    page.run()
+
+
+def test_a_prompt_of_ones_own_is_in_the_address_which_opens_it_again(app):
     page = app("tokens")
-    page.text_area(key="prompt").set_value(PROMPT)
-    page.button(key="prompt_submit").click().run()
+    ask(page, PROMPT)
     assert not page.exception and not page.error
     assert any(f"of {len(PROMPT)}, layer" in each.value for each in page.markdown)
-    said = json.dumps(dict(page.query_params))
-    assert "is</b>" not in said and "p" in page.query_params
+    again = app("tokens", **{name: values for name, values in page.query_params.items()})
+    assert again.session_state["prompt"] == PROMPT
 
 
-def test_the_reference_in_the_address_brings_a_private_prompt_back(app):
+def test_a_prompt_that_is_left_out_is_opened_by_its_reference_where_it_is_known(app):
     page = app("tokens")
-    page.text_area(key="prompt").set_value(PROMPT)
-    page.button(key="prompt_submit").click().run()
+    page.toggle(key="private").set_value(True).run()
+    ask(page, PROMPT)
+    assert "is</b>" not in json.dumps(dict(page.query_params))
     again = app("tokens", p=page.query_params["p"])
-    assert again.text_area(key="prompt").value == PROMPT
+    assert again.session_state["prompt"] == PROMPT
+
+
+def test_a_reference_to_a_prompt_that_is_not_here_is_said_and_drops_the_pin_that_belonged_to_it(app):
+    page = app("tokens", p="0" * 18, tok="4")
+    assert "left out of the link" in page.toast[0].value
+    assert page.session_state["tok"] is None and "tok" not in page.query_params
+
+
+@pytest.mark.parametrize("text", ["a short one", "naïve 東京 🙂\n" * 40, "x" * 20_000, "two words " * 100])
+def test_an_address_holds_a_prompt_while_it_is_short(text):
+    said = address.of_prompt(text, is_private=False)
+    (name,) = said
+    assert address.prompt_of(said) == text
+    assert name == "prompt" if len(text) < 20 else name in ("z", "p")
+    assert len(quote_plus(said[name])) <= address.LONGEST
+
+
+@pytest.mark.parametrize("text", ["", "%%%", "eJw", address.packed("x" * 2_000_000), "A" * 40])
+def test_a_damaged_prompt_in_an_address_is_a_sentence(text):
+    with pytest.raises(address.UnknownPromptError, match="damaged"):
+        address.prompt_of({"z": text})
 
 
 @pytest.mark.parametrize(("prompt", "said"), [("", "is empty"), (" \n\t", "only white space")])
 def test_a_prompt_that_says_nothing_is_a_sentence(app, prompt, said):
     page = app("tokens")
-    page.text_area(key="prompt").set_value(prompt)
-    page.button(key="prompt_submit").click().run()
+    ask(page, prompt)
     assert not page.exception
     assert said in page.error[0].value
+    assert strip_of(page)["prompt"]["text"] == prompt, "it can be edited"
 
 
 def test_the_beginning_token_holds_at_once_and_not_only_for_the_next_prompt(app):
     page = app("tokens")
     before = len(strip_of(page)["glyphs"])
-    page.selectbox(key="bos").set_value("yes").run()
+    page.session_state["bos"] = "yes"
+    page.run()
     assert not page.error and len(strip_of(page)["glyphs"]) == before + 1
 
 
@@ -88,7 +119,7 @@ def test_a_prompt_longer_than_the_context_is_a_sentence(app):
 
 def test_switching_a_layer_off_takes_it_out_of_the_run(app):
     page = app("tokens", on="3")
-    assert list(page.selectbox(key="layer").options) == ["3 · N5"]
+    assert list(page.selectbox(key="layer").options) == ["layer 3 · N5"]
     assert "layer 3 run for real" in answer(page)
 
 

@@ -9,7 +9,7 @@ from views import layer, view
 from npt_viz.results.inspection import METRICS
 from npt_viz.ui.inspect.reconstruction import panels
 from npt_viz.ui.shell import state
-from npt_viz.ui.widgets import charts, head
+from npt_viz.ui.widgets import charts, prompt
 
 LAYERS = (3, 7, 11)
 
@@ -71,11 +71,13 @@ def test_a_click_beside_every_point_changes_nothing(three_layers, session, monke
 
 def test_a_click_on_the_strip_pins_the_token_and_keeps_the_layer(three_layers, session, monkeypatch):
     drawn = {}
-    monkeypatch.setattr(head, "token_strip", lambda *given, **named: drawn.update(named))
-    head.strip(replace(three_layers, run=replace(three_layers.run, kl=None)))
-    drawn["on_pin"](3)
+    monkeypatch.setattr(prompt, "token_view", lambda data, **named: drawn.update(named | data))
+    monkeypatch.setattr(prompt, "pin_signal", lambda *given, **named: None)
+    session |= {"prompt": "", "chat": False, "bos": "auto"}
+    prompt.prompt_view(replace(three_layers, run=replace(three_layers.run, kl=None)))
+    drawn["on_pin"](3, None)
     assert (session["tok"], session["layer"]) == (3, 7)
-    assert METRICS["recovered"].label in drawn["columns"]
+    assert METRICS["recovered"].label in [column["label"] for column in drawn["columns"]]
 
 
 def test_a_click_on_a_profile_pins_the_token_and_keeps_the_layer(three_layers, session, monkeypatch):
