@@ -84,9 +84,9 @@ SEEN = """
 window.seen = {}
 const note = (name, there) => { if (there && !(name in seen)) seen[name] = performance.now() / 1000 }
 const timer = setInterval(() => {
-  note("form", document.querySelector(".st-key-prompt"))
+  note("head", document.querySelector(".st-key-head"))
   note("title", document.querySelector(".npt-title h1"))
-  note("tokens", [...document.querySelectorAll(".st-key-strip *")].some((e) => e.shadowRoot?.querySelector("button.token")))
+  note("tokens", [...document.querySelectorAll(".st-key-prompt_view *")].some((e) => e.shadowRoot?.querySelector("button.token")))
   if (Object.keys(seen).length === 3) clearInterval(timer)
 }, 10)
 """

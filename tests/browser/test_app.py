@@ -5,7 +5,7 @@ import time
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from onpage import LAYERS
+from onpage import LAYERS, at_rest
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -29,6 +29,14 @@ def wait_for_address(tab, **said) -> None:
         tab.wait_for_url(lambda url, n=name, v=value: parse_qs(urlsplit(url).query).get(n) == [str(v)])
 
 
+def ask(tab, prompt: str) -> None:
+    """Edit the prompt in place and inspect it."""
+    at_rest(tab)
+    tab.locator(".npt-view .edit").first.click()
+    tab.locator(".npt-view .editor").fill(prompt)
+    tab.keyboard.press("Control+Enter")
+
+
 def card_title(tab) -> str:
     return tab.locator(".st-key-pinned_card h5").inner_text()
 
@@ -39,7 +47,7 @@ def test_a_cold_deep_link_is_framed_and_paints_before_the_model_is_loaded(visit,
     tab.wait_for_function("Object.keys(seen).length === 3")
     seen = tab.evaluate("seen")
     print("first seen (s):", {name: round(at, 2) for name, at in seen.items()})
-    assert max(seen["form"], seen["title"]) < seen["tokens"]
+    assert max(seen["head"], seen["title"]) < seen["tokens"]
     settled(tab)
     assert tab.locator(".npt-title h1").inner_text() == "Tokens"
     assert "token 3 of" in card_title(tab) and "layer 1" in card_title(tab)
@@ -87,20 +95,16 @@ def test_pointing_at_a_token_shows_all_its_numbers_as_text(visit, server):
     tip = tab.locator(".tip")
     tip.get_by_text("token 0").wait_for()
     for label in ("scalar v_a·z", "share recovered", "cosine", "KL(base ‖ NPT)", "next, base"):
-        assert tip.get_by_text(label, exact=True).count() == 1
+        assert tip.get_by_text(label, exact=True).count() == 1, label
     assert tip.locator("b").count() == 0
 
 
 def click_cell(tab, column: int, row: int, *, columns: int, rows: int) -> None:
     """Into a cell of the map; rows count from below."""
-    figure = tab.locator(".st-key-tokens_map[data-stale=false]")
-    figure.scroll_into_view_if_needed()
-    box = figure.locator(".nsewdrag").bounding_box()
-    x = box["x"] + box["width"] * (column + 0.8) / columns
-    y = box["y"] + box["height"] * (rows - row - 0.2) / rows
-    tab.mouse.move(x, y)
-    tab.wait_for_timeout(400)
-    tab.mouse.click(x, y)
+    cell = tab.locator(".npt-view").first.evaluate(
+        "(e, [c, r]) => { const view = e.npt; return view.cellAt ? view.cellAt(c, r) : null }", [column, row]
+    )
+    tab.mouse.click(cell["x"], cell["y"])
 
 
 def test_clicking_a_cell_of_the_map_pins_its_layer_and_token(visit, server):
@@ -137,25 +141,26 @@ def test_the_pin_survives_another_page_and_a_reload(visit, server):
     tab.locator("button.token").nth(9).and_(tab.locator("[aria-pressed=true]")).wait_for()
 
 
-def test_a_prompt_of_ones_own_survives_a_reload_without_standing_in_the_address(visit, server):
+def test_a_prompt_that_is_left_out_of_the_address_survives_a_reload(visit, server):
     tab = visit(server)
     settled(tab)
-    tab.locator("section[data-testid=stSidebar] textarea").fill("my secret plan")
-    tab.get_by_role("button", name="Inspect").click()
+    tab.locator(".st-key-head_link button").first.click()
+    tab.get_by_text("Leave my prompt out").click()
+    at_rest(tab)
+    tab.keyboard.press("Escape")
+    ask(tab, "my secret plan")
     tab.wait_for_url(lambda url: "p=" in url)
     assert "secret" not in tab.url
     tab.reload()
     tab.get_by_text("of 14, layer").wait_for()
-    tab.wait_for_function("document.querySelector('.st-key-prompt textarea')?.value === 'my secret plan'")
+    tab.locator("button.token").nth(13).wait_for()
 
 
 def test_markup_in_a_prompt_reaches_the_screen_as_it_was_typed(visit, server):
     tab = visit(server, prompt=MARKUP)
     settled(tab)
     assert "".join(tab.locator("button.token").all_inner_texts()) == MARKUP.replace(" ", "␣")
-    assert tab.locator(".tokens b, .st-key-pinned_card b, .js-plotly-plot b").count() == 0
-    labels = tab.locator(".st-key-tokens_map .xtick text").all_text_contents()
-    assert "".join(labels) == MARKUP.replace(" ", "␣")
+    assert tab.locator(".tokens b, .js-plotly-plot b").count() == 0
 
 
 def test_markup_in_an_error_reaches_the_screen_as_it_was_typed(visit, server):
@@ -170,13 +175,10 @@ def test_markup_in_an_error_reaches_the_screen_as_it_was_typed(visit, server):
 def test_long_prompts_stay_usable(visit, server, tmp_path):
     tab = visit(server, prompt="0123456789" * 200, tok=300)
     settled(tab)
-    assert tab.locator("button.token").count() == 2000
-    assert tab.get_by_text("tokens 256 to 511 of 2,000").count() == 1
-    box = tab.locator(".tokens").bounding_box()
-    assert box["height"] < 450
+    assert 0 < tab.locator("button.token").count() < 1000, "only what can be seen is there"
     start = time.perf_counter()
-    tab.locator("button.token").nth(320).click()
-    tab.get_by_text("token 320 of 2,000").wait_for()
+    tab.locator("button.token[data-token='303']").click()
+    tab.get_by_text("token 303 of 2,000").wait_for()
     print(f"click to card, 2,000 tokens: {time.perf_counter() - start:.2f} s")
     tab.screenshot(path=tmp_path / "long.png")
 
@@ -198,12 +200,38 @@ def test_both_pages_follow_the_theme(visit, server, tmp_path, page, scheme):
     tab.screenshot(path=tmp_path / f"{page or 'home'}-{scheme}.png", full_page=True)
 
 
-def test_the_link_to_a_view_has_the_prompt_only_when_asked_for(visit, server):
-    tab = visit(server, prompt="a private matter", layer=1)
+def test_the_link_to_a_view_opens_it_in_another_browser(visit, server):
+    tab = visit(server, layer=1)
     settled(tab)
-    tab.get_by_text("Link to this view").click()
-    link = tab.locator("[data-testid=stPopoverBody] code")
-    link.wait_for()
-    assert "layer=1" in link.inner_text() and "private" not in link.inner_text()
-    tab.get_by_text("Put the prompt's text into the link").click()
-    link.filter(has_text="prompt=a+private+matter").wait_for()
+    ask(tab, "a colleague's prompt")
+    tab.get_by_text("of 20, layer 1").wait_for()
+    tab.locator("button.token").nth(5).click()
+    wait_for_address(tab, tok=5)
+    tab.locator(".st-key-head_link button").first.click()
+    link = tab.locator(".npt-link input").input_value()
+    assert link == tab.url
+    other = visit(server)
+    other.goto(link)
+    other.get_by_text("token 5 of 20, layer 1").wait_for()
+
+
+def test_back_and_forward_move_by_pin_and_by_page_one_press_each(visit, server):
+    tab = visit(server, tok=1)
+    settled(tab)
+    for token in (3, 7):
+        tab.locator("button.token").nth(token).click()
+        tab.get_by_text(re.compile(f"token {token} of")).wait_for()
+        tab.wait_for_timeout(1000)
+    tab.locator("[data-testid=stSidebarNavLink]").filter(has_text="Directions").click()
+    tab.locator(".npt-title h1").filter(has_text="Directions").wait_for()
+    at_rest(tab)
+    tab.wait_for_timeout(1000)
+    for page, token in (("Tokens", 7), ("Tokens", 3), ("Tokens", 1)):
+        tab.go_back()
+        tab.locator(".npt-title h1").filter(has_text=page).wait_for()
+        tab.get_by_text(re.compile(f"token {token} of")).wait_for()
+        wait_for_address(tab, tok=token)
+        at_rest(tab)
+        tab.wait_for_timeout(1000)
+    tab.go_forward()
+    tab.get_by_text(re.compile("token 3 of")).wait_for()

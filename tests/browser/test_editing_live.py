@@ -46,7 +46,7 @@ def test_an_edit_is_applied_downloaded_undone_and_brought_back(visit, server, tm
     download.value.save_as(tmp_path / "edits.json")
     assert len(json.loads((tmp_path / "edits.json").read_text(encoding="utf-8"))["edits"]) == 1
     tab.get_by_role("link", name="Tokens").click()
-    tab.locator(".st-key-strip").wait_for()
+    tab.locator(".st-key-prompt_view button.token").first.wait_for()
     button(tab, "ledger_undo_1").click()
     tab.get_by_text("Edited: 1 update").wait_for(state="detached")
     tab.get_by_role("link", name="Permanent update").click()
@@ -62,7 +62,7 @@ def test_both_tokens_of_a_transplant_are_chosen_by_keyboard(visit, server):
     tab = visit(server, "transplant", tok=2)
     said = tab.get_by_text(re.compile("^The ΔW of"))
     said.filter(has_text=re.compile(r"#2 at")).wait_for()
-    donor, receiver = (tab.locator(f".st-key-{key} button.token") for key in ("strip", "transplant_strip"))
+    donor, receiver = (tab.locator(f".st-key-{key} button.token") for key in ("prompt_view", "transplant_strip"))
     donor.nth(2).focus()
     tab.keyboard.press("ArrowRight")
     tab.keyboard.press("Enter")

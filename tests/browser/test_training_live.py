@@ -64,7 +64,7 @@ def test_leaving_and_returning_keeps_it_and_a_second_tab_has_its_own(visit, serv
     second.get_by_text("stopped after").wait_for()
     before = step(first)
     first.get_by_role("link", name="Tokens").click()
-    first.locator(".st-key-strip").wait_for()
+    first.locator(".st-key-prompt_view button.token").first.wait_for()
     first.get_by_role("link", name="Training").click()
     first.get_by_text("steps a second").wait_for()
     assert step(first) > before

@@ -33,11 +33,11 @@ def test_another_reading_of_the_layers_is_the_users_choice(app):
     assert home.query_params["semantics"] == "N3"
 
 
-def test_a_missing_checkpoint_is_a_sentence_and_the_sidebar_stays(app):
+def test_a_missing_checkpoint_is_a_sentence_and_the_head_stays(app):
     home = app(checkpoint="no/such/*place*")
     assert not home.exception
     assert len(home.error) == 1 and r"\*place\*" in home.error[0].value
-    assert home.sidebar.text_area(key="prompt").value
+    assert home.selectbox(key="checkpoint").options, "another one can be chosen"
 
 
 def test_an_uploaded_file_is_opened_and_earlier_choices_are_forgotten(app, on_disk):

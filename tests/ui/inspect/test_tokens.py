@@ -68,7 +68,7 @@ def test_a_prompt_that_is_left_out_is_opened_by_its_reference_where_it_is_known(
 
 
 def test_a_reference_to_a_prompt_that_is_not_here_is_said_and_drops_the_pin_that_belonged_to_it(app):
-    page = app("tokens", p="0" * 18, tok="4")
+    page = app("home", p="0" * 18, tok="4")
     assert "left out of the link" in page.toast[0].value
     assert page.session_state["tok"] is None and "tok" not in page.query_params
 
