@@ -101,10 +101,11 @@ def test_pointing_at_a_token_shows_all_its_numbers_as_text(visit, server):
 
 def click_cell(tab, column: int, row: int, *, columns: int, rows: int) -> None:
     """Into a cell of the map; rows count from below."""
-    cell = tab.locator(".npt-view").first.evaluate(
-        "(e, [c, r]) => { const view = e.npt; return view.cellAt ? view.cellAt(c, r) : null }", [column, row]
+    left, top, height, width = tab.locator(".npt-view").first.evaluate(
+        """(host) => { const { plots: { place, scroller } } = host.view, box = scroller.getBoundingClientRect()
+        return [box.left, box.top + place.map.top, place.map.height, place.column] }"""
     )
-    tab.mouse.click(cell["x"], cell["y"])
+    tab.mouse.click(left + (column + 0.5) * width, top + height * (rows - row - 0.5) / rows)
 
 
 def test_clicking_a_cell_of_the_map_pins_its_layer_and_token(visit, server):
