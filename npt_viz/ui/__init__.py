@@ -6,9 +6,9 @@ A room imports itself and the rooms below; no page's folder imports another's, b
 Nothing here imports torch before a model is opened. Below: what the files in pages/ use.
 """
 
+from npt_viz.ui.shell.asked import selection
 from npt_viz.ui.shell.guarded import guarded
 from npt_viz.ui.shell.nav import require_app
-from npt_viz.ui.shell.asked import selection
 from npt_viz.ui.shell.text import plain
 from npt_viz.ui.widgets import answers
 from npt_viz.ui.widgets.card import pinned_token

@@ -62,7 +62,9 @@ def test_both_tokens_of_a_transplant_are_chosen_by_keyboard(visit, server):
     tab = visit(server, "transplant", tok=2)
     said = tab.get_by_text(re.compile("^The ΔW of"))
     said.filter(has_text=re.compile(r"#2 at")).wait_for()
-    donor, receiver = (tab.locator(f".st-key-{key} button.token") for key in ("prompt_view", "transplant_strip"))
+    donor, receiver = (
+        tab.locator(f".st-key-{key} button.token") for key in ("prompt_view", "transplant_strip")
+    )
     donor.nth(2).focus()
     tab.keyboard.press("ArrowRight")
     tab.keyboard.press("Enter")

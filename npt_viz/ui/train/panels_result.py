@@ -17,8 +17,8 @@ from npt_viz.training.settings import line
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.opened import Asked, Selection
 from npt_viz.ui.cache.owner import owner
-from npt_viz.ui.shell.guarded import guarded, guarded_callback, problem
 from npt_viz.ui.shell.asked import asked, selection
+from npt_viz.ui.shell.guarded import guarded, guarded_callback, problem
 from npt_viz.ui.shell.text import code, plain
 from npt_viz.ui.train.job import TrainingJob, TrainingSlot, name_of, place_of, snapshot_name
 from npt_viz.workspace.trainings import Record, is_running, record_of

@@ -12,7 +12,9 @@ PROMPT = "<b>is</b> :red[x]"
 
 
 def strip_of(app) -> dict:
-    found = (json.loads(each.proto.json) for each in app.main if each.type == "bidi_component" and each.proto.json)
+    found = (
+        json.loads(each.proto.json) for each in app.main if each.type == "bidi_component" and each.proto.json
+    )
     return next(data for data in found if "glyphs" in data)
 
 

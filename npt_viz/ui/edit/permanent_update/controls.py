@@ -5,8 +5,8 @@ import streamlit as st
 from npt_viz.editing.cases import BUILT_IN, Case
 from npt_viz.ui.cache import opened
 from npt_viz.ui.edit.permanent_update.state import last_sentence, n_components
-from npt_viz.ui.shell.guarded import guarded_callback
 from npt_viz.ui.shell.asked import selection
+from npt_viz.ui.shell.guarded import guarded_callback
 from npt_viz.ui.widgets.view import View
 
 RULES = {
