@@ -61,7 +61,7 @@ def probe(
     """What every NPT layer fits: itself, itself otherwise (sign, size, swapped parts, positions, reading), or another layer.
 
     texts: the last bundled ones by default, of which two windows of 160 tokens are read; the same of your own.
-    Costs two passes of the base model and about a hundred MLPs a layer.
+    Takes the time of two to four bare passes for one layer (docs/health.md).
 
     Raises NptVizError for a layer that the checkpoint does not have, and where the model overflows.
     """
