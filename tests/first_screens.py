@@ -151,7 +151,10 @@ def _of_page(tab, wanted: Sequence[str], with_axe: bool) -> dict[str, list[dict]
 
 
 def _settle(tab) -> None:
-    tab.wait_for_function("document.querySelector('[data-testid=stMain] [data-testid=stElementContainer]')")
+    # A cold deep link is at rest for a moment before its page is framed and begins.
+    tab.wait_for_function(
+        "selector => npt.all(selector).length", arg=f"{onscreen.HEADING}, {onscreen.TOKEN_VIEW}"
+    )
     tab.wait_for_function("quiet => npt.isAtRest(quiet)", arg=onscreen.QUIET, polling=20)
 
 
