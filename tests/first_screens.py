@@ -32,7 +32,6 @@ AXE = {
 }
 
 _SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
-_PATIENCE = 120_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +134,7 @@ def _tab(browser, size: tuple[int, int], theme: str):
     )
     prepared(context)
     tab = context.new_page()
-    tab.set_default_timeout(_PATIENCE)
+    tab.set_default_timeout(onscreen.PATIENCE)
     return tab
 
 
