@@ -60,7 +60,7 @@ def _have(name: str) -> None:
                 args=["_fetch", name],
             )
             st.caption(
-                "Or enter a local folder, a `.gguf` file or a hub id as the base model in the sidebar."
+                "Or enter a local folder, a `.gguf` file or a hub id as the base model above."
             )
         st.stop()
     place.empty()

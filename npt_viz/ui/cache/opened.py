@@ -29,7 +29,7 @@ KEPT_BYTES = 2**27
 
 
 class Selection(NamedTuple):
-    """Base model and checkpoint that the sidebar names, as plain values."""
+    """Base model and checkpoint that the head names, as plain values."""
 
     model: str
     model_stamp: str
@@ -99,7 +99,7 @@ def _opened_checkpoint(selection: Selection) -> "Checkpoint":
     from npt_viz.capture.opening import open_checkpoint
 
     if not selection.checkpoint:
-        raise NptVizError("no checkpoint is open; choose one in the sidebar, give its path, or upload a file")
+        raise NptVizError("no checkpoint is open; choose one above, give its path, or upload a file")
     return open_checkpoint(
         located(selection.checkpoint), opened_model(*selection.base), selection.semantics or None
     )
