@@ -26,8 +26,14 @@ from npt_viz.workspace.place import Workspace
 
 COOKIE = "npt_viz_browser"
 
+CHECKPOINTS = ("safetensors", "pt", "bin")
+"""Endings of checkpoint files that can be uploaded."""
+
 LOOKS = 30.0
 """Seconds between two looks for owners that have been away too long."""
+
+FAREWELL = 15.0
+"""Seconds that a server which stops waits for work to save itself."""
 
 Shared = TypeVar("Shared")
 
@@ -39,6 +45,8 @@ class Work(Protocol):
     def is_active(self) -> bool: ...
 
     def end(self) -> None: ...
+
+    def wait(self, seconds: float) -> None: ...
 
 
 @cache
@@ -94,6 +102,12 @@ class Owner:
         """The slots of jobs, whether or not something runs in them."""
         with self.lock:
             return [each for each in self._shared.values() if hasattr(each, "is_active")]
+
+    def checkpoints(self) -> list[Path]:
+        """Checkpoints of this browser in the workspace: results of trainings and uploads, the newest first."""
+        folders = [file.parent for file in self.folder.trainings.glob("*/*/npt_config.json")]
+        files = [file for file in self.folder.uploads.glob("*/*") if file.suffix.lstrip(".") in CHECKPOINTS]
+        return sorted([*folders, *files], key=lambda path: -path.stat().st_mtime)
 
     def say(self, sentence: str) -> None:
         """Leave a sentence for the next page that this browser draws; once, however often it is left."""
@@ -252,6 +266,7 @@ class _Owners:
             self._held[owner.folder.path.name] = owner
             if not self._is_watched:
                 self._is_watched = True
+                atexit.register(self.close)
                 threading.Thread(target=self._watch, name="npt_viz owners", daemon=True).start()
 
     def drop_idle(self) -> None:
@@ -262,6 +277,15 @@ class _Owners:
                 if owner.seconds_away > most:
                     owner.end_work()
                     del self._held[name]
+
+    def close(self, seconds: float = FAREWELL) -> None:
+        """End all work and wait until it has saved itself: the server stops."""
+        until = time.monotonic() + seconds
+        work = [each for owner in list(self._held.values()) for each in owner.work() if each.is_active]
+        for each in work:
+            each.end()
+        for each in work:
+            each.wait(max(0.0, until - time.monotonic()))
 
     def _watch(self) -> None:
         while True:

@@ -10,15 +10,13 @@ import streamlit as st
 
 from npt_viz.errors import NptVizError
 from npt_viz.files import write_whole
-from npt_viz.ui.cache.owner import owner
-
-TYPES = ["safetensors", "pt", "bin"]
+from npt_viz.ui.cache.owner import CHECKPOINTS, owner
 
 
 def uploaded_checkpoint() -> Path | None:
     """Path of the uploaded checkpoint; None before anything was uploaded."""
     file = st.file_uploader(
-        "Upload a checkpoint file", type=TYPES, key="upload", label_visibility="collapsed"
+        "Upload a checkpoint file", type=CHECKPOINTS, key="upload", label_visibility="collapsed"
     )
     return None if file is None else uploaded(file, "checkpoint")
 

@@ -190,3 +190,8 @@ class Slot(Generic[AnyJob]):
         """Stop the job, where there is one."""
         if self.job is not None:
             self.job.stop()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the job has ended, where there is one."""
+        if self.job is not None:
+            self.job.wait(seconds)

@@ -18,6 +18,12 @@ CHOICES = "choices"
 """Name under which the owner keeps them."""
 
 
+PROMPTS = "prompts"
+"""Name under which the owner keeps the prompts that addresses only refer to."""
+
+MOST_PROMPTS = 20
+
+
 class Choice(NamedTuple):
     """One name of the session that is kept."""
 
@@ -98,6 +104,18 @@ def remember() -> None:
     short = {name: value for name, value in changed.items() if not _is_long(value)}
     if short:
         present.put(CHOICES, (present.get(CHOICES) or {}) | short)
+
+
+def keep_prompt(reference: str, prompt: str) -> None:
+    """Keep a prompt that an address refers to, so that a reload finds it after the server was started anew."""
+    before = owner().get(PROMPTS) or {}
+    others = [(name, text) for name, text in before.items() if name != reference]
+    owner().put(PROMPTS, dict([*others[1 - MOST_PROMPTS :], (reference, prompt)]))
+
+
+def kept_prompt(reference: str) -> str | None:
+    """Prompt that this browser's address refers to; None where it is not kept."""
+    return (owner().get(PROMPTS) or {}).get(reference)
 
 
 def _is_long(value: Any) -> bool:

@@ -31,8 +31,13 @@ def read(where, browser) -> dict:
 class Slot:
     is_active = True
 
+    waited = None
+
     def end(self):
         self.is_active = False
+
+    def wait(self, seconds):
+        self.waited = seconds
 
 
 def test_what_is_kept_is_there_in_a_new_process_and_not_for_another_browser(where):
@@ -140,6 +145,32 @@ def test_an_owner_that_is_away_too_long_ends_its_work_and_is_forgotten(where, mo
     owners.flush()
     gc.collect()
     assert all_owners.of(OTHER).get("b") == 1, "its folder stays"
+
+
+def test_a_server_that_stops_ends_all_work_and_waits_for_it(where, monkeypatch):
+    monkeypatch.setattr(owners, "workspace", lambda: where)
+    all_owners = owners._Owners()
+    slots = []
+    for browser in (ONE, OTHER):
+        each = all_owners.of(browser)
+        all_owners.hold(each)
+        slots.append(each.shared("slot", Slot))
+    all_owners.close(7.0)
+    assert all(not slot.is_active and 6 < slot.waited <= 7 for slot in slots)
+
+
+def test_checkpoints_of_a_browser_are_its_results_and_uploads(where):
+    made = Owner(ONE, where)
+    assert made.checkpoints() == []
+    result = made.folder.trainings / "20260101" / "tiny-gate-2-step-9"
+    for path in (
+        result / "npt_config.json",
+        made.folder.uploads / "ab" / "npt.pt",
+        made.folder.uploads / "cd" / "text.txt",
+    ):
+        path.parent.mkdir(parents=True)
+        path.write_text("x")
+    assert sorted(made.checkpoints()) == sorted([result, made.folder.uploads / "ab" / "npt.pt"])
 
 
 def test_the_same_id_is_the_same_owner_and_the_folder_is_no_path_of_the_browser(where, monkeypatch):

@@ -117,3 +117,26 @@ def test_a_text_that_is_too_long_lasts_as_long_as_its_session(session):
     held["text"] = "x" * (keeping.LONGEST + 1)
     keeping.remember()
     assert keeping.kept("text") is None
+
+
+def test_a_prompt_that_an_address_refers_to_is_found_again_and_old_ones_go(session):
+    session()
+    for number in range(keeping.MOST_PROMPTS + 5):
+        keeping.keep_prompt(f"r{number}", f"prompt {number}")
+    keeping.keep_prompt("r10", "prompt 10")
+    assert keeping.kept_prompt("r24") == "prompt 24" and keeping.kept_prompt("r10") == "prompt 10"
+    assert keeping.kept_prompt("r4") is None and keeping.kept_prompt("unknown") is None
+
+
+def test_what_a_page_decides_itself_is_a_default_that_what_was_kept_replaces(session):
+    held = session()
+    held["rank"] = 4
+    keeping.overlay("rank")
+    held["rank"] = 9
+    keeping.remember()
+    held = session()
+    held["rank"] = 5
+    keeping.overlay(
+        "rank",
+    )
+    assert held["rank"] == 9
