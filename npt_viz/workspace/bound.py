@@ -12,19 +12,21 @@ from npt_viz.errors import NptVizError
 from npt_viz.files import gigabytes
 from npt_viz.workspace.browser import TRAININGS, UPLOADS
 from npt_viz.workspace.place import BROWSERS, Workspace
-from npt_viz.workspace.trainings import is_running
+from npt_viz.workspace.trainings import is_running, record_of
 
 
 class Item(NamedTuple):
     """Upload or training that may go."""
 
     path: Path
+    label: str
+    """The name that a user knows: of the uploaded file, or what was trained."""
     used: float
     """Time of its newest file, in seconds since 1970."""
     n_bytes: int
 
 
-def make_room(workspace: Workspace, *, needs_bytes: int = 0, spare: Iterable[Path] = ()) -> list[Path]:
+def make_room(workspace: Workspace, *, needs_bytes: int = 0, spare: Iterable[Path] = ()) -> list[Item]:
     """Remove the oldest uploads and trainings until `needs_bytes` more fit in the bound; returns what went.
 
     spare: files and folders that are in use: an item that holds or is one of them stays. Trainings that run stay.
@@ -47,14 +49,20 @@ def make_room(workspace: Workspace, *, needs_bytes: int = 0, spare: Iterable[Pat
         )
     for item in going:
         shutil.rmtree(item.path, ignore_errors=True)
-    return [item.path for item in going]
+    return going
 
 
 def _items(workspace: Workspace) -> Iterable[Item]:
     for kind in (UPLOADS, TRAININGS):
         for path in workspace.root.glob(f"{BROWSERS}/*/{kind}/*"):
             if not path.name.startswith("."):
-                yield Item(path, _used(path), _bytes_of(path))
+                yield Item(path, _label(path), _used(path), _bytes_of(path))
+
+
+def _label(path: Path) -> str:
+    if (record := record_of(path)) is not None:
+        return record.label
+    return next((file.name for file in sorted(path.glob("*")) if file.is_file()), path.name)
 
 
 def _used(path: Path) -> float:

@@ -41,7 +41,7 @@ def address_of(files, server, page, **params) -> str:
 
 def opened(context, address):
     tab = context.new_page()
-    tab.set_default_timeout(120_000)
+    tab.set_default_timeout(300_000)
     tab.goto(address)
     return tab
 

@@ -40,26 +40,44 @@ def test_nothing_goes_while_there_is_room(workspace):
 )
 def test_the_oldest_go_first_and_no_more_than_needed(workspace, needs, stays):
     gone = make_room(workspace, needs_bytes=needs)
-    assert left(workspace) == stays and "".join(path.name for path in gone) == "abcx".removesuffix(stays)
+    assert left(workspace) == stays and "".join(item.path.name for item in gone) == "abcx".removesuffix(stays)
 
 
 def test_what_is_in_use_stays(workspace):
     inside = workspace.root / "browsers/one/uploads/a/file"
-    assert [path.name for path in make_room(workspace, needs_bytes=101, spare=[inside])] == ["b"]
+    assert [item.path.name for item in make_room(workspace, needs_bytes=101, spare=[inside])] == ["b"]
     folder = workspace.root / "browsers/one/uploads/a"
-    assert [path.name for path in make_room(workspace, needs_bytes=350, spare=[folder])] == ["c"]
+    assert [item.path.name for item in make_room(workspace, needs_bytes=350, spare=[folder])] == ["c"]
 
 
 def test_a_training_that_runs_stays(workspace):
     write_record(
-        workspace.root / "browsers/two/trainings/b", label="", base=(), done=1, total=9, state="running"
+        workspace.root / "browsers/two/trainings/b",
+        label="layer 2",
+        base=(),
+        done=1,
+        total=9,
+        state="running",
     )
     workspace.limit = 2000
     gone = make_room(workspace, needs_bytes=500)
-    assert [path.name for path in gone] == ["a", "c"]
+    assert [item.path.name for item in gone] == ["a", "c"]
 
 
 def test_where_it_cannot_be_enough_nothing_goes(workspace):
     with pytest.raises(NptVizError, match=r"more do not fit .* larger --workspace-gb"):
         make_room(workspace, needs_bytes=701)
     assert left(workspace) == "abcx"
+
+
+def test_what_went_has_the_name_that_its_user_knows(workspace):
+    write_record(
+        workspace.root / "browsers/two/trainings/b",
+        label="layer 2",
+        base=(),
+        done=1,
+        total=9,
+        state="stopped",
+    )
+    gone = make_room(workspace, needs_bytes=workspace.limit - 1000)
+    assert sorted(item.label for item in gone) == ["file", "file", "layer 2"]

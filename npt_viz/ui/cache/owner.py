@@ -125,10 +125,11 @@ class Owner:
         """Make room in the workspace and leave a sentence about what went; NptVizError where there is too little."""
         gone = make_room(self.folder.workspace, needs_bytes=n_bytes, spare=[*spare, *in_use()])
         if gone:
-            names = ", ".join(sorted(path.name[:24] for path in gone)[:5])
+            more = f" and {len(gone) - 5} more" if len(gone) > 5 else ""
+            names = ", ".join(item.label for item in gone[:5]) + more
             self.say(
-                f"The workspace is full: the oldest of its uploads and trainings went ({len(gone)}: {names}). A checkpoint "
-                "saved under a name of yours elsewhere stays; --workspace-gb raises the bound."
+                f"The workspace is full: the oldest of its uploads and trainings went: {names}. What you saved "
+                "under a name of yours elsewhere stays; --workspace-gb raises the bound."
             )
 
     def last(self) -> None:

@@ -384,3 +384,36 @@ def test_going_on_from_the_open_checkpoint_and_from_the_result(page):
     found.button(key="training_start").click().run()
     until(found, "finished")
     assert not found.exception and not found.error
+
+
+def test_a_new_session_of_the_browser_finds_set_up_text_and_training(page, app, tmp_path):
+    text = "\n".join(
+        json.dumps({"text": f"text {i} about {i * 37 % 101} and nothing else at all"}) for i in range(40)
+    )
+    found = page(training_rank=7, training_text="file", training_on_strength=True, training_rate=0.002)
+    found.file_uploader(key="training_file").set_value(
+        ("mine.jsonl", text.encode(), "application/json")
+    ).run()
+    assert not found.error, errors(found)
+    wanted = next(each.value for each in found.caption if "held out" in each.value)
+    found.button(key="training_start").click().run()
+    until(found, "finished after 30 of 30")
+
+    again = app("home")
+    again.session_state["_owner"] = found.session_state["_owner"]
+    again.switch_page("pages/training.py").run()
+    assert not again.exception and not again.error, errors(again)
+    state = again.session_state
+    assert (state["training_rank"], state["training_rate"], state["training_steps"]) == (7, 0.002, 30)
+    assert (
+        state["training_on_strength"] and state["training_on_direct_robust"] and not state["training_on_kl"]
+    )
+    said = [each.value.replace("\\", "") for each in again.caption]
+    assert wanted.replace("\\", "") in said and any(
+        "Uploaded before, and used: mine" in each for each in said
+    )
+    assert any("layer 2, " in each and "was saved after 30 of 30 steps" in each for each in said)
+    again.button(key="training_open_saved").click().run()
+    assert again.session_state["checkpoint"].endswith("-2-step-30"), errors(again)
+    again.switch_page("pages/tokens.py").run()
+    assert not again.exception and any(each.value.startswith("Layer 2 ") for each in again.markdown)
