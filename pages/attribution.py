@@ -15,4 +15,10 @@ def body(view: ui.View) -> None:
         ui.downloads(view, lambda: panels.frame(attributions), key="attribution")
 
 
-ui.inspect_page("Attribution", "Which input tokens drive this scalar, or this logit?", panels.answer, body)
+ui.inspect_page(
+    "Attribution",
+    "Which input tokens drive this scalar, or this logit?",
+    panels.answer,
+    body,
+    colours=panels.colours,
+)

@@ -1,23 +1,29 @@
 """Do v_b and v_a carry information from token to token, or collapse?"""
 
 from npt_viz import ui
-from npt_viz.results.directions import Directions
+from npt_viz.results.directions import ComponentShares, Directions
 from npt_viz.ui.inspect.directions import controls, panels, state
 
 ui.require_app()
 
 
 def body(view: ui.View) -> None:
-    vectors = controls.choices(view)
+    ui.target_choice(view, state.TARGET)
     result = state.directions_of_view(view)
-    if isinstance(result, Directions):
-        panels.map_and_spread(view, *vectors)
-        panels.verdicts(result)
-        panels.alignment_and_agreement(view, result)
-        panels.components(view, result)
-        panels.units_and_vocabulary(view, result)
-        ui.window_note(view)
-        ui.downloads(view, lambda: panels.frame(view, result), key="directions", then=panels.python(view))
+    if not isinstance(result, Directions):
+        return
+    panels.against_random(view, result)
+    sections = {
+        "Map": lambda: panels.direction_map(view, *controls.vectors(view)),
+        "Exact patch": lambda: panels.agreement(view, result),
+        "Alignment": lambda: panels.alignment(view, result),
+        "Units": lambda: panels.units(view, result),
+        "Next tokens": lambda: panels.vocabulary(view, result),
+    }
+    if isinstance(result.components, ComponentShares):
+        sections["Components"] = lambda: panels.components(view, result)
+    ui.details(sections, key="directions_section")
+    ui.downloads(view, lambda: panels.frame(view, result), key="directions", then=panels.python(view))
 
 
 ui.inspect_page(

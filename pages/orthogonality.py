@@ -10,13 +10,19 @@ ui.require_app()
 def body(view: ui.View) -> None:
     controls.choices(view)
     result = state.layer_result(view)
-    if isinstance(result, LayerOrthogonality):
-        panels.curve_and_spectrum(view, result)
-        panels.profile_and_angles(view, result)
-        panels.published(result)
-        panels.all_layers(view)
-        ui.window_note(view)
-        ui.downloads(view, lambda: panels.frame(view, result), key="orthogonality", then=panels.python(view))
+    if not isinstance(result, LayerOrthogonality):
+        return
+    panels.against_random(view, result)
+    sections = {
+        "Every q": lambda: panels.curve_and_spectrum(view, result),
+        "Tokens": lambda: panels.profile(view, result),
+        "Angles": lambda: panels.angles(view, result),
+        "Published number": lambda: panels.published(result),
+    }
+    if len(view.layers) > 1:
+        sections["Every layer"] = lambda: panels.all_layers(view)
+    ui.details(sections, key="orthogonality_section")
+    ui.downloads(view, lambda: panels.frame(view, result), key="orthogonality", then=panels.python(view))
 
 
 ui.inspect_page(

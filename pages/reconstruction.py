@@ -1,28 +1,21 @@
 """Does the modulated MLP replace attention?"""
 
-import streamlit as st
-
 from npt_viz import ui
 from npt_viz.ui.inspect.reconstruction import panels, panels_downstream
 
 ui.require_app()
 
-SECTIONS = {
-    "Tokens": panels.tokens,
-    "Limits": panels.limits,
-    "Ablations": panels.ablations,
-    "Downstream": panels_downstream.downstream,
-    "Continuations": panels_downstream.continuations,
-}
-
 
 def body(view: ui.View) -> None:
     panels.shares(view)
-    # Not tabs: what is not looked at is not computed.
-    section = st.segmented_control(
-        "Details", list(SECTIONS), key="reconstruction_section", default="Tokens", required=True
-    )
-    SECTIONS[section](view)
+    sections = {
+        "Tokens": lambda: panels.tokens(view),
+        "Limits": lambda: panels.limits(view),
+        "Ablations": lambda: panels.ablations(view),
+        "Downstream": lambda: panels_downstream.downstream(view),
+        "Continuations": lambda: panels_downstream.continuations(view),
+    }
+    ui.details(sections, key="reconstruction_section")
     ui.downloads(view, lambda: panels.frame(view), key="reconstruction")
 
 

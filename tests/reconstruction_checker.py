@@ -10,6 +10,7 @@ import numpy as np
 from sentence_checker import (
     BASIS,
     COUNT,
+    LAYERS,
     NUMBER,
     PERCENT,
     basis,
@@ -19,6 +20,7 @@ from sentence_checker import (
     is_count,
     is_percent,
     is_three_digits,
+    without_rope,
 )
 
 
@@ -198,3 +200,56 @@ def _predicts_better(found, data):
     assert low > 0 and share > 0
     is_percent(found["share"], share)
     assert found["worth"] == ("little" if share < 0.25 else "a part" if share < 0.75 else "most")
+
+
+OTHER = rf"With positions as (?P<other>deployed|trained) it recovers {part('share')} \(local, median of (?P<n>{COUNT}) tokens?\)"
+
+
+def other(found: dict, data: dict) -> tuple[bool, bool]:
+    """Whether it was trained without positions for sure, and whether it may have been."""
+    assert found["other"] == {"deployed": "trained", "trained": "deployed"}[data["positions"]]
+    kept = counted(data)
+    is_count(found["n"], is_part(found, "share", np.asarray(data[found["other"]])[kept]))
+    deployed, trained = (np.asarray(data[name])[kept] for name in ("deployed", "trained"))
+    _, low, high, _ = interval(trained - deployed, 0.999)
+    own, without = interval(deployed), interval(trained)
+    return without_rope(low, own[2], without[1]), without_rope(high, own[1], without[2])
+
+
+@clause(
+    "other positions",
+    rf"{OTHER}: it was trained on attention without positions, which is not the attention it replaces\.",
+    compares="recovers",
+)
+def _trained_without(found, data):
+    assert other(found, data)[0]
+
+
+@clause(
+    "other positions",
+    rf"{OTHER}: not enough tokens to tell whether it was trained without positions\.",
+    compares="recovers enough",
+)
+def _perhaps_without(found, data):
+    assert other(found, data) == (False, True)
+
+
+@clause(
+    "other positions", rf"{OTHER}: no sign that it was trained without positions\.", compares="recovers no"
+)
+def _not_without(found, data):
+    assert other(found, data) == (False, False)
+
+
+@clause(
+    "kl",
+    rf"With {LAYERS} run for real, KL to the base's prediction is (?P<kl>{NUMBER})(?: \[(?P<low>{NUMBER}), (?P<high>{NUMBER})\])? "
+    rf"nats \(median of (?P<n>{COUNT}) tokens?\)\.",
+)
+def _kl(found, data):
+    assert [int(each) for each in found["layers"].split(", ")] == sorted(data["recovered_of"])
+    median, low, high, n = interval(np.asarray(data["kl"], float)[counted(data)])
+    is_count(found["n"], n), is_three_digits(found["kl"], median)
+    assert (found["low"] is not None) == math.isfinite(low)
+    if found["low"]:
+        is_three_digits(found["low"], low), is_three_digits(found["high"], high)

@@ -37,7 +37,14 @@ from npt_viz.results.sentences import Basis
 from npt_viz.results.sentences.directions import directions
 from npt_viz.results.sentences.health import health
 from npt_viz.results.sentences.orthogonality import orthogonality
-from npt_viz.results.sentences.reconstruction import ablations, downstream, positions, reconstruction
+from npt_viz.results.sentences.reconstruction import (
+    ablations,
+    downstream,
+    kl,
+    other_positions,
+    positions,
+    reconstruction,
+)
 from npt_viz.results.sentences.tokens import tokens
 
 Made = TypeVar("Made")
@@ -173,6 +180,10 @@ def of_pages(specimen: Specimen) -> Iterator[Said]:
         data = about | {"layer": number, "deployed": shares[number], "trained": without}
         if np.isfinite(shares[number]).any():
             yield Said("positions", specimen.name, positions(compared, number, Basis(is_sink=is_sink)), data)
+            short = other_positions(compared, number, Basis(is_sink=is_sink))
+            yield Said("other positions", specimen.name, short, data)
+        moved = about | {"recovered_of": shares, "kl": literal.kl(tuple(adapters), True)}
+        yield Said("kl", specimen.name, kl(run, Basis(is_sink=is_sink)), moved)
         yield from of_vectors(specimen, base, checkpoint, run, layer, about)
         yield of_ablations(specimen, base, adapters[number], ids, layer)
     for arm in {predicted.whole.layers, *((number,) for number in adapters)}:

@@ -23,7 +23,13 @@ from npt_viz.results.sentences.directions import directions
 from npt_viz.results.sentences.editing import strengths, transplant, update
 from npt_viz.results.sentences.experiments import experiment
 from npt_viz.results.sentences.orthogonality import orthogonality
-from npt_viz.results.sentences.reconstruction import class_floor, positions, reconstruction
+from npt_viz.results.sentences.reconstruction import (
+    class_floor,
+    kl,
+    other_positions,
+    positions,
+    reconstruction,
+)
 from npt_viz.results.sentences.runs import runs
 from npt_viz.results.sentences.tokens import tokens
 from npt_viz.results.sentences.training import held_out, training
@@ -186,6 +192,21 @@ def of_positions() -> Iterator[Said]:
             "with_sinks": False,
         }
         yield Said("positions", case, positions(both, 15, basis), data)
+        for shown in ("deployed", "trained"):
+            yield Said(
+                "other positions",
+                f"{case}, {shown}",
+                other_positions(both, 15, replace(basis, positions=shown)),
+                data | {"positions": shown},
+            )
+
+
+def of_kl() -> Iterator[Said]:
+    for case, n, layers in (("several", 23, (7, 11)), ("one", 19, (7,)), ("few", 4, (7,))):
+        values = np.abs(drawn(7, n, 0.1))
+        run = run_of({layer: inspected(layer, drawn(1, n, 0.6)) for layer in layers}, sinks(n, 0), values)
+        data = {"recovered_of": run.layers, "kl": values, "is_sink": run.is_sink, "with_sinks": False}
+        yield Said("kl", case, kl_in_words(run, Basis(is_sink=run.is_sink)), data)
 
 
 def of_directions() -> Iterator[Said]:
@@ -439,7 +460,7 @@ def of_experiments() -> Iterator[Said]:
 def all_said() -> list[Said]:
     """Every sentence on every result made by hand."""
     makers = (
-        of_tokens, of_reconstruction, of_floors, of_positions, of_directions, of_orthogonality, of_attribution, of_editing, of_strengths,
+        of_tokens, of_reconstruction, of_floors, of_positions, of_kl, of_directions, of_orthogonality, of_attribution, of_editing, of_strengths,
         of_training, of_held_out, of_runs, of_experiments,
     )  # fmt: skip
     return [each for maker in makers for each in maker()]

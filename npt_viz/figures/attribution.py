@@ -42,7 +42,8 @@ def scores_by_method(
     figure = make_subplots(rows=len(results), cols=1, shared_xaxes=True, vertical_spacing=0.12 / len(results))
     for row, result in enumerate(results, 1):
         figure.add_trace(_bars(result, columns, pin, theme), row=row, col=1)
-    styled(figure, height=150 * len(results) + 60, theme=theme)
+    # Three rows fit the first screen.
+    styled(figure, height=60 + len(results) * {1: 180, 2: 120}.get(len(results), 95), theme=theme)
     token_axis(figure, results[0].tokens, columns)
     if len(results) > 1:
         figure.update_xaxes(showticklabels=False)

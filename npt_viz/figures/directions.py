@@ -145,7 +145,7 @@ def spreads(result: DirectionMap, theme: Theme = "light") -> go.Figure:
             hovertemplate="%{hovertext}<extra></extra>",
         )
     figure.add_vline(result.spread.effective_rank, line=dict(color=REFERENCE, width=1, dash="dot"))
-    styled(figure, height=60 * len(names) + 80, theme=theme)
+    styled(figure, height=44 * len(names) + 76, theme=theme)
     figure.update_yaxes(
         tickvals=rows,
         ticktext=["<br>".join(wrap(name, 31, break_long_words=False)) for name in names],

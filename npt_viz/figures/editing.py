@@ -171,7 +171,7 @@ def scores(card: Scorecard, *, theme: Theme = "light") -> go.Figure:
             hovertemplate="%{x}: %{text}<extra></extra>",
         )
     styled(figure, height=280, theme=theme)
-    figure.update_yaxes(range=[0, 1.05], tickformat=".0%", title=dict(text="share of prompts", font_size=11))
+    figure.update_yaxes(range=[0, 1.05], tickformat="~%", title=dict(text="share of prompts", font_size=11))
     figure.update_layout(barmode="group", hovermode="closest")
     return figure
 
@@ -200,7 +200,7 @@ def leakage(results: Sequence[Leakage], *, theme: Theme = "light") -> go.Figure:
         )
     styled(figure, height=320, theme=theme)
     figure.update_xaxes(title=dict(text="v_a·x′ / v_a·x, the effect on another token", font_size=11))
-    figure.update_yaxes(title=dict(text="share of reference tokens", font_size=11), tickformat=".0%")
+    figure.update_yaxes(title=dict(text="share of reference tokens", font_size=11), tickformat="~%")
     figure.update_layout(margin_t=52, legend_y=1.08)
     return figure
 

@@ -7,9 +7,21 @@ import plotly.graph_objects as go
 
 from npt_viz.figures.maps import layer_by_token
 from npt_viz.figures.profiles import token_profile
-from npt_viz.figures.theme import FAINT, REFERENCE, ROLES, ColourScale, Theme, colour_scale, number, styled
+from npt_viz.figures.theme import (
+    FAINT,
+    INK,
+    REFERENCE,
+    ROLES,
+    ColourScale,
+    Theme,
+    colour_scale,
+    number,
+    styled,
+)
+from npt_viz.results.estimate import Estimate
 from npt_viz.results.inspection import Metric
 from npt_viz.results.orthogonality import LayerOrthogonality, random_share
+from npt_viz.results.words import tenths
 
 
 def share_metric(result: LayerOrthogonality) -> Metric:
@@ -21,6 +33,71 @@ def share_metric(result: LayerOrthogonality) -> Metric:
         f"a random vector has {result.top}/{result.dim}",
         result.random.mean,
         True,
+    )
+
+
+def against_random(
+    result: LayerOrthogonality, *, along: Estimate, top: Estimate, theme: Theme = "light"
+) -> go.Figure:
+    """Two bars, the share along the mean direction and in the top axes, each over what a random vector has: q/d ± 2 sd.
+
+    along, top: medians over the tokens that count, with their intervals.
+    """
+    rows = (
+        (1, f"along the mean of {result.of}", along, random_share(1, result.dim)),
+        (0, f"in the top {result.top} of {result.dim:,}", top, random_share(result.top, result.dim)),
+    )
+    figure = go.Figure()
+    figure.add_bar(
+        x=[estimate.value for _, _, estimate, _ in rows],
+        y=[row for row, *_ in rows],
+        orientation="h",
+        width=0.5,
+        marker=dict(color=ROLES["npt"], line_width=0),
+        error_x=_whiskers([estimate for _, _, estimate, _ in rows], INK[theme]),
+        name="v_a, median and 95 % interval",
+        hovertext=[
+            f"{name}: {tenths(estimate.value)}, {number(estimate.value / random.mean)} times a random vector's"
+            for _, name, estimate, random in rows
+        ],
+        hovertemplate="%{hovertext}<extra></extra>",
+    )
+    bands = [(max(mean - 2 * sd, 0), mean + 2 * sd) for *_, (mean, sd, _) in rows]
+    figure.add_bar(
+        x=[high - low for low, high in bands],
+        base=[low for low, _ in bands],
+        y=[row for row, *_ in rows],
+        orientation="h",
+        width=0.86,
+        marker=dict(color=ROLES["random"], opacity=0.6, line_width=0),
+        name="a random vector, ± 2 sd",
+        hovertext=[f"a random vector: {tenths(mean)} ± {tenths(2 * sd)}" for *_, (mean, sd, _) in rows],
+        hovertemplate="%{hovertext}<extra></extra>",
+    )
+    styled(figure, height=200, theme=theme)
+    figure.update_yaxes(
+        tickvals=[row for row, *_ in rows],
+        ticktext=[
+            f"{name}<br><b>{tenths(estimate.value)}</b>, random {tenths(random.mean)}"
+            for _, name, estimate, random in rows
+        ],
+        range=[-0.6, 1.6],
+    )
+    figure.update_xaxes(
+        title=dict(text="share of v_a's energy", font_size=11), tickformat="~%", rangemode="tozero"
+    )
+    return figure.update_layout(barmode="overlay")
+
+
+def _whiskers(estimates: Sequence[Estimate], colour: str) -> dict:
+    """Error bars of intervals; none where the tokens are too few for one."""
+    known = [np.isfinite(estimate.low) for estimate in estimates]
+    return dict(
+        array=[e.high - e.value if k else 0 for e, k in zip(estimates, known, strict=True)],
+        arrayminus=[e.value - e.low if k else 0 for e, k in zip(estimates, known, strict=True)],
+        color=colour,
+        thickness=1.5,
+        width=5,
     )
 
 
@@ -55,7 +132,7 @@ def share_curve(result: LayerOrthogonality, theme: Theme = "light") -> go.Figure
     styled(figure, height=360, theme=theme)
     figure.update_xaxes(title=dict(text=f"q, principal axes of {result.of}", font_size=11))
     figure.update_yaxes(
-        title=dict(text="share of v_a's energy", font_size=11), tickformat=".0%", rangemode="tozero"
+        title=dict(text="share of v_a's energy", font_size=11), tickformat="~%", rangemode="tozero"
     )
     return figure
 
@@ -81,7 +158,7 @@ def spectrum(result: LayerOrthogonality, theme: Theme = "light") -> go.Figure:
     styled(figure, height=360, theme=theme)
     figure.update_xaxes(title=dict(text=f"principal axis of {result.of}", font_size=11))
     of = "variance" if result.centred else "energy"
-    figure.update_yaxes(title=dict(text=f"share of the {of}", font_size=11), tickformat=".0%")
+    figure.update_yaxes(title=dict(text=f"share of the {of}", font_size=11), tickformat="~%")
     figure.update_layout(bargap=0.15)
     return figure
 
@@ -103,7 +180,7 @@ def share_profile(
     figure.add_hrect(
         max(mean - 2 * sd, 0), mean + 2 * sd, fillcolor=ROLES["random"], opacity=0.22, line_width=0
     )
-    figure.update_yaxes(tickformat=".0%")
+    figure.update_yaxes(tickformat="~%")
     return figure.update_layout(height=320)
 
 

@@ -102,7 +102,7 @@ def component_shares(result: ComponentShares, theme: Theme = "light") -> go.Figu
     )
     styled(figure, height=300, theme=theme)
     figure.update_xaxes(title=dict(text="component", font_size=11), dtick=max(1, len(components) // 16))
-    figure.update_yaxes(title=dict(text="share of s·v_b", font_size=11), tickformat=".0%")
+    figure.update_yaxes(title=dict(text="share of s·v_b", font_size=11), tickformat="~%")
     return figure
 
 

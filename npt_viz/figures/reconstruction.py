@@ -12,6 +12,7 @@ from npt_viz.results.reconstruction import (
     ClassFloor,
     GateOracle,
     LayerFit,
+    PositionsCompared,
     Reconstruction,
     percent,
 )
@@ -20,27 +21,38 @@ from npt_viz.results.sentences.reconstruction import class_floor
 WORST_SHOWN = -0.5
 """Shares below this end at the edge of the figure; the tooltip has the number."""
 
+TALLEST = 182
+"""Pixels that the rows of all layers take at most, of the first screen's height."""
+
+LABEL = 18
+"""Pixels of a row's label."""
+
+POSITIONS_IN_WORDS: Mapping[str, str] = {"deployed": "positions as deployed", "trained": "without RoPE"}
+
 LEAST_KL = 1e-5
 """The left end of a logarithmic axis: below, two predictions are the same."""
 
 
 def shares_by_layer(
-    result: Reconstruction,
+    result: PositionsCompared,
     *,
     mode: str,
+    positions: str,
     floors: Mapping[int, Sequence[ClassFloor]] | None = None,
     pin: int | None = None,
     theme: Theme = "light",
 ) -> go.Figure:
     """One row a layer: the median share recovered and where most tokens lie, between no modulation and the exact patch.
 
+    Filled: in this mode, with these positions; open: in the other mode; squares: with the other positions.
     floors: what the shapes allow, where it has been estimated; the layer's own shape first.
     """
-    layers = list(result.layers)
+    runs: dict[str, Reconstruction] = {**result.runs}
+    shown = runs[positions]
+    layers = list(shown.layers)
     rows = list(range(len(layers)))
     figure = go.Figure()
-    other = "propagated" if mode == "local" else "local"
-    spans = [_span(result.counted(result.fits(mode)[layer].recovered)) for layer in layers]
+    spans = [_span(shown.counted(shown.fits(mode)[layer].recovered)) for layer in layers]
     figure.add_scatter(
         x=[x for low, _, high in spans for x in (_clipped(low), _clipped(high), None)],
         y=[y for row in rows for y in (row, row, None)],
@@ -49,18 +61,25 @@ def shares_by_layer(
         name="80 % of the tokens",
         hoverinfo="skip",
     )
-    medians = {m: [result.median("recovered", layer, m) for layer in layers] for m in (mode, other)}
-    for which, symbol, size in ((other, "circle-open", 9), (mode, "circle", 12)):
+    other_mode = "propagated" if mode == "local" else "local"
+    other_positions = "trained" if positions == "deployed" else "deployed"
+    for where, which, symbol, size in (
+        (positions, other_mode, "circle-open", 9),
+        (other_positions, mode, "square-open", 11),
+        (positions, mode, "circle", 12),
+    ):
+        run, words = runs[where], f"{which}, {POSITIONS_IN_WORDS[where]}"
+        medians = [run.median("recovered", layer, which) for layer in layers]
         figure.add_scatter(
-            x=[_clipped(share) for share in medians[which]],
+            x=[_clipped(share) for share in medians],
             y=rows,
             mode="markers",
-            name=f"this checkpoint, {which}",
+            name=words,
             marker=dict(color=ROLES["npt"], symbol=symbol, size=size, line_width=2),
             customdata=[[layer] for layer in layers],
             text=[
-                f"<b>layer {layer}</b>, {which}<br>recovers {percent(share)}, median of {result.n_counted} tokens"
-                for layer, share in zip(layers, medians[which], strict=True)
+                f"<b>layer {layer}</b>, {words}<br>recovers {percent(share)}, median of {run.n_counted} tokens"
+                for layer, share in zip(layers, medians, strict=True)
             ],
             hovertemplate="%{text}<extra></extra>",
         )
@@ -74,16 +93,23 @@ def shares_by_layer(
             x=x, y=len(rows) - 0.5, text=name, showarrow=False, font=dict(size=11, color=ROLES[role]),
             xanchor=anchor, yanchor="top",
         )  # fmt: skip
-    styled(figure, height=max(150, 26 * len(rows) + 96), theme=theme)
+    # Many layers share the height that a first screen has for them.
+    styled(figure, height=96 + min(max(54, 26 * len(rows)), TALLEST), theme=theme)
+    named = rows[:: -(-len(rows) * LABEL // TALLEST)]
+    if pin in layers:
+        at = layers.index(pin)
+        named = sorted({at, *(row for row in named if abs(row - at) * TALLEST >= LABEL * len(rows))})
     figure.update_yaxes(
-        tickvals=rows,
-        ticktext=[f"<b>layer {layer}</b>" if layer == pin else f"layer {layer}" for layer in layers],
+        tickvals=named,
+        ticktext=[
+            f"<b>layer {layers[row]}</b>" if layers[row] == pin else f"layer {layers[row]}" for row in named
+        ],
         range=[-0.6, len(rows) - 0.4],
     )
     lowest = min([_clipped(low) for low, _, _ in spans if np.isfinite(low)], default=0)
     figure.update_xaxes(
         range=[min(lowest, 0) - 0.14, 1.16],
-        tickformat=".0%",
+        tickformat="~%",
         title=dict(text="share of the attention effect recovered", font_size=11),
     )
     figure.update_layout(hovermode="closest", clickmode="event+select")
@@ -267,7 +293,7 @@ def ablations(result: AblationTable, theme: Theme = "light") -> go.Figure:
     if with_kl:
         figure.update_xaxes(type="log", dtick=1, row=1, col=2)
     styled(figure, height=26 * len(rows) + 96, theme=theme)
-    figure.update_xaxes(tickformat=".0%", row=1, col=1)
+    figure.update_xaxes(tickformat="~%", row=1, col=1)
     figure.update_yaxes(
         tickvals=rows, ticktext=[plain(row.name) for row in result.rows], range=[-0.7, len(rows) - 0.3]
     )

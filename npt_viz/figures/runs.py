@@ -89,7 +89,7 @@ def share_areas(
         )
     styled(figure, height=260, theme=theme)
     _add_marks(figure, {result.series: marks}, [])
-    figure.update_yaxes(range=[0, 1], tickformat=".0%", title=dict(text="share of the total", font_size=11))
+    figure.update_yaxes(range=[0, 1], tickformat="~%", title=dict(text="share of the total", font_size=11))
     figure.update_xaxes(title=dict(text="step", font_size=11))
     figure.update_layout(hovermode="x unified", legend=dict(font_size=11), showlegend=True)
     return figure

@@ -13,14 +13,17 @@ from npt_viz.ui.shell.text import plain
 from npt_viz.ui.widgets import answers
 from npt_viz.ui.widgets.card import pinned_token
 from npt_viz.ui.widgets.charts import window_note
+from npt_viz.ui.widgets.details import details
 from npt_viz.ui.widgets.export import downloads
 from npt_viz.ui.widgets.head import page_title, source_bar
 from npt_viz.ui.widgets.inspecting import inspect_page
+from npt_viz.ui.widgets.target import target_choice
 from npt_viz.ui.widgets.view import View
 
 __all__ = [
     "View",
     "answers",
+    "details",
     "downloads",
     "guarded",
     "inspect_page",
@@ -30,5 +33,6 @@ __all__ = [
     "require_app",
     "selection",
     "source_bar",
+    "target_choice",
     "window_note",
 ]

@@ -21,6 +21,11 @@ def drawn(tab, key: str):
     return figure
 
 
+def opened(tab, name: str) -> None:
+    """Open a section of the page's details."""
+    tab.get_by_label("Details").get_by_text(name, exact=True).click()
+
+
 def pinned(tab) -> str | None:
     return parse_qs(urlsplit(tab.url).query).get("tok", [None])[0]
 
@@ -31,6 +36,7 @@ def wait_for_pin(tab, token: int) -> None:
 
 def test_a_point_of_the_map_pins_its_token(visit, server):
     tab = visit(server, "directions", prompt=PROMPT, tok=0)
+    opened(tab, "Map")
     figure = drawn(tab, "directions_map")
     # The pinned token may lie on another; the label of a point is its own.
     point = figure.locator(".scatterlayer .trace").last.locator(".point").nth(4)
@@ -44,6 +50,7 @@ def test_a_point_of_the_map_pins_its_token(visit, server):
 
 def test_a_bar_of_the_orthogonality_profile_pins_its_token(visit, server):
     tab = visit(server, "orthogonality", prompt=PROMPT * 3, tok=0)
+    opened(tab, "Tokens")
     figure = drawn(tab, "orthogonality_profile")
     bars = [found for bar in figure.locator(".barlayer .point").all() if (found := bar.bounding_box())]
     i, box = max(enumerate(bars), key=lambda each: (each[0] > 0) * each[1]["height"])
@@ -57,11 +64,9 @@ def test_a_bar_of_the_orthogonality_profile_pins_its_token(visit, server):
 
 def test_the_worst_token_is_pinned_on_tokens_too(visit, server):
     tab = visit(server, "reconstruction", prompt=PROMPT, tok=len(PROMPT) - 1)
+    opened(tab, "Tokens")
     drawn(tab, "reconstruction_parts")
-    table = tab.locator(".st-key-reconstruction_worst")
-    table.scroll_into_view_if_needed()
-    box = table.locator("canvas").first.bounding_box()
-    tab.mouse.click(box["x"] + 18, box["y"] + 35 + 17)
+    tab.locator(".st-key-reconstruction_worst button").first.click()
     tab.wait_for_url(lambda url: parse_qs(urlsplit(url).query).get("tok") != [str(len(PROMPT) - 1)])
     token = pinned(tab)
     tab.locator("[data-testid=stSidebarNavLink]").filter(has_text="Tokens").click()

@@ -3,8 +3,16 @@
 import numpy as np
 import pytest
 
-from npt_viz.figures.orthogonality import principal_angles, share_curve, share_map, share_profile, spectrum
+from npt_viz.figures.orthogonality import (
+    against_random,
+    principal_angles,
+    share_curve,
+    share_map,
+    share_profile,
+    spectrum,
+)
 from npt_viz.results.directions import Baseline
+from npt_viz.results.estimate import Estimate
 from npt_viz.results.orthogonality import LayerOrthogonality
 
 TOKENS = ("the", "cat", "the", "sat")
@@ -36,6 +44,18 @@ def result(layer: int = 3) -> LayerOrthogonality:
 def test_the_share_is_the_mean_of_the_tokens_that_count():
     assert result().share == pytest.approx(0.2)
     assert result().times_random == pytest.approx(0.2 / (2 / 13))
+
+
+def test_mean_and_top_are_two_bars_over_what_a_random_vector_has():
+    along, top = Estimate(0.4, 0.3, 0.6, 3), Estimate(0.2, -np.inf, np.inf, 3)
+    bars, random = against_random(result(), along=along, top=top).data
+    assert bars.x == (0.4, 0.2) and bars.y == random.y == (1, 0)
+    # Too few tokens have no interval.
+    np.testing.assert_allclose(bars.error_x.array, [0.2, 0])
+    np.testing.assert_allclose(bars.error_x.arrayminus, [0.1, 0])
+    for q, start, length in zip((1, 2), random.base, random.x, strict=True):
+        sd = np.sqrt(2 * q * (13 - q) / (13**2 * 15))
+        np.testing.assert_allclose([start, start + length], [max(q / 13 - 2 * sd, 0), q / 13 + 2 * sd])
 
 
 def test_the_curve_is_drawn_against_q_over_d():

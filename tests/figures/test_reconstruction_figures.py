@@ -1,15 +1,18 @@
 """The numbers inside the figures are the results' numbers, the references are drawn, tokens stay text."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from npt_viz.figures.reconstruction import ablations, error_parts, gate_trade_off, shares_by_layer
+from npt_viz.figures.reconstruction import LABEL, ablations, error_parts, gate_trade_off, shares_by_layer
 from npt_viz.results.reconstruction import (
     Ablation,
     AblationTable,
     ClassFloor,
     GateOracle,
     LayerFit,
+    PositionsCompared,
     Reconstruction,
 )
 
@@ -42,6 +45,16 @@ def result():
     )
 
 
+@pytest.fixture
+def compared(result):
+    trained = replace(
+        result,
+        positions="trained",
+        local={3: fit(3, [9, 0.1, 0.7, 0.9, 0.9]), 15: fit(15, [9, 0.3, 0.3, 0.3, 0.3])},
+    )
+    return PositionsCompared(deployed=result, trained=trained)
+
+
 def floor(targets, recovered, adapter):
     return ClassFloor(
         layer=3, targets=targets, rank=7, components=1, steps=5, seed=0, n_train=11, n_heldout=5, recovered=recovered,
@@ -53,31 +66,52 @@ def trace(figure, name):
     return next(trace for trace in figure.data if trace.name == name)
 
 
-def test_layers_lie_between_no_modulation_and_the_exact_patch(result):
-    figure = shares_by_layer(result, mode="local", pin=15)
-    assert trace(figure, "this checkpoint, local").x == (0.5, -0.5)
-    assert trace(figure, "this checkpoint, propagated").x[0] == pytest.approx(0.25)
-    assert np.isnan(trace(figure, "this checkpoint, propagated").x[1])
+def test_layers_lie_between_no_modulation_and_the_exact_patch(compared):
+    figure = shares_by_layer(compared, mode="local", positions="deployed", pin=15)
+    own, other = (trace(figure, f"{mode}, positions as deployed") for mode in ("local", "propagated"))
+    assert own.x == (0.5, -0.5) and own.marker.symbol == "circle"
+    assert other.x[0] == pytest.approx(0.25) and np.isnan(other.x[1])
     # Beyond the edge the point stops, the tooltip does not.
-    assert "−200" in trace(figure, "this checkpoint, local").text[1]
+    assert "−200" in own.text[1]
     assert [line.x0 for line in figure.layout.shapes] == [0, 1]
     assert figure.layout.yaxis.ticktext == ("layer 3", "<b>layer 15</b>")
     np.testing.assert_allclose(trace(figure, "80 % of the tokens").x[:2], [0.26, 0.74])
 
 
-def test_floors_stand_in_the_row_of_their_layer(result):
+def test_the_other_positions_have_marks_of_their_own(compared):
+    figure = shares_by_layer(compared, mode="local", positions="deployed")
+    assert trace(figure, "local, without RoPE").x == pytest.approx((0.8, 0.3))
+    turned = shares_by_layer(compared, mode="local", positions="trained")
+    assert trace(turned, "local, without RoPE").marker.symbol == "circle"
+    assert trace(turned, "local, positions as deployed").marker.symbol == "square-open"
+    assert trace(turned, "local, positions as deployed").x == (0.5, -0.5)
+
+
+def test_floors_stand_in_the_row_of_their_layer(compared):
     floors = {3: [floor(("gate",), 0.41, 0.45), floor(("gate", "up"), 0.8, np.nan)]}
-    figure = shares_by_layer(result, mode="local", floors=floors)
+    figure = shares_by_layer(compared, mode="local", positions="deployed", floors=floors)
     assert trace(figure, "what this shape allows").x == (0.45,)
     assert trace(figure, "a larger shape").x == (0.8,)
     assert trace(figure, "a larger shape").y == (0,)
     assert "at least 80" in trace(figure, "a larger shape").text[0]
 
 
-def test_the_other_mode_is_the_open_point(result):
-    figure = shares_by_layer(result, mode="propagated")
-    assert trace(figure, "this checkpoint, local").marker.symbol == "circle-open"
-    assert trace(figure, "this checkpoint, propagated").marker.symbol == "circle"
+def test_the_other_mode_is_the_open_point(compared):
+    figure = shares_by_layer(compared, mode="propagated", positions="deployed")
+    assert trace(figure, "local, positions as deployed").marker.symbol == "circle-open"
+    assert trace(figure, "propagated, positions as deployed").marker.symbol == "circle"
+
+
+def test_thirty_layers_fit_a_first_screen_and_their_labels_do_not_touch(result):
+    layers = {layer: fit(layer, [0.1, 0.2, 0.4, 0.6, 0.8]) for layer in range(30)}
+    run = replace(result, local=layers, propagated=layers)
+    both = PositionsCompared(deployed=run, trained=run)
+    figure = shares_by_layer(both, mode="local", positions="deployed", pin=22)
+    rows = figure.layout.yaxis.tickvals
+    plot = figure.layout.height - 96
+    assert figure.layout.height <= 290
+    assert min(np.diff(rows)) * plot / 30 >= LABEL
+    assert "<b>layer 22</b>" in figure.layout.yaxis.ticktext
 
 
 def test_error_parts_are_points_that_know_their_token(result):
@@ -140,4 +174,5 @@ def test_equal_and_missing_values_are_drawn_without_a_warning(value):
         tokens=TOKENS, is_sink=np.zeros(5, bool), positions="deployed",
         local={3: fit(3, flat)}, propagated={3: fit(3, flat)},
     )  # fmt: skip
-    assert shares_by_layer(found, mode="local").data
+    both = PositionsCompared(deployed=found, trained=found)
+    assert shares_by_layer(both, mode="local", positions="deployed").data

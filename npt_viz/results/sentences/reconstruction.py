@@ -8,6 +8,7 @@ from npt_viz.question import Mode, Positions
 from npt_viz.results.better import is_better, may_be_better
 from npt_viz.results.downstream import Arm, Downstream
 from npt_viz.results.estimate import DECIDING, median_of
+from npt_viz.results.inspection import Inspection
 from npt_viz.results.reconstruction import (
     AblationTable,
     ClassFloor,
@@ -15,8 +16,8 @@ from npt_viz.results.reconstruction import (
     PositionsCompared,
     Reconstruction,
 )
-from npt_viz.results.sentences import NOTHING, Basis, Sentence, is_known, said, states
-from npt_viz.results.sentences.tokens import recovered_in_words
+from npt_viz.results.sentences import NOTHING, Basis, Sentence, Strong, is_known, said, states
+from npt_viz.results.sentences.tokens import layers_in_words, recovered_in_words
 from npt_viz.results.words import counted, interval, number, percent
 
 
@@ -120,6 +121,45 @@ def positions(result: PositionsCompared, layer: int, basis: Basis) -> Sentence:
         f"{start}: no sign that it was trained without positions; the gain at the typical token is {percent(gain.value)} "
         f"{interval(gain)} (99.9 %), which healthy layers show, too."
     )
+
+
+@states("other positions")
+def other_positions(result: PositionsCompared, layer: int, basis: Basis) -> Sentence:
+    """What the layer recovers with the positions that are not chosen, and whether it was trained without any."""
+    shares = {name: run.local[layer].recovered for name, run in result.runs.items()}
+    medians = {name: median_of(basis.of(values)) for name, values in shares.items()}
+    if not any(median.n for median in medians.values()):
+        return NOTHING
+    name = "trained" if basis.positions == "deployed" else "deployed"
+    other = medians[name]
+    gain = median_of(basis.of(shares["trained"]) - basis.of(shares["deployed"]), DECIDING)
+    start = (
+        f"With positions as {name} it recovers {percent(other.value)}{' ' * is_known(other)}{interval(other)} (local, median of "
+        f"{counted(other.n, 'token')})"
+    )
+    if is_better("positions", medians["deployed"], medians["trained"], gain):
+        return said(
+            f"{start}: it was ", Strong("trained on attention without positions"), ", which is not the attention it replaces."
+        )  # fmt: skip
+    if may_be_better("positions", medians["deployed"], medians["trained"], gain):
+        return said(f"{start}: not enough tokens to tell whether it was trained without positions.")
+    return said(f"{start}: no sign that it was trained without positions.")
+
+
+@states("kl")
+def kl(run: Inspection, basis: Basis) -> Sentence:
+    """How far the NPT model's predictions are from the base's, at the typical token."""
+    if run.kl is None:
+        return NOTHING
+    moved = median_of(basis.of(run.kl))
+    if not moved.n:
+        return NOTHING
+    layers = layers_in_words(run.layers)
+    spread = f" {interval(moved, number)}" if is_known(moved) else ""
+    return said(
+        f"With {layers} run for real, KL to the base's prediction is ", Strong(number(moved.value)),
+        f"{spread} nats (median of {counted(moved.n, 'token')}).",
+    )  # fmt: skip
 
 
 @states("ablations")

@@ -1,5 +1,7 @@
 """Tokens: what one layer recovers on a prompt, the range of all layers, and where the prediction moves most."""
 
+from collections.abc import Collection
+
 import numpy as np
 
 from npt_viz.results.estimate import median_of
@@ -73,13 +75,18 @@ def largest(values: np.ndarray, left_out: np.ndarray) -> int:
     return int(np.argmax(np.where(counts, values, -np.inf)))
 
 
+def layers_in_words(layers: Collection[int]) -> str:
+    """layer 15; layers 10, 15 together"""
+    names = ", ".join(map(str, layers))
+    return f"layer {names}" if len(layers) == 1 else f"layers {names} together"
+
+
 def _moved(run: Inspection, basis: Basis) -> Sentence:
     kl = run.kl
     if kl is None or not np.isfinite(kl).any():
         return NOTHING
     token, sink = largest(kl, ~basis.counts), int(np.nanargmax(kl))
-    layers = ", ".join(map(str, run.layers))
-    which = f"layer {layers}" if len(run.layers) == 1 else f"layers {layers} together"
+    which = layers_in_words(run.layers)
     if kl[sink] == 0:
         return said(f"With {which} run for real, no prediction moves.")
     parts = [

@@ -34,7 +34,7 @@ def on_demand(
     if seconds > AT_ONCE and not st.session_state.pop(f"_{key}_wanted", False):
         with place.container(horizontal=True, vertical_alignment="center"):
             # A callback: a button's own True is lost where the page is run anew before it gets here.
-            st.button(label, key=f"{key}_run", icon=":material/play_arrow:", on_click=_want, args=(key,))
+            st.button(label, key=f"{key}_run", icon=":material/play_arrow:", on_click=want, args=(key,))
             st.caption(f"takes about {duration(seconds)}; a click anywhere stops it")
         return None
     with place, st.spinner(f"{label} …"):
@@ -44,7 +44,8 @@ def on_demand(
     return result
 
 
-def _want(key: str) -> None:
+def want(key: str) -> None:
+    """Ask for the result of `on_demand` with this key, as a click on its button does."""
     st.session_state[f"_{key}_wanted"] = True
 
 

@@ -22,7 +22,8 @@ from npt_viz.ui.shell.guarded import guarded
 from npt_viz.ui.shell.text import plain
 from npt_viz.ui.widgets.head import page_title, question_bar, source_bar
 from npt_viz.ui.widgets.painted import has_painted, wait_for_paint
-from npt_viz.ui.widgets.prompt import colour_choice, prompt_view
+from npt_viz.ui.widgets.prompt import Colours, colour_choice, prompt_view
+from npt_viz.ui.widgets.token_view import is_fragment_rerun
 from npt_viz.ui.widgets.view import View
 
 
@@ -33,6 +34,7 @@ def inspect_page(
     body: Callable[[View], None],
     *,
     beside: Callable[[View], None] | None = None,
+    colours: Callable[[View], Colours] | None = None,
     above: Callable[[LoadReport], None] | None = None,
     below: Callable[[LoadReport], None] | None = None,
 ) -> None:
@@ -40,11 +42,13 @@ def inspect_page(
 
     answer: one sentence about what is seen, as safe Markdown. body: draws what stands below it.
     beside: draws what stands to the right of the token view, which then has profile and map.
+    colours: of the prompt, in place of the metric that is chosen for all pages.
     above, below: draw what a pin does not change, above the token view and at the end.
     """
     with st.container(key="title_line", horizontal=True, vertical_alignment="center"):
         page_title(title, question)
-        colour_choice()
+        if colours is None:
+            colour_choice()
     line = source_bar(asks=True)
     report = loaded()
     running = running_layers(report)
@@ -59,14 +63,14 @@ def inspect_page(
             if st.session_state["layer"] != drawn_layer or st.session_state.pop("_draw_all", False):
                 st.rerun()  # What stands outside the fragment shows the layer, or waits for the first paint.
             state.write()
-            _draw(report, running, answer, body, beside)
+            _draw(report, running, answer, body, beside, colours)
 
     looked_at()
     if below and has_painted():
         below(report)
 
 
-def _draw(report: LoadReport, running: list[int], answer, body, beside) -> None:
+def _draw(report: LoadReport, running: list[int], answer, body, beside, colours) -> None:
     left, right = st.columns([11, 9], gap="medium") if beside else (st.container(), None)
     with left:
         try:
@@ -74,7 +78,8 @@ def _draw(report: LoadReport, running: list[int], answer, body, beside) -> None:
         except NptVizError:
             prompt_view(None)
             raise
-        prompt_view(view, parts=("strip", "profile", "map") if beside else ("strip",))
+        parts = ("strip", "profile", "map") if beside else ("strip",)
+        prompt_view(view, parts=parts, colours=colours(view) if colours else None)
         with st.container(key="answer"):
             st.markdown(answer(view))
             for note in view.run.notes:
@@ -85,6 +90,11 @@ def _draw(report: LoadReport, running: list[int], answer, body, beside) -> None:
         with right:
             beside(view)
     body(view)
+
+
+def draw_again() -> None:
+    """Draw the token view, the answer and the body anew: something that stands above has become known."""
+    st.rerun(scope="fragment" if is_fragment_rerun() else "app")
 
 
 def loaded() -> LoadReport:

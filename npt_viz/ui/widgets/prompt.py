@@ -1,11 +1,12 @@
 """The inspected prompt as a token view: coloured, pinned, and edited in place."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
 
-from npt_viz.figures.theme import Theme, colour_scale
+from npt_viz.figures.theme import ColourScale, Theme, colour_scale
 from npt_viz.results.inspection import METRICS, TOKEN_METRICS
 from npt_viz.ui.shell import state
 from npt_viz.ui.shell.examples import EXAMPLES
@@ -23,12 +24,32 @@ HEIGHTS: dict[Part, int] = {"strip": 104, "profile": 76, "map": 190}
 """Pixels of each part: what is left of the first screen belongs to the page's main figure."""
 
 
-def prompt_view(view: View | None, *, parts: Sequence[Part] = ("strip",), theme: Theme = "light") -> None:
+@dataclass(frozen=True, kw_only=True)
+class Colours:
+    """What a page colours its prompt by in place of a metric of the inspection."""
+
+    values: np.ndarray
+    """(token,); NaN for tokens without a colour"""
+    scale: ColourScale
+    columns: Mapping[str, np.ndarray]
+    """Rows of the tooltip: label -> (token,)"""
+
+
+def prompt_view(
+    view: View | None,
+    *,
+    parts: Sequence[Part] = ("strip",),
+    colours: Colours | None = None,
+    theme: Theme = "light",
+) -> None:
     """Draw the prompt; a click pins a token, and a layer on the map, for every page.
 
     view: None where the prompt could not be inspected; it can then be edited all the same.
     """
-    data = empty_view(theme) if view is None else view_data(view, parts)
+    if view is None:
+        data = empty_view(theme)
+    else:
+        data = view_data(view, parts) if colours is None else coloured_data(view, colours)
     token_view(data, key="prompt_view", on_pin=state.pin, on_ask=_ask)
     if view is not None:
         pin_signal(view.token, view.layer, key="prompt_pin")
@@ -53,8 +74,8 @@ def colour_choice() -> None:
     )
 
 
-def view_data(view: View, parts: Sequence[Part]) -> dict:
-    """What the browser draws of a view."""
+def view_data(view: View, parts: Sequence[Part], *, is_editable: bool = True) -> dict:
+    """What the browser draws of a view; the prompt is editable in one view of a page."""
     of_model = view.metric_name in TOKEN_METRICS
     return token_view_data(
         view.run.pieces,
@@ -66,6 +87,22 @@ def view_data(view: View, parts: Sequence[Part]) -> dict:
         left_out=view.left_out,
         columns=tooltip(view),
         parts=parts,
+        heights=HEIGHTS,
+        prompt=_box() if is_editable else None,
+    )
+
+
+def coloured_data(view: View, colours: Colours) -> dict:
+    """What the browser draws of a view in a page's own colours: the strip."""
+    return token_view_data(
+        view.run.pieces,
+        colours.values[None],
+        colours.scale,
+        layers=[view.layer],
+        layer=view.layer,
+        names=[colours.scale.metric.label],
+        columns=colours.columns,
+        parts=("strip",),
         heights=HEIGHTS,
         prompt=_box(),
     )

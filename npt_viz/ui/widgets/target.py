@@ -23,7 +23,9 @@ def valid(key: str, options: Sequence[Option]) -> Option:
 
 
 def target_choice(view: View, key: str) -> None:
-    """Choice of the target."""
+    """Choice of the target; nothing where the layer has one."""
+    if len(view.run.layers[view.layer].targets) < 2:
+        return
     st.segmented_control(
         "Target",
         view.run.layers[view.layer].targets,

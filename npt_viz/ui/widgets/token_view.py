@@ -105,7 +105,7 @@ def token_view(
     where a pin runs only the fragment that the view is drawn in.
     """
     again = f"_{key}_asked"
-    if st.session_state.pop(again, False) and _is_fragment_rerun():
+    if st.session_state.pop(again, False) and is_fragment_rerun():
         st.rerun()
 
     def pinned() -> None:
@@ -132,7 +132,8 @@ def token_view(
     )
 
 
-def _is_fragment_rerun() -> bool:
+def is_fragment_rerun() -> bool:
+    """Whether this run draws a fragment anew and nothing else."""
     context = get_script_run_ctx()
     return context is not None and bool(context.fragment_ids_this_run)
 

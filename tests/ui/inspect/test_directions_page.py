@@ -9,7 +9,19 @@ from onpage import opener, written
 
 from npt_viz.checkpoint import save_checkpoint
 
-FIGURES = {"map", "spread", "alignment", "exact", "shares", "cosines", "units", "vocabulary"}
+SECTIONS = {
+    "Map": {"map"},
+    "Exact patch": {"exact"},
+    "Alignment": {"alignment"},
+    "Units": {"units"},
+    "Next tokens": {"vocabulary"},
+    "Components": {"shares", "cosines"},
+}
+"""Name -> its figures."""
+
+
+def section(page, name: str):
+    return page.segmented_control(key="directions_section").set_value(name).run()
 
 
 def answer(page) -> str:
@@ -37,7 +49,17 @@ def test_directions_opens_alone_with_an_answer_and_its_figures(app):
     assert not page.exception and not page.error
     assert "differs from token to token" in answer(page)
     assert "W_g (z_C − z)" in answer(page)
-    assert set(drawn(page)) == FIGURES
+    assert set(drawn(page)) == {"spread"}
+    assert "Has it collapsed?" in said(page) and "against" in said(page)
+
+
+def test_details_are_drawn_when_they_are_opened_and_closed_again(app):
+    page = app("directions")
+    for name, figures in SECTIONS.items():
+        page = section(page, name)
+        assert not page.exception and not page.error
+        assert set(drawn(page)) == {"spread"} | figures, name
+    assert set(drawn(section(page, None))) == {"spread"}
 
 
 def test_the_target_changes_what_is_compared(app):
@@ -48,7 +70,7 @@ def test_the_target_changes_what_is_compared(app):
 
 
 def test_vectors_and_component_change_the_map_and_survive_another_page(app):
-    page = app("directions")
+    page = section(app("directions"), "Map")
     before = drawn(page)["map"]["data"][1]["x"]
     page.segmented_control(key="directions_quantity").set_value("v_b").run()
     assert list(page.selectbox(key="directions_component").options) == ["0", "1"]
@@ -62,7 +84,7 @@ def test_vectors_and_component_change_the_map_and_survive_another_page(app):
 
 
 def test_the_direction_that_is_read_can_be_chosen(app):
-    page = app("directions", tok="5")
+    page = section(app("directions", tok="5"), "Next tokens")
     assert "(token 5)" in said(page)
     before = drawn(page)["vocabulary"]["data"][0]["x"]
     page.segmented_control(key="directions_speaks").set_value("axis 2").run()

@@ -1,6 +1,7 @@
 """Orthogonality opens alone, follows its choices, and has a sentence where there is no figure."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -28,7 +29,27 @@ def test_orthogonality_opens_alone_with_an_answer_and_its_figures(app):
     page = app("orthogonality")
     assert not page.exception and not page.error
     assert "in the top 10 of 24 directions of h (centred, axes of this prompt) it has" in answer(page)
-    assert set(drawn(page)) == {"curve", "spectrum", "profile", "angles"}
+    assert set(drawn(page)) == {"against"}
+    bars = drawn(page)["against"]["data"][0]
+    said_shares = [float(each) for each in re.findall(r"\*\*([\d.]+)\s%\*\*", answer(page))]
+    np.testing.assert_allclose(100 * np.array(bars["x"]), said_shares, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "figures"),
+    [
+        ("Every q", {"curve", "spectrum"}),
+        ("Tokens", {"profile"}),
+        ("Angles", {"angles"}),
+        ("Published number", set()),
+    ],
+)
+def test_details_are_drawn_when_they_are_opened(app, name, figures):
+    page = app("orthogonality")
+    page.segmented_control(key="orthogonality_section").set_value(name).run()
+    assert not page.exception and not page.error
+    assert set(drawn(page)) == {"against"} | figures
+    assert any("mean((v_a" in each.value for each in page.get("html")) == (name == "Published number")
 
 
 def test_axes_input_and_centring_can_be_chosen(app):
@@ -72,7 +93,7 @@ def test_bundled_texts_give_the_axes(app):
 
 def test_every_layer_can_be_drawn(app):
     page = app("orthogonality")
-    page.toggle(key="orthogonality_all").set_value(True).run()
+    page.segmented_control(key="orthogonality_section").set_value("Every layer").run()
     assert not page.exception and not page.error
     assert drawn(page)["map"]["layout"]["yaxis"]["ticktext"] == ["layer 1", "layer 3"]
 

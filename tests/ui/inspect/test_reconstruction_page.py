@@ -1,6 +1,7 @@
 """Reconstruction opens alone, computes only what is looked at, and asks before it takes long."""
 
 import json
+import re
 from functools import partial
 
 import pytest
@@ -59,6 +60,8 @@ def test_reconstruction_opens_alone_with_an_answer_and_its_references(app):
     shares = figure(page, "reconstruction_shares")
     assert {a["text"] for a in shares["layout"]["annotations"]} == {"no modulation", "exact patch"}
     assert "which is rounding" in said(page)
+    assert "With positions as trained it recovers" in answer(page) and "KL to the base" in answer(page)
+    assert len(figures(page)) == 1, "details are closed"
     # The specimen's adapters are random, and may be worse than nothing.
     assert "worse than no modulation" in answer(page).replace("*", "") or "recovers" in answer(page)
 
@@ -91,15 +94,26 @@ def test_nothing_is_computed_for_sections_that_are_closed(app, monkeypatch):
     assert not any("ablations" in key or "drift" in key for key in figures(page))
 
 
-def test_choosing_a_row_of_the_worst_tokens_pins_it(app):
-    page = app("reconstruction", tok="1")
-    table = page.dataframe[0].value
-    worst = int(table["#"].iloc[0])
-    assert list(table["error"]) == sorted(table["error"], reverse=True)
-    # AppTest does not fire the callback of a selection; the page's own function is what it calls.
-    page.session_state["reconstruction_worst"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
-    page.run()
-    assert not page.exception and worst >= 0
+def test_the_worst_tokens_can_be_pinned(app):
+    page = section(app("reconstruction", tok="1"), "Tokens")
+    (table,) = [each.value for each in page.get("html") if 'aria-label="worst tokens"' in each.value]
+    rows = re.findall(r"<tr>(<td.*?)</tr>", table)
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows]
+    errors = [float(row[2]) for row in cells]
+    assert errors == sorted(errors, reverse=True)
+    worst = int(cells[0][0])
+    page.pills(key="reconstruction_worst").set_value(worst).run()
+    assert not page.exception and page.session_state["tok"] == worst
+
+
+def test_one_click_on_the_first_screen_estimates_what_the_shape_allows(app, monkeypatch):
+    monkeypatch.setattr(on_demand, "AT_ONCE", 0.0)
+    page = app("reconstruction")
+    assert "not estimated yet" in answer(page)
+    page.button(key="reconstruction_estimate").click().run()
+    assert not page.exception and not page.error
+    assert "a fresh fit of its shape" in answer(page)
+    assert "reconstruction_estimate" not in [each.key for each in page.button]
 
 
 def test_what_takes_long_waits_for_a_button_and_then_stands_in_the_answer(app, monkeypatch):
@@ -122,10 +136,11 @@ def test_downstream_stands_beside_the_modulation_off_in_both_position_modes(app)
     page = section(app("reconstruction"), "Downstream")
     assert not page.exception and not page.error
     assert "Dropping the attention of layer" in said(page)
-    table = next(each.value for each in page.dataframe if "positions" in each.value)
-    assert list(table["positions"]) == ["deployed"] * 3 + ["trained"] * 3
-    assert list(table["model"]) == ["base", "modulation off", "NPT"] * 2
-    assert {"KL recovered", "perplexity", "same top token"} <= set(table)
+    (table,) = [each.value for each in page.get("html") if "real positions and without" in each.value]
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", table)
+    assert cells[::7] == ["deployed"] * 3 + ["trained"] * 3
+    assert cells[1::7] == ["base", "modulation off", "NPT"] * 2
+    assert {"KL recovered", "perplexity", "same top token"} <= {*re.findall(r"<th[^>]*>(.*?)</th>", table)}
     assert any("cascade" in key for key in figures(page))
 
 

@@ -2,8 +2,9 @@
 
 import streamlit as st
 
-from npt_viz.results.attribution import METHODS
-from npt_viz.ui.inspect.attribution.state import candidate_tokens, settled_quantity
+from npt_viz.results.attribution import METHODS, Quantity
+from npt_viz.results.words import percent
+from npt_viz.ui.inspect.attribution.state import candidate_tokens, settled_quantity, strongest_component
 from npt_viz.ui.widgets.view import View
 
 KINDS = {"scalar": "scalar v_a·x", "update_norm": "‖ΔW‖", "logit": "next-token logit"}
@@ -12,58 +13,86 @@ STEPS = (64, 128, 256, 512)
 
 
 def choices(view: View) -> None:
-    """Choice of the quantity, the stand-in token and the methods."""
+    """Choice of the quantity, the methods and their settings, in one line where it fits."""
     quantity = settled_quantity(view)
-    place = st.columns([2.4, 1.2, 1.6, 1.6], vertical_alignment="bottom")
-    place[0].segmented_control(
-        "Attribute", list(KINDS), key="attribution_kind", format_func=KINDS.__getitem__, required=True,
-        persist_state="session", width="stretch",
-    )  # fmt: skip
-    if quantity.kind == "logit":
-        _logit_choices(view, place)
-    else:
-        scalars = view.run.layers[view.layer].scalars
-        place[1].selectbox("Target", list(scalars), key="attribution_target", persist_state="session")
-        if quantity.kind == "scalar":
-            place[2].selectbox(
-                "Component",
-                range(max(1, scalars[quantity.target].shape[1])),
-                key="attribution_component",
-                persist_state="session",
-                help="Begins with the component that adds most at the pinned token, by ‖s_j v_b,j‖.",
-            )
-    left, right = st.columns([5, 1.3], vertical_alignment="bottom")
-    left.pills(
-        "Methods",
-        list(METHODS),
-        key="attribution_methods",
-        selection_mode="multi",
-        format_func=lambda name: METHODS[name].label,
+    with st.container(horizontal=True, vertical_alignment="center", key="attribution_choices"):
+        st.segmented_control(
+            "Attribute", list(KINDS), key="attribution_kind", format_func=KINDS.__getitem__, required=True,
+            persist_state="session", label_visibility="collapsed",
+        )  # fmt: skip
+        if quantity.kind == "logit":
+            _logit_choices(view)
+        else:
+            _vector_choices(view, quantity)
+    with st.container(horizontal=True, vertical_alignment="center", key="attribution_ways"):
+        st.pills(
+            "Methods",
+            list(METHODS),
+            key="attribution_methods",
+            selection_mode="multi",
+            format_func=lambda name: METHODS[name].label,
+            persist_state="session",
+            label_visibility="collapsed",
+            width="content",
+        )
+        _settings()
+
+
+def _vector_choices(view: View, quantity: Quantity) -> None:
+    layer = view.run.layers[view.layer]
+    if len(layer.scalars) > 1:
+        st.selectbox(
+            "Target", list(layer.scalars), key="attribution_target", persist_state="session",
+            label_visibility="collapsed", width=110,
+        )  # fmt: skip
+    n_components = layer.scalars[quantity.target].shape[1]
+    if quantity.kind != "scalar" or n_components < 2:
+        return
+    strongest, share = strongest_component(view, quantity.target)
+
+    def named(component: int | None) -> str:
+        return (
+            f"component {strongest}, the strongest here ({percent(share)})"
+            if component is None
+            else f"component {component}"
+        )
+
+    st.selectbox(
+        "Component",
+        [None, *range(n_components)],
+        key="attribution_component",
+        format_func=named,
         persist_state="session",
-        help="\n\n".join(f"**{info.label}**: {info.meaning}." for info in METHODS.values())
-        + "\n\nMethods disagree; only an ablation is a run that really happened.",
+        label_visibility="collapsed",
+        width=320,
+        help="The strongest is the one that adds most at the pinned token: its share of the components' ‖s_j v_b,j‖.",
     )
-    _settings(right)
 
 
-def _logit_choices(view: View, place) -> None:
+def _logit_choices(view: View) -> None:
     ids = candidate_tokens(view)
-    place[1].selectbox("Of the model", ["NPT", "base"], key="attribution_model", persist_state="session")
-    place[2].selectbox(
-        "Logit of", list(ids), key="attribution_of", format_func=ids.get, persist_state="session"
-    )
-    place[3].selectbox(
+    st.selectbox(
+        "Of the model", ["NPT", "base"], key="attribution_model", persist_state="session",
+        format_func=lambda name: f"{name} model", label_visibility="collapsed", width=130,
+    )  # fmt: skip
+    st.selectbox(
+        "Logit of", list(ids), key="attribution_of", format_func=lambda token_id: f"of {ids[token_id]}",
+        persist_state="session", label_visibility="collapsed", width=170,
+    )  # fmt: skip
+    st.selectbox(
         "minus that of",
         [None, *ids],
         key="attribution_against",
-        format_func=lambda token_id: "nothing" if token_id is None else ids[token_id],
+        format_func=lambda token_id: "minus nothing" if token_id is None else f"minus {ids[token_id]}",
         persist_state="session",
+        label_visibility="collapsed",
+        width=190,
         help="Next tokens that base or NPT model finds likely. A difference leaves out what lifts all logits alike.",
     )
 
 
-def _settings(place) -> None:
-    with place.popover("Settings", width="stretch"):
+def _settings() -> None:
+    with st.popover("Settings", icon=":material/tune:"):
         st.segmented_control(
             "Stand-in",
             ["eos", "pad"],
@@ -74,4 +103,8 @@ def _settings(place) -> None:
         )
         st.select_slider(
             "Steps of integrated gradients", STEPS, key="attribution_steps", persist_state="session"
+        )
+        st.caption(
+            "\n\n".join(f"**{info.label}**: {info.meaning}." for info in METHODS.values())
+            + "\n\nMethods disagree; only an ablation is a run that really happened."
         )

@@ -1,4 +1,4 @@
-"""Attribution page: the answer, the scores as a strip, as bars and in a table."""
+"""Attribution page: the answer, the scores as colours of the prompt, as bars and in a table."""
 
 import numpy as np
 import pandas as pd
@@ -6,15 +6,18 @@ import streamlit as st
 
 from npt_viz.errors import NptVizError
 from npt_viz.figures.attribution import score_scale, scores_by_method, shown_scores
-from npt_viz.figures.theme import number
-from npt_viz.results.attribution import METHODS, Attribution, rank_correlation
+from npt_viz.figures.theme import colour_scale
+from npt_viz.results.attribution import METHODS, SCORE, Attribution, rank_correlation
 from npt_viz.results.sentences.attribution import attribution as sentence_of
+from npt_viz.results.words import tenths
 from npt_viz.ui.inspect.attribution.controls import KINDS
 from npt_viz.ui.inspect.attribution.state import attribution_by, known_attributions, settled_quantity
 from npt_viz.ui.shell import state
 from npt_viz.ui.shell.text import code, markdown, plain
 from npt_viz.ui.widgets.charts import chart, shown
-from npt_viz.ui.widgets.strip import token_strip
+from npt_viz.ui.widgets.inspecting import draw_again
+from npt_viz.ui.widgets.prompt import Colours
+from npt_viz.ui.widgets.tables import Cell, table
 from npt_viz.ui.widgets.view import View
 
 
@@ -26,6 +29,19 @@ def answer(view: View) -> str:
         where = f"{code(view.run.tokens[view.token])} #{view.token}"
         return f"Nothing is known yet about what drives the {KINDS[quantity.kind]} at {where}."
     return markdown(sentence_of(known[0]))
+
+
+def colours(view: View) -> Colours:
+    """Scores of the first method that is known as the prompt's colours; none as long as none is."""
+    known = [each for each in known_attributions(view, settled_quantity(view)) if each.problem is None]
+    if not known:
+        unknown = np.full(len(view.run.pieces), np.nan)
+        return Colours(values=unknown, scale=colour_scale(SCORE, unknown, view.theme), columns={})
+    return Colours(
+        values=shown_scores(known[0]),
+        scale=score_scale(known[0], view.theme),
+        columns={METHODS[each.method].label: shown_scores(each) for each in known},
+    )
 
 
 def attributions(view: View) -> list[Attribution]:
@@ -46,51 +62,52 @@ def attributions(view: View) -> list[Attribution]:
         elif result is not None:
             attributions.append(result)
     if len(known_attributions(view, quantity)) > n_known:
-        st.rerun()  # The answer stands above, and now there is one.
+        draw_again()  # The answer stands above, and now there is one.
     return attributions
 
 
 def scores(view: View, attributions: list[Attribution]) -> None:
-    """Strip in the first method's colours, bars of all methods, and the table of checks."""
+    """Bars of all methods, and the table of checks."""
     first = attributions[0]
-    token_strip(
-        view.run.pieces,
-        shown_scores(first),
-        score_scale(first, view.theme),
-        key="attribution_strip",
-        pinned=view.token,
-        on_pin=state.pin,
-        columns={METHODS[each.method].label: shown_scores(each) for each in attributions},
-    )
     figure = scores_by_method(attributions, pin=view.token, shown=shown(view), theme=view.theme)
-    chart(figure, key="attribution_bars", on_click=lambda bar: state.pin(int(bar[0])))
+    with st.container(key="main_figure"):
+        chart(figure, key="attribution_bars", on_click=lambda bar: state.pin(int(bar[0])))
     st.caption(
         f"{plain(first.name)}. Token 0 keeps its place in every baseline; tokens after the pin come later than the "
         "number and score exactly 0."
     )
-    st.dataframe(_table(attributions), hide_index=True, height="content")
+    table(
+        _rows(attributions),
+        label="how far each method can be believed",
+        formats={"delta": tenths},
+        help={
+            "all replaced": "the number with every token but the first replaced by the stand-in",
+            "delta": "by how much the scores miss value − all replaced, of that change; only integrated gradients promise it",
+            "forwards": "runs of the prompt, a gradient counted twice",
+        },
+    )
     for note in dict.fromkeys(note for each in attributions for note in each.notes):
         st.caption(plain(note))
 
 
-def _table(attributions: list[Attribution]) -> pd.DataFrame:
+def _rows(attributions: list[Attribution]) -> list[dict[str, Cell]]:
     """How far each method can be believed."""
-    rows = []
-    for each in attributions:
-        row = {
+    return [
+        {
             "method": METHODS[each.method].label,
-            "value": number(each.value),
-            "all replaced": number(each.baseline_value),
-            "sum of scores": number(float(each.scores.sum())),
-            "delta": "–" if np.isnan(each.delta) else f"{each.relative_delta:.1%}",
+            "value": float(each.value),
+            "all replaced": float(each.baseline_value),
+            "sum of scores": float(each.scores.sum()),
+            "delta": each.relative_delta,
         }
-        row |= {
-            f"rank correlation with {METHODS[other.method].label}": number(rank_correlation(each, other))
+        | {
+            f"rank correlation with {METHODS[other.method].label}": rank_correlation(each, other)
             for other in attributions
             if len(attributions) > 1
         }
-        rows.append(row | {"forwards": f"{each.forwards:,}", "seconds": number(each.seconds)})
-    return pd.DataFrame(rows)
+        | {"forwards": each.forwards, "seconds": each.seconds}
+        for each in attributions
+    ]
 
 
 def frame(attributions: list[Attribution]) -> pd.DataFrame:

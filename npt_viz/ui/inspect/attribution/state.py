@@ -22,7 +22,7 @@ _DEFAULTS = {
     "attribution_baseline": "eos",
     "attribution_steps": 128,
 }
-"""The page's own choices; None lets the page choose."""
+"""The page's own choices; None lets the page choose: of components the strongest at each pinned token."""
 
 
 def settled_quantity(view: View) -> Quantity:
@@ -35,9 +35,8 @@ def settled_quantity(view: View) -> Quantity:
         session["attribution_target"] = next(iter(layer.scalars))
     target = session["attribution_target"]
     chosen = session["attribution_component"]
-    if chosen is None or chosen >= max(1, layer.scalars[target].shape[1]):
-        # One that adds nothing here would have no answer worth reading.
-        session["attribution_component"] = layer.strongest_component(target, view.token)
+    if chosen is not None and chosen >= max(1, layer.scalars[target].shape[1]):
+        chosen = session["attribution_component"] = None
     ids = candidate_tokens(view)
     if session["attribution_of"] not in ids:
         session["attribution_of"] = next(iter(ids))
@@ -49,8 +48,26 @@ def settled_quantity(view: View) -> Quantity:
         return Quantity(
             kind=kind, token=view.token, model=session["attribution_model"], token_id=of, against=against
         )
-    component = session["attribution_component"] if kind == "scalar" else 0
-    return Quantity(kind=kind, token=view.token, layer=view.layer, target=target, component=component)
+    # A component that adds nothing here would have no answer worth reading.
+    component = strongest_component(view, target)[0] if chosen is None else chosen
+    return Quantity(
+        kind=kind,
+        token=view.token,
+        layer=view.layer,
+        target=target,
+        component=component if kind == "scalar" else 0,
+    )
+
+
+def strongest_component(view: View, target: str) -> tuple[int, float]:
+    """The component that adds most at the pinned token, and its share of the components' ‖s_j v_b,j‖."""
+    layer = view.run.layers[view.layer]
+    effects, strongest = (
+        layer.component_effects[target][view.token],
+        layer.strongest_component(target, view.token),
+    )
+    total = float(effects.sum())
+    return strongest, float(effects[strongest]) / total if total > 0 else float("nan")
 
 
 def candidate_tokens(view: View) -> dict[int, str]:

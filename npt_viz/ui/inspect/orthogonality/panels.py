@@ -4,8 +4,8 @@ import pandas as pd
 import streamlit as st
 
 from npt_viz.figures import orthogonality as figures
-from npt_viz.figures.theme import number
 from npt_viz.results.directions import Unavailable
+from npt_viz.results.estimate import median_of
 from npt_viz.results.orthogonality import LayerOrthogonality
 from npt_viz.results.sentences.orthogonality import orthogonality as sentence_of
 from npt_viz.ui.inspect.orthogonality.state import (
@@ -17,7 +17,8 @@ from npt_viz.ui.inspect.orthogonality.state import (
 )
 from npt_viz.ui.shell import state
 from npt_viz.ui.shell.text import as_sentence, markdown, plain
-from npt_viz.ui.widgets.charts import chart, shown
+from npt_viz.ui.widgets.charts import chart, shown, window_note
+from npt_viz.ui.widgets.tables import table
 from npt_viz.ui.widgets.target import target_of
 from npt_viz.ui.widgets.view import View
 
@@ -28,6 +29,25 @@ def answer(view: View) -> str:
     if isinstance(result, Unavailable):
         return as_sentence(result.sentence)
     return markdown(sentence_of(result, view.basis, axes_from=axes_in_words()))
+
+
+def against_random(view: View, result: LayerOrthogonality) -> None:
+    """Shares along the mean and in the top axes, each against a random vector's; the answer's numbers."""
+    along, top = (median_of(view.basis.of(shares)) for shares in (result.mean_shares, result.shares))
+    with st.container(key="main_figure"):
+        chart(
+            figures.against_random(result, along=along, top=top, theme=view.theme),
+            key="orthogonality_against",
+        )
+    st.caption(
+        " ".join(
+            [
+                f"Axes of {result.n_reference:,} tokens in {result.dim:,} dimensions. Beyond the band v_a reads what all tokens "
+                "share, so that the scalar differs little between them; below it avoids that, as the orthogonality loss asks.",
+                *map(plain, result.notes),
+            ]
+        )
+    )
 
 
 def curve_and_spectrum(view: View, result: LayerOrthogonality) -> None:
@@ -43,53 +63,55 @@ def curve_and_spectrum(view: View, result: LayerOrthogonality) -> None:
     with right:
         st.markdown(
             f"**Spectrum of {result.of}**",
-            help="Share of each principal axis. Dashed: the largest that as many vectors without any structure have, "
-            "(1 + √(d/n))² / d.",
+            help="Share of each principal axis, by exact eigh. Dashed: the largest that as many vectors without any "
+            "structure have, (1 + √(d/n))² / d.",
         )
         chart(figures.spectrum(result, view.theme), key="orthogonality_spectrum")
-        st.caption(f"Axes of {result.n_reference:,} tokens in {result.dim:,} dimensions, exact eigh.")
-    for note in result.notes:
-        st.caption(plain(note))
 
 
-def profile_and_angles(view: View, result: LayerOrthogonality) -> None:
-    """Share by token, and principal angles between the axes and v_a."""
-    left, right = st.columns([3, 2], gap="medium")
-    with left:
-        st.markdown(
-            f"**Share in the top {result.top}, token by token**",
-            help="A click pins the token. Band: a random vector, ± 2 sd.",
-        )
-        figure = figures.share_profile(
-            result, tokens=view.run.tokens, pin=view.token, shown=shown(view), theme=view.theme
-        )
-        chart(figure, key="orthogonality_profile", on_click=lambda bar: state.pin(int(bar[0])))
-    with right:
-        st.markdown(
-            "**Principal angles**",
-            help="Between the top axes and the directions in which the v_a of all tokens have most energy (weighted by "
-            "‖v_b‖², so that only ΔW counts). 90° is orthogonal.",
-        )
-        chart(figures.principal_angles(result, view.theme), key="orthogonality_angles")
+def profile(view: View, result: LayerOrthogonality) -> None:
+    """Share by token."""
+    st.markdown(
+        f"**Share in the top {result.top}, token by token**",
+        help="A click pins the token. Band: a random vector, ± 2 sd.",
+    )
+    figure = figures.share_profile(
+        result, tokens=view.run.tokens, pin=view.token, shown=shown(view), theme=view.theme
+    )
+    chart(figure, key="orthogonality_profile", on_click=lambda bar: state.pin(int(bar[0])))
+    window_note(view)
+
+
+def angles(view: View, result: LayerOrthogonality) -> None:
+    """Principal angles between the axes and v_a."""
+    st.markdown(
+        "**Principal angles**",
+        help="Between the top axes and the directions in which the v_a of all tokens have most energy (weighted by "
+        "‖v_b‖², so that only ΔW counts). 90° is orthogonal.",
+    )
+    chart(figures.principal_angles(result, view.theme), key="orthogonality_angles")
 
 
 def published(result: LayerOrthogonality) -> None:
     """Number that the published loss minimises, centred and not."""
-    with st.expander("The published number, mean((v_a · V)²)"):
-        columns = st.columns(3)
-        columns[0].metric("centred", number(result.published))
-        columns[1].metric("not centred", number(result.published_uncentred))
-        columns[2].metric("random directions of the same norms", number(result.published_random))
-        st.caption(
-            f"V: the top {result.top} axes of {result.of}. It depends on the gauge: (c·v_a, v_b/c) is the same update "
-            "with c² times the number. The shares above do not."
-        )
+    table(
+        [
+            {
+                "mean((v_a · V)²), centred": float(result.published),
+                "not centred": float(result.published_uncentred),
+                "random directions of the same norms": float(result.published_random),
+            }
+        ],
+        label="the published number",
+    )
+    st.caption(
+        f"V: the top {result.top} axes of {result.of}. It depends on the gauge: (c·v_a, v_b/c) is the same update "
+        "with c² times the number. The shares above do not."
+    )
 
 
 def all_layers(view: View) -> None:
-    """Map of layers and tokens, on request: every layer needs axes of its own."""
-    if len(view.layers) < 2 or not st.toggle("Every layer", key="orthogonality_all", persist_state="session"):
-        return
+    """Map of layers and tokens: every layer has axes of its own."""
     results = result_of(view, tuple(view.layers))
     if isinstance(results, Unavailable):
         st.info(plain(results.sentence))

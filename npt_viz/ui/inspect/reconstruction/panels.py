@@ -6,63 +6,90 @@ import streamlit as st
 
 from npt_viz.figures import reconstruction as figures
 from npt_viz.results.sentences.reconstruction import ablations as ablations_in_words
-from npt_viz.results.sentences.reconstruction import class_floor, gate_oracle
+from npt_viz.results.sentences.reconstruction import class_floor, gate_oracle, kl, other_positions
 from npt_viz.results.sentences.reconstruction import reconstruction as sentence_of
+from npt_viz.results.words import counted
 from npt_viz.ui.inspect.reconstruction.state import (
     ablations_of,
     floor_of,
     floor_targets,
     known_floors,
     oracle_of,
+    positions_compared,
     reconstruction_of,
+    want_floors,
 )
 from npt_viz.ui.shell import state
 from npt_viz.ui.shell.text import markdown, plain
-from npt_viz.ui.widgets.charts import chart, layer_token_map, profile, window_note
+from npt_viz.ui.widgets.charts import chart
+from npt_viz.ui.widgets.inspecting import draw_again
+from npt_viz.ui.widgets.prompt import view_data
+from npt_viz.ui.widgets.tables import table
+from npt_viz.ui.widgets.token_view import token_view
 from npt_viz.ui.widgets.view import View
 
 
 def answer(view: View) -> str:
-    """Share that the layer recovers, what its shape allows, and what a larger one reaches."""
-    return markdown(
-        sentence_of(
-            reconstruction_of(view),
-            view.layer,
-            mode=view.question.mode,
-            is_sink=view.run.is_sink,
-            with_sinks=view.with_sinks,
-            floors=known_floors(view),
-        )
+    """Share that the layer recovers, what its shape allows, what it recovers with other positions, and KL to the base."""
+    share = sentence_of(
+        reconstruction_of(view),
+        view.layer,
+        mode=view.question.mode,
+        is_sink=view.run.is_sink,
+        with_sinks=view.with_sinks,
+        floors=known_floors(view),
     )
+    positions = other_positions(positions_compared(view), view.layer, view.basis)
+    return markdown(share + positions + kl(view.run, view.basis))
 
 
 def shares(view: View) -> None:
-    """Share recovered by each layer, between no modulation and the exact patch."""
-    result = reconstruction_of(view)
+    """Share recovered by each layer, between no modulation and the exact patch, and the way to its limits."""
+    result, mode = reconstruction_of(view), view.question.mode
     floors = known_floors(view)
     figure = figures.shares_by_layer(
-        result,
-        mode=view.question.mode,
+        positions_compared(view),
+        mode=mode,
+        positions=view.question.positions,
         floors={view.layer: floors} if floors else None,
         pin=view.layer,
         theme=view.theme,
     )
-    chart(figure, key="reconstruction_shares", on_click=lambda point: state.pin(view.token, int(point[0])))
+    with st.container(key="main_figure"):
+        chart(
+            figure,
+            key="reconstruction_shares",
+            on_click=lambda point: state.pin(view.token, int(point[0])),
+        )
     exact = np.nanmax([0.0, *(fit.exact_error.max() for fit in result.local.values())])
-    st.caption(
-        f"Median over {result.n_counted:,} token{'s' * (result.n_counted != 1)}; the exact patch (closed form on gate, up and down) leaves a relative "
-        f"error of {exact:.0e}, which is rounding. Floors are estimated under Limits."
-    )
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if not floors and floor_targets(view):
+            st.button(
+                "Estimate what the shape allows",
+                key="reconstruction_estimate",
+                icon=":material/straighten:",
+                on_click=_open_limits,
+                args=[view],
+                help="Fits fresh adapters of this shape, and of the next larger one, on texts of the sample; opens Limits.",
+            )
+        st.caption(
+            f"Medians over {counted(result.n_counted, 'token')}. The exact patch (closed form on gate, up and down) leaves a "
+            f"relative error of {exact:.0e}, which is rounding."
+        )
+
+
+def _open_limits(view: View) -> None:
+    st.session_state["reconstruction_section"] = "Limits"
+    want_floors(view)
 
 
 def tokens(view: View) -> None:
-    """Error by token, its parts along a and beside it, and the worst tokens."""
+    """Error by token and layer, its parts along a and beside it, and the worst tokens."""
     fit = reconstruction_of(view).fits(view.question.mode)[view.layer]
     if fit.problem:
         st.info(plain(fit.problem))
-    profile(view, key="reconstruction_profile")
-    layer_token_map(view, key="reconstruction_map")
-    window_note(view)
+    data = view_data(view, ("profile", "map"), is_editable=False)
+    token_view(data, key="reconstruction_view", on_pin=state.pin)
     left, right = st.columns([3, 2], gap="medium")
     with left:
         st.markdown(
@@ -79,36 +106,46 @@ def tokens(view: View) -> None:
 
 
 def worst(view: View) -> None:
-    """Table of the tokens with the largest error; choosing a row pins its token."""
+    """Table of the tokens with the largest error, and a choice that pins one of them."""
     result = reconstruction_of(view)
     fit = result.fits(view.question.mode)[view.layer]
     rows = result.worst(view.layer, view.question.mode)
-    table = pd.DataFrame(
-        {
-            "#": rows,
-            "token": [view.run.tokens[i] for i in rows],
-            "error": fit.relative_error[rows],
-            "no mod.": fit.unmodulated_error[rows],
-            "cosine": fit.cosine[rows],
-            "size": fit.magnitude_ratio[rows],
-        }
+    st.markdown("**Worst tokens**", help="By relative error, attention sinks left out.")
+    table(
+        [
+            {
+                "#": str(i),
+                "token": view.run.tokens[i],
+                "error": float(fit.relative_error[i]),
+                "no mod.": float(fit.unmodulated_error[i]),
+                "cosine": float(fit.cosine[i]),
+                "size": float(fit.magnitude_ratio[i]),
+            }
+            for i in rows
+        ],
+        label="worst tokens",
+        code=("token",),
+        help={
+            "error": "‖ŷ − target‖ / ‖target‖",
+            "no mod.": "the same without modulation",
+            "cosine": "of ŷ and target",
+            "size": "‖ŷ‖ / ‖target‖",
+        },
     )
-    st.markdown(
-        "**Worst tokens**", help="By relative error, attention sinks left out. Choose a row to pin its token."
-    )
-
-    def chosen() -> None:
-        picked = st.session_state["reconstruction_worst"]["selection"]["rows"]
-        if picked:
-            state.pin(rows[picked[0]])
-
-    st.dataframe(
-        table.style.format(precision=3),
+    # What is pinned shows in the strip: the choice itself says nothing.
+    st.session_state["reconstruction_worst"] = None
+    st.pills(
+        "Pin",
+        rows,
         key="reconstruction_worst",
-        on_select=chosen,
-        selection_mode="single-row",
-        hide_index=True,
+        format_func=lambda i: f"#{i}",
+        on_change=_pin_worst,
     )
+
+
+def _pin_worst() -> None:
+    if (chosen := st.session_state["reconstruction_worst"]) is not None:
+        state.pin(int(chosen))
 
 
 def limits(view: View) -> None:
@@ -140,17 +177,17 @@ def limits(view: View) -> None:
             if floor:
                 st.markdown(markdown(class_floor(floor)))
         if len(known_floors(view)) > n_known:
-            st.rerun()  # The answer and the main figure show it, too.
+            draw_again()  # The answer and the main figure show it, too.
 
 
 def ablations(view: View) -> None:
     """Ablations of the scalar, the direction, the sign and the size."""
-    table = ablations_of(view)
-    st.markdown(markdown(ablations_in_words(table, positions=view.question.positions)))
-    chart(figures.ablations(table, view.theme), key="reconstruction_ablations")
+    ablated = ablations_of(view)
+    st.markdown(markdown(ablations_in_words(ablated, positions=view.question.positions)))
+    chart(figures.ablations(ablated, view.theme), key="reconstruction_ablations")
     st.caption(
         "Left: on the base model's own activations. Right: this layer alone, run for real. Attention sinks keep their own "
-        "scalar and direction, and are left out of the medians. " + plain(" ".join(table.notes))
+        "scalar and direction, and are left out of the medians. " + plain(" ".join(ablated.notes))
     )
 
 

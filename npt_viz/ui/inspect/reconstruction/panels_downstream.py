@@ -1,10 +1,8 @@
 """Reconstruction page: predictions and continuations of the NPT model against the base."""
 
-import pandas as pd
 import streamlit as st
 
 from npt_viz.figures import downstream as figures
-from npt_viz.figures.theme import number
 from npt_viz.results.downstream import Downstream
 from npt_viz.results.reconstruction import percent
 from npt_viz.results.sentences.reconstruction import downstream as downstream_in_words
@@ -13,6 +11,7 @@ from npt_viz.ui.inspect.reconstruction.state import continuations_of, downstream
 from npt_viz.ui.shell import state
 from npt_viz.ui.shell.text import code, markdown, plain
 from npt_viz.ui.widgets.charts import chart, shown
+from npt_viz.ui.widgets.tables import Cell, table
 from npt_viz.ui.widgets.view import View
 
 TEXTS = ("this prompt", "reference text")
@@ -70,7 +69,8 @@ def positions(view: View, text: str) -> None:
     )
     both = {p: downstream_of(view, text, p) for p in ("deployed", "trained")}
     rows = [row for p, result in both.items() if result for row in _rows(p, result)]
-    st.dataframe(pd.DataFrame(rows), key="reconstruction_positions", hide_index=True)
+    shares = {"same top token": percent, "KL recovered": percent}
+    table(rows, label="with real positions and without", formats=shares)
     st.markdown(markdown(sentence_of(positions_compared(view), view.layer, view.basis)))
 
 
@@ -90,22 +90,22 @@ def continuations(view: View) -> None:
             column.caption(f"the base's words for {written.same(glyphs)} of {len(written.base)} tokens")
 
 
-def _rows(positions: str, result: Downstream) -> list[dict]:
+def _rows(positions: str, result: Downstream) -> list[dict[str, Cell]]:
     whole = result.whole
-    base = {"positions": positions, "model": "base", "perplexity": number(result.perplexity_base)}
-    runs = (("modulation off", whole.off, ""), ("NPT", whole.npt, percent(whole.share_recovered)))
+    rows = (
+        ("base", None, None),
+        ("modulation off", whole.off, None),
+        ("NPT", whole.npt, whole.share_recovered),
+    )
     return [
-        base | dict.fromkeys(("median KL", "mean KL", "same top token", "KL recovered"), ""),
-        *(
-            {
-                "positions": positions,
-                "model": name,
-                "perplexity": number(run.perplexity),
-                "median KL": number(run.median_kl),
-                "mean KL": number(run.mean_kl),
-                "same top token": percent(run.agreement),
-                "KL recovered": share,
-            }
-            for name, run, share in runs
-        ),
+        {
+            "positions": positions,
+            "model": name,
+            "perplexity": result.perplexity_base if run is None else run.perplexity,
+            "median KL": run and run.median_kl,
+            "mean KL": run and run.mean_kl,
+            "same top token": run and run.agreement,
+            "KL recovered": share,
+        }
+        for name, run, share in rows
     ]

@@ -14,7 +14,7 @@ from npt_viz.results.reconstruction import (
     Reconstruction,
 )
 from npt_viz.ui.cache import opened
-from npt_viz.ui.cache.on_demand import computed, on_demand, seconds_per_token, waiting
+from npt_viz.ui.cache.on_demand import computed, on_demand, seconds_per_token, waiting, want
 from npt_viz.ui.cache.opened import Asked
 from npt_viz.ui.widgets.view import View
 
@@ -126,8 +126,17 @@ def floor_of(view: View, targets: tuple[str, ...]) -> ClassFloor | None:
     n_tokens = sum(len(text) for text in texts) // 4
     seconds = cost(model, layer, n_tokens) * seconds_per_token(asked.selection)
     label = f"Estimate what {'+'.join(targets)} allows"
-    key = f"reconstruction_floor_{'_'.join(targets)}"
-    return on_demand(_floor_key(view, targets), label, seconds, compute, key=key)
+    return on_demand(_floor_key(view, targets), label, seconds, compute, key=_floor_button(targets))
+
+
+def want_floors(view: View) -> None:
+    """Ask for the floors of the pinned layer, as their buttons do."""
+    for targets in floor_targets(view):
+        want(_floor_button(targets))
+
+
+def _floor_button(targets: tuple[str, ...]) -> str:
+    return f"reconstruction_floor_{'_'.join(targets)}"
 
 
 def floor_targets(view: View) -> list[tuple[str, ...]]:
