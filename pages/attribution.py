@@ -8,9 +8,9 @@ ui.require_app()
 
 def body(view: ui.View) -> None:
     controls.choices(view)
-    attributions = panels.attributions(view)
+    attributions = panels.bars(view)
     if attributions:
-        panels.scores(view, attributions)
+        panels.checks(attributions)
         ui.window_note(view)
         ui.downloads(view, lambda: panels.frame(attributions), key="attribution")
 

@@ -25,11 +25,11 @@ from npt_viz.results.sentences.experiments import experiment
 from npt_viz.results.sentences.orthogonality import orthogonality
 from npt_viz.results.sentences.reconstruction import (
     class_floor,
-    kl,
     other_positions,
     positions,
     reconstruction,
 )
+from npt_viz.results.sentences.reconstruction import kl as kl_in_words
 from npt_viz.results.sentences.runs import runs
 from npt_viz.results.sentences.tokens import tokens
 from npt_viz.results.sentences.training import held_out, training

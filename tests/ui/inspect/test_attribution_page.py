@@ -16,7 +16,7 @@ def answers(page) -> str:
 def cells(page) -> dict[str, list[str]]:
     """Column -> cells of the table of checks."""
     (text,) = [each.value for each in page.get("html") if "can be believed" in each.value]
-    names = re.findall(r"<th[^>]*>(.*?)</th>", text)
+    names = re.findall(r"<th scope[^>]*>(.*?)</th>", text)
     found = re.findall(r"<td[^>]*>(.*?)</td>", text)
     return {name: found[i :: len(names)] for i, name in enumerate(names)}
 
@@ -33,7 +33,7 @@ def test_attribution_opens_alone_and_ablates_the_pinned_scalar(app):
     component = page.selectbox(key="attribution_component")
     strongest = re.match(r"component (\d), the strongest here \(\d+", component.options[0])[1]
     assert component.value is None
-    assert f"Scalar of layer 1, gate, component {strongest}" in answers(page).replace("\\", "")
+    assert f"The scalar of layer 1, gate, component {strongest}" in answers(page).replace("\\", "")
     assert cells(page)["method"] == ["feature ablation"]
 
 
@@ -47,8 +47,9 @@ def test_the_prompt_has_the_colours_of_the_attribution(app):
     assert np.flatnonzero(np.isfinite(values)).tolist() == list(range(1, 10))
     (bars,) = [each for each in page.get("plotly_chart") if "attribution_bars" in each.proto.id]
     assert "metric" not in [each.key for each in page.selectbox]
-    drawn = json.loads(bars.proto.spec)["data"][0]["customdata"]
-    np.testing.assert_allclose([row[1] for row in drawn[1:10]], values[1:10], rtol=1e-6)
+    drawn = json.loads(bars.proto.spec)["data"][0]["y"]
+    heights = np.frombuffer(base64.b64decode(drawn["bdata"]), drawn["dtype"])
+    np.testing.assert_allclose(heights[1:10], values[1:10], rtol=1e-6)
 
 
 def test_methods_side_by_side_have_their_rank_correlation(app):

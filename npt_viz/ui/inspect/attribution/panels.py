@@ -66,12 +66,19 @@ def attributions(view: View) -> list[Attribution]:
     return attributions
 
 
-def scores(view: View, attributions: list[Attribution]) -> None:
-    """Bars of all methods, and the table of checks."""
-    first = attributions[0]
-    figure = scores_by_method(attributions, pin=view.token, shown=shown(view), theme=view.theme)
+def bars(view: View) -> list[Attribution]:
+    """Bars of all methods, or what they wait for; the attributions that are drawn."""
     with st.container(key="main_figure"):
-        chart(figure, key="attribution_bars", on_click=lambda bar: state.pin(int(bar[0])))
+        drawn = attributions(view)
+        if drawn:
+            figure = scores_by_method(drawn, pin=view.token, shown=shown(view), theme=view.theme)
+            chart(figure, key="attribution_bars", on_click=lambda bar: state.pin(int(bar[0])))
+    return drawn
+
+
+def checks(attributions: list[Attribution]) -> None:
+    """What the bars are of, and the table of checks."""
+    first = attributions[0]
     st.caption(
         f"{plain(first.name)}. Token 0 keeps its place in every baseline; tokens after the pin come later than the "
         "number and score exactly 0."
