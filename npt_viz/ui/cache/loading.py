@@ -59,9 +59,7 @@ def _have(name: str) -> None:
                 on_click=_decide,
                 args=["_fetch", name],
             )
-            st.caption(
-                "Or enter a local folder, a `.gguf` file or a hub id as the base model above."
-            )
+            st.caption("Or enter a local folder, a `.gguf` file or a hub id as the base model above.")
         st.stop()
     place.empty()
 

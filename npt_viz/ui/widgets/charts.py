@@ -3,10 +3,7 @@
 import plotly.graph_objects as go
 import streamlit as st
 
-from npt_viz.figures.maps import WINDOW, layer_by_token, window
-from npt_viz.figures.profiles import token_profile
-from npt_viz.results.inspection import TOKEN_METRICS
-from npt_viz.ui.shell import state
+from npt_viz.figures.maps import WINDOW, window
 from npt_viz.ui.widgets.view import View
 
 CONFIG = {"displaylogo": False}
@@ -27,36 +24,6 @@ def chart(figure: go.Figure, *, key: str, on_click=None) -> None:
             on_click([data[i] for i in sorted(data, key=int)] if isinstance(data, dict) else data)
 
     st.plotly_chart(figure, key=key, width=width, config=CONFIG, on_select=clicked, selection_mode="points")
-
-
-def layer_token_map(view: View, *, key: str) -> None:
-    """Map of layers and tokens in the chosen colour; a click pins both."""
-    of_model = view.metric_name in TOKEN_METRICS
-    figure = layer_by_token(
-        view.values,
-        layers=[view.layer] if of_model else view.layers,
-        names=["NPT model"] if of_model else None,
-        tokens=view.run.tokens,
-        scale=view.scale,
-        left_out=view.left_out,
-        pin=(view.layer, view.token),
-        shown=shown(view),
-    )
-    chart(figure, key=key, on_click=lambda cell: state.pin(int(cell[1]), int(cell[0])))
-
-
-def profile(view: View, *, key: str) -> None:
-    """Chosen metric along the tokens of one layer, to stand above the map; a click pins the token."""
-    figure = token_profile(
-        view.layer_values,
-        tokens=view.run.tokens,
-        scale=view.scale,
-        left_out=view.left_out,
-        pin=view.token,
-        shown=shown(view),
-        labelled=False,
-    )
-    chart(figure, key=key, on_click=lambda bar: state.pin(int(bar[0])))
 
 
 def shown(view: View) -> range:

@@ -1,4 +1,4 @@
-"""A click pins what lies under it: token and layer in a map, the token alone in a strip or a profile."""
+"""A click pins what lies under it: token and layer in a map, the token alone in a strip, the layer alone in a row."""
 
 from dataclasses import replace
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from views import layer, view
 
+from npt_viz.figures.maps import layer_by_token
 from npt_viz.results.inspection import METRICS
 from npt_viz.ui.inspect.reconstruction import panels
 from npt_viz.ui.shell import state
@@ -52,9 +53,15 @@ def click(monkeypatch, session):
     return clicked
 
 
+def a_map(view) -> None:
+    """A map as pages draw it."""
+    figure = layer_by_token(view.values, layers=view.layers, tokens=view.run.tokens, scale=view.scale)
+    charts.chart(figure, key="a_map", on_click=lambda cell: state.pin(int(cell[1]), int(cell[0])))
+
+
 def test_a_click_on_a_cell_of_the_map_pins_its_token_and_its_layer(three_layers, session, click):
     click(
-        lambda: charts.layer_token_map(three_layers, key="a_map"),
+        lambda: a_map(three_layers),
         lambda point: point["x"] == 4 and point["label"] == "layer 11",
     )
     assert (session["tok"], session["layer"]) == (4, 11)
@@ -63,7 +70,7 @@ def test_a_click_on_a_cell_of_the_map_pins_its_token_and_its_layer(three_layers,
 def test_a_click_beside_every_point_changes_nothing(three_layers, session, monkeypatch):
     drawn = {}
     monkeypatch.setattr(charts.st, "plotly_chart", lambda figure, **given: drawn.update(given))
-    charts.layer_token_map(three_layers, key="a_map")
+    a_map(three_layers)
     session["a_map"] = {"selection": {"points": []}}
     drawn["on_select"]()
     assert (session["tok"], session["layer"]) == (1, 7)
@@ -80,19 +87,13 @@ def test_a_click_on_the_strip_pins_the_token_and_keeps_the_layer(three_layers, s
     assert METRICS["recovered"].label in [column["label"] for column in drawn["columns"]]
 
 
-def test_a_click_on_a_profile_pins_the_token_and_keeps_the_layer(three_layers, session, monkeypatch):
-    drawn = {}
-    monkeypatch.setattr(charts, "chart", lambda figure, **given: drawn.update(given))
-    charts.profile(three_layers, key="a_profile")
-    drawn["on_click"]([2.0])
-    assert (session["tok"], session["layer"]) == (2, 7)
-
-
 def test_a_click_on_a_layers_bar_pins_the_layer_and_keeps_the_token(three_layers, session, monkeypatch):
     """The main figure of Reconstruction: its points are layers."""
     drawn = {}
     monkeypatch.setattr(panels, "reconstruction_of", lambda view: nothing_compared(view))
+    monkeypatch.setattr(panels, "positions_compared", lambda view: None)
     monkeypatch.setattr(panels, "known_floors", lambda view: [])
+    monkeypatch.setattr(panels, "floor_targets", lambda view: [])
     monkeypatch.setattr(panels.figures, "shares_by_layer", lambda *given, **named: None)
     monkeypatch.setattr(panels, "chart", lambda figure, **given: drawn.update(given))
     monkeypatch.setattr(panels.st, "caption", lambda text: None)
