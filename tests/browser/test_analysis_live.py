@@ -4,6 +4,7 @@ import re
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from onpage import at_rest
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
