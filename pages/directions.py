@@ -8,7 +8,7 @@ ui.require_app()
 
 
 def body(view: ui.View) -> None:
-    ui.target_choice(view, state.TARGET)
+    ui.target_choice(view, state.TARGET, is_labelled=False)
     result = state.directions_of_view(view)
     if not isinstance(result, Directions):
         return

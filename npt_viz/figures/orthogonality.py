@@ -48,6 +48,18 @@ def against_random(
         (0, f"in the top {result.top} of {result.dim:,}", top, random_share(result.top, result.dim)),
     )
     figure = go.Figure()
+    bands = [(max(mean - 2 * sd, 0), mean + 2 * sd) for *_, (mean, sd, _) in rows]
+    figure.add_bar(
+        x=[high - low for low, high in bands],
+        base=[low for low, _ in bands],
+        y=[row for row, *_ in rows],
+        orientation="h",
+        width=0.86,
+        marker=dict(color=ROLES["random"], opacity=0.6, line_width=0),
+        name="a random vector, ± 2 sd",
+        hovertext=[f"a random vector: {tenths(mean)} ± {tenths(2 * sd)}" for *_, (mean, sd, _) in rows],
+        hovertemplate="%{hovertext}<extra></extra>",
+    )
     figure.add_bar(
         x=[estimate.value for _, _, estimate, _ in rows],
         y=[row for row, *_ in rows],
@@ -60,18 +72,6 @@ def against_random(
             f"{name}: {tenths(estimate.value)}, {number(estimate.value / random.mean)} times a random vector's"
             for _, name, estimate, random in rows
         ],
-        hovertemplate="%{hovertext}<extra></extra>",
-    )
-    bands = [(max(mean - 2 * sd, 0), mean + 2 * sd) for *_, (mean, sd, _) in rows]
-    figure.add_bar(
-        x=[high - low for low, high in bands],
-        base=[low for low, _ in bands],
-        y=[row for row, *_ in rows],
-        orientation="h",
-        width=0.86,
-        marker=dict(color=ROLES["random"], opacity=0.6, line_width=0),
-        name="a random vector, ± 2 sd",
-        hovertext=[f"a random vector: {tenths(mean)} ± {tenths(2 * sd)}" for *_, (mean, sd, _) in rows],
         hovertemplate="%{hovertext}<extra></extra>",
     )
     styled(figure, height=200, theme=theme)

@@ -48,7 +48,7 @@ def test_the_share_is_the_mean_of_the_tokens_that_count():
 
 def test_mean_and_top_are_two_bars_over_what_a_random_vector_has():
     along, top = Estimate(0.4, 0.3, 0.6, 3), Estimate(0.2, -np.inf, np.inf, 3)
-    bars, random = against_random(result(), along=along, top=top).data
+    random, bars = against_random(result(), along=along, top=top).data
     assert bars.x == (0.4, 0.2) and bars.y == random.y == (1, 0)
     # Too few tokens have no interval.
     np.testing.assert_allclose(bars.error_x.array, [0.2, 0])

@@ -22,7 +22,7 @@ def valid(key: str, options: Sequence[Option]) -> Option:
     return st.session_state[key]
 
 
-def target_choice(view: View, key: str) -> None:
+def target_choice(view: View, key: str, *, is_labelled: bool = True) -> None:
     """Choice of the target; nothing where the layer has one."""
     if len(view.run.layers[view.layer].targets) < 2:
         return
@@ -32,5 +32,6 @@ def target_choice(view: View, key: str) -> None:
         key=key,
         required=True,
         persist_state="session",
+        label_visibility="visible" if is_labelled else "collapsed",
         help="The projection whose weight change is looked at: W_g, W_u or W_d of this layer's MLP.",
     )

@@ -32,7 +32,7 @@ def test_attribution_opens_alone_and_ablates_the_pinned_scalar(app):
     # It begins with the component that adds most; the tests of inspect hold which that is.
     component = page.selectbox(key="attribution_component")
     strongest = re.match(r"component (\d), the strongest here \(\d+", component.options[0])[1]
-    assert component.value is None
+    assert component.value == "strongest"
     assert f"The scalar of layer 1, gate, component {strongest}" in answers(page).replace("\\", "")
     assert cells(page)["method"] == ["feature ablation"]
 

@@ -30,7 +30,7 @@ def test_orthogonality_opens_alone_with_an_answer_and_its_figures(app):
     assert not page.exception and not page.error
     assert "in the top 10 of 24 directions of h (centred, axes of this prompt) it has" in answer(page)
     assert set(drawn(page)) == {"against"}
-    bars = drawn(page)["against"]["data"][0]
+    bars = drawn(page)["against"]["data"][1]
     said_shares = [float(each) for each in re.findall(r"\*\*([\d.]+)\s%\*\*", answer(page))]
     np.testing.assert_allclose(100 * np.array(bars["x"]), said_shares, atol=0.05)
 

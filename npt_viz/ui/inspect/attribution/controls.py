@@ -4,7 +4,12 @@ import streamlit as st
 
 from npt_viz.results.attribution import METHODS, Quantity
 from npt_viz.results.words import percent
-from npt_viz.ui.inspect.attribution.state import candidate_tokens, settled_quantity, strongest_component
+from npt_viz.ui.inspect.attribution.state import (
+    STRONGEST,
+    candidate_tokens,
+    settled_quantity,
+    strongest_component,
+)
 from npt_viz.ui.widgets.view import View
 
 KINDS = {"scalar": "scalar v_a·x", "update_norm": "‖ΔW‖", "logit": "next-token logit"}
@@ -50,16 +55,16 @@ def _vector_choices(view: View, quantity: Quantity) -> None:
         return
     strongest, share = strongest_component(view, quantity.target)
 
-    def named(component: int | None) -> str:
+    def named(component: int | str) -> str:
         return (
             f"component {strongest}, the strongest here ({percent(share)})"
-            if component is None
+            if component == STRONGEST
             else f"component {component}"
         )
 
     st.selectbox(
         "Component",
-        [None, *range(n_components)],
+        [STRONGEST, *range(n_components)],
         key="attribution_component",
         format_func=named,
         persist_state="session",

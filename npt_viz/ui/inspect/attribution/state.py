@@ -11,10 +11,13 @@ from npt_viz.ui.cache.on_demand import computed, on_demand
 from npt_viz.ui.cache.opened import Asked
 from npt_viz.ui.widgets.view import View
 
+STRONGEST = "strongest"
+"""The choice of the component that adds most at the pinned token, wherever that is."""
+
 _DEFAULTS = {
     "attribution_kind": "scalar",
     "attribution_target": None,
-    "attribution_component": None,
+    "attribution_component": STRONGEST,
     "attribution_model": "NPT",
     "attribution_of": None,
     "attribution_against": None,
@@ -22,7 +25,7 @@ _DEFAULTS = {
     "attribution_baseline": "eos",
     "attribution_steps": 128,
 }
-"""The page's own choices; None lets the page choose: of components the strongest at each pinned token."""
+"""The page's own choices; None lets the page choose."""
 
 
 def settled_quantity(view: View) -> Quantity:
@@ -35,8 +38,8 @@ def settled_quantity(view: View) -> Quantity:
         session["attribution_target"] = next(iter(layer.scalars))
     target = session["attribution_target"]
     chosen = session["attribution_component"]
-    if chosen is not None and chosen >= max(1, layer.scalars[target].shape[1]):
-        chosen = session["attribution_component"] = None
+    if chosen != STRONGEST and chosen >= max(1, layer.scalars[target].shape[1]):
+        chosen = session["attribution_component"] = STRONGEST
     ids = candidate_tokens(view)
     if session["attribution_of"] not in ids:
         session["attribution_of"] = next(iter(ids))
@@ -49,7 +52,7 @@ def settled_quantity(view: View) -> Quantity:
             kind=kind, token=view.token, model=session["attribution_model"], token_id=of, against=against
         )
     # A component that adds nothing here would have no answer worth reading.
-    component = strongest_component(view, target)[0] if chosen is None else chosen
+    component = strongest_component(view, target)[0] if chosen == STRONGEST else chosen
     return Quantity(
         kind=kind,
         token=view.token,
