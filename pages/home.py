@@ -5,23 +5,29 @@ import streamlit as st
 from npt_viz import ui
 from npt_viz.results.load_report import LoadReport
 from npt_viz.ui.home import controls, panels
-from npt_viz.ui.widgets.findings import findings
+from npt_viz.ui.widgets import tour
+from npt_viz.ui.widgets.findings import findings, quick_look
 
 ui.require_app()
+trust: list[panels.Trust] = []
 
 
 def above(report: LoadReport) -> None:
+    panels.stated_fault(report)
     # A checkpoint that cannot run is reported all the same.
-    panels.identity(ui.selection(), report)
+    trust.append(panels.Trust(ui.selection(), report))
 
 
 def body(view: ui.View) -> None:
-    st.page_link(
-        "pages/tokens.py", label="What the modulation does at each token", icon=":material/arrow_forward:"
-    )
+    """What a pin does not change stands below."""
 
 
 def below(report: LoadReport) -> None:
+    with ui.guarded():
+        panels.what_next(quick_look(ui.selection()))
+    tour.offer()
+    trust[0].fill()
+    trust[0].fill(panels.parity_tile(ui.selection()))
     st.markdown("#### Health")
     with ui.guarded():
         findings(ui.selection())

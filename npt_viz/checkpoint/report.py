@@ -59,6 +59,7 @@ def load_report(
         claims=claims,
         base_match=match,
         past_edits=edits,
+        stated_fault=str((files.native or {}).get("fault") or ""),
     )
 
 

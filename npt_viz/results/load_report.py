@@ -110,6 +110,8 @@ class LoadReport:
         default_factory=lambda: BaseMatch(status="unknown", sentence="no base model is open")
     )
     past_edits: tuple[PastEdits, ...] = ()
+    stated_fault: str = ""
+    """What the file itself says is wrong with it; empty where it says nothing."""
 
     @property
     def semantics(self) -> str:

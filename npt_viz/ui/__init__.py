@@ -11,7 +11,7 @@ from npt_viz.ui.shell.guarded import guarded
 from npt_viz.ui.shell.nav import require_app
 from npt_viz.ui.shell.text import plain
 from npt_viz.ui.widgets import answers
-from npt_viz.ui.widgets.card import pinned_token
+from npt_viz.ui.widgets.card import more_of_the_token, pinned_token
 from npt_viz.ui.widgets.charts import window_note
 from npt_viz.ui.widgets.details import details
 from npt_viz.ui.widgets.export import downloads
@@ -27,6 +27,7 @@ __all__ = [
     "downloads",
     "guarded",
     "inspect_page",
+    "more_of_the_token",
     "page_title",
     "pinned_token",
     "plain",

@@ -28,6 +28,9 @@ __all__ = ["cost", "health"]
 NO_FLOOR = "what each layer's shape allows was not estimated (rank_floor, undertrained)"
 """A note; how to ask for it is another thing in a browser and in a terminal."""
 
+QUICK_LAYERS = 4
+"""Layers that a quick look tries, evenly spaced; all where there are no more."""
+
 MIN_TOKENS = 32
 """Tokens that are no sinks; medians of fewer say little."""
 
@@ -39,12 +42,14 @@ def health(
     *,
     layers: Sequence[int] | None = None,
     floor: bool = False,
+    quick: bool = False,
     progress: Progress = no_progress,
 ) -> HealthReport:
     """Everything that the rules find wrong with a checkpoint, the worst first.
 
     texts: the last bundled ones, which no demo checkpoint has seen, by default; the windows that the probe reads.
     floor: also train a fresh adapter of each layer's shape for a moment, to tell what the shape allows; takes minutes.
+    quick: one window, QUICK_LAYERS layers, and the NPT model is not run: what the file, the weights and the probe tell.
 
     A value that is not finite is a finding, and then nothing else is judged but the load.
 
@@ -52,7 +57,7 @@ def health(
     """
     started = time.monotonic()
     try:
-        return _examined(model, checkpoint, texts, layers, floor, progress, started)
+        return _examined(model, checkpoint, texts, layers, floor, quick, progress, started)
     except NotFiniteError as error:
         load = Evidence(load=checkpoint.report, layers=())
         report = _report(model, checkpoint, load, [], 0, started, ["nothing but the load was judged"])
@@ -65,20 +70,22 @@ def _examined(
     texts: Sequence[str] | None,
     layers: Sequence[int] | None,
     floor: bool,
+    quick: bool,
     progress: Progress,
     started: float,
 ) -> HealthReport:
     progress("reading the weights", 0.0)
     load = checkpoint.report
     broken = {report.layer for report in load.layers if not report.finite}
-    usable = [layer for layer in layers_of(checkpoint, layers) if layer not in broken]
+    wanted = [layer for layer in layers_of(checkpoint, layers) if layer not in broken]
+    usable = evenly_spaced(wanted, QUICK_LAYERS) if quick else wanted
     if not usable:
         return _report(
             model, checkpoint, Evidence(load=load, layers=()), [], 0, started, _notes(load, usable)
         )
     text = bundled_texts("heldout")[-SEQUENCES:] if texts is None else texts
     named = "bundled text" if texts is None else "your text"
-    sequences = windows(model, text, SEQUENCES)
+    sequences = windows(model, text, 1 if quick else SEQUENCES)
     n_left = sum(len(text_ids(model, each)) for each in text) - sum(map(len, sequences))
     adapters = {layer: checkpoint.adapter(layer) for layer in usable}
     refuse_pooled(adapters.values(), "judges the tokens of several texts together")
@@ -97,6 +104,10 @@ def _examined(
         )
         with model.lock:
             measured.append(layer_evidence(model, adapter, reports[layer], seen, fit, texts=named))
+    if quick:
+        evidence = Evidence(load=load, layers=tuple(measured))
+        notes = [*_notes(load, usable, measured=measured), *_left_to_the_whole(wanted, usable)]
+        return _report(model, checkpoint, evidence, sequences, int(is_sink.sum()), started, notes)
     progress("running the NPT model", 0.7)
     ran = predicted(
         model, checkpoint, usable, sequences,
@@ -109,8 +120,17 @@ def _examined(
     return _report(model, checkpoint, evidence, sequences, int(is_sink.sum()), started, notes)
 
 
-def cost(model: BaseModel, layers: Sequence[int]) -> float:
+def evenly_spaced(layers: Sequence[int], most: int) -> list[int]:
+    """At most so many of the layers, the first and the last among them."""
+    if len(layers) <= most:
+        return list(layers)
+    return [layers[round(i * (len(layers) - 1) / (most - 1))] for i in range(most)]
+
+
+def cost(model: BaseModel, layers: Sequence[int], *, quick: bool = False) -> float:
     """Tokens of forward passes of the base model that `health` takes with the bundled texts; about."""
+    if quick:
+        return min(WINDOW, model.context_length) * (2 + 2.5 * min(len(layers), QUICK_LAYERS))
     n_tokens = SEQUENCES * min(WINDOW, model.context_length)
     together = cost_downstream(model, layers, n_tokens, each_layer=len(layers) <= EACH_ALONE, cascade=False)
     # The base with and without RoPE, the alternatives of every layer, then the prediction.
@@ -132,6 +152,13 @@ def _report(
         probes={each.layer: each.probe for each in evidence.layers},
         notes=tuple(notes),
     )
+
+
+def _left_to_the_whole(wanted: Sequence[int], usable: Sequence[int]) -> Iterator[str]:
+    """Notes on what a quick look leaves out."""
+    yield "a quick look: the NPT model was not run, so what it does to predictions was not judged"
+    if left := [layer for layer in wanted if layer not in usable]:
+        yield f"not looked at: layer{'s' * (len(left) > 1)} {', '.join(map(str, left))}"
 
 
 def _refuse_short(n_tokens: int) -> None:

@@ -1,78 +1,192 @@
-"""Home page: the load report and the parity checks."""
+"""Home page: facts to trust, what to do next, the load report and the parity checks."""
+
+import html
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
 
 import pandas as pd
 import streamlit as st
 
 from npt_viz.errors import NptVizError
 from npt_viz.figures.theme import number
+from npt_viz.results.health import HealthReport
 from npt_viz.results.load_report import LoadReport
+from npt_viz.results.words import counted
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.memory import size
 from npt_viz.ui.cache.opened import Selection
 from npt_viz.ui.home.state import ask_for_parity, parity_checks
 from npt_viz.ui.shell.text import code, plain
+from npt_viz.ui.widgets.findings import first_findings, known
+from npt_viz.ui.widgets.tables import Cell, table
 
 SHOWN_WARNINGS = 4
 
 
-def identity(selection: Selection, report: LoadReport) -> None:
-    """Five facts in one row: model, checkpoint, tensors, base match, parity."""
-    facts = opened.model_facts(selection)
-    tiles = st.columns(5)
-    _tile(tiles[0], "Base model", facts["name"], f"{facts['size']}, {facts['runs']}; {facts['source']}")
-    if facts["notes"]:
-        st.caption(f":material/info: Base model: {plain(facts['notes'])}")
+def stated_fault(report: LoadReport) -> None:
+    """What the file itself says is wrong with it; draws nothing where it says nothing."""
+    if report.stated_fault:
+        st.html(
+            f'<div class="npt-fault" role="note"><b>The file states its own fault:</b> {html.escape(report.stated_fault)}</div>'
+        )
+
+
+class Tile(NamedTuple):
+    """One fact about what is open: in a word, with a detail under it and the whole of it over it."""
+
+    label: str
+    value: str
+    detail: str
+    whole: str
+    state: Literal["good", "bad", "doubtful", ""] = ""
+
+
+class Trust:
+    """The row of facts: drawn at once, those that have to be computed are filled in later."""
+
+    def __init__(self, selection: Selection, report: LoadReport) -> None:
+        self._selection, self._report = selection, report
+        self._parity = _WAITS
+        self._place = st.empty()
+        kept = st.session_state.get("_trust")
+        # What was known at the last run stays until this one knows it anew: nothing blinks.
+        self._place.html(kept[1] if kept and kept[0] == selection else self._html())
+
+    def fill(self, parity: Tile | None = None) -> None:
+        """Draw the row anew: with the health that is known by now, and the parity."""
+        self._parity = parity or self._parity
+        drawn = self._html()
+        self._place.html(drawn)
+        if parity is not None:
+            st.session_state["_trust"] = (self._selection, drawn)
+
+    def _html(self) -> str:
+        facts = opened.model_facts(self._selection)
+        tiles = [
+            health_tile(self._report, *known(self._selection)),
+            *_of_file(self._report),
+            self._parity,
+            Tile(
+                "Base model",
+                facts["name"],
+                facts["runs"],
+                f"{facts['size']}, {facts['runs']}; {facts['source']}. {facts['notes']}",
+            ),
+        ]
+        return f'<div class="npt-trust">{"".join(map(_tile, tiles))}</div>'
+
+
+_WAITS = Tile("Parity", "…", "not checked yet", "Measured differences that have to be rounding.")
+
+
+def _tile(tile: Tile) -> str:
+    label, value, detail, whole = (html.escape(text) for text in tile[:4])
+    return f'<div class="{tile.state}" title="{whole}"><span>{label}</span><b>{value}</b><small>{detail}</small></div>'
+
+
+def health_tile(report: LoadReport, found: HealthReport | None, is_whole: bool) -> Tile:
+    """Health in a word. It is good only where every layer was looked at and nothing is known against the file."""
+    if found is None:
+        value = "fault stated" if report.stated_fault else "…"
+        return Tile(
+            "Health", value, "not looked at yet", report.stated_fault, "bad" if report.stated_fault else ""
+        )
+    how = "whole examination" if is_whole else "quick look"
+    worst = next(iter(found.findings), None)
+    counts = [
+        counted(len(found.of(severity)), severity) for severity in ("error", "warning") if found.of(severity)
+    ]
+    if counts and worst is not None:
+        return Tile(
+            "Health",
+            worst.title,
+            f"{' and '.join(counts)}, {how}",
+            worst.meaning,
+            "bad" if worst.severity == "error" else "doubtful",
+        )
+    left = len(report.layers) - len(found.layers)
+    layers = counted(len(found.layers), "layer")
+    detail = (
+        f"{how} at {layers}" if not left else f"{how} at {len(found.layers)} of {len(report.layers)} layers"
+    )
+    whole = " ".join(f"{note}." for note in found.notes)
+    if report.stated_fault:
+        return Tile("Health", "fault stated", detail, report.stated_fault, "bad")
+    return Tile("Health", "nothing found", detail, whole, "" if left else "good")
+
+
+def _of_file(report: LoadReport) -> Iterator[Tile]:
     layers = ", ".join(str(each.layer) for each in report.layers)
-    _tile(
-        tiles[1],
+    n = len(report.layers)
+    yield Tile(
         "NPT checkpoint",
         report.semantics if len(report.semantics) < 12 else "mixed",
-        f"{report.name}: format {report.format}, layer{'s' * (len(report.layers) > 1)} {layers}",
+        (f"layer{'s' * (n > 1)} {layers}" if n < 6 else f"{n} layers") + f", {report.format}",
+        f"{report.name}: format {report.format}, layer{'s' * (n > 1)} {layers}; {report.semantics} ({report.provenance})",
     )
     left_over = len(report.unused)
-    _tile(
-        tiles[2],
+    beside = f", {report.base_tensors} of the base" if report.base_tensors else ""
+    yield Tile(
         "Tensors used",
         f"{report.tensors_used} of {report.tensors_total}",
-        f"{left_over} left over"
-        + (f", {report.base_tensors} of the base beside them" if report.base_tensors else ""),
-        good=left_over == 0 and report.tensors_used == report.tensors_total,
+        f"{left_over} left over{beside}",
+        "Tensors of the file that a layer uses; what is left over does not run.",
+        "good" if left_over == 0 and report.tensors_used == report.tensors_total else "bad",
     )
-    match = report.base_match
-    _tile(
-        tiles[3],
-        "Made for this base",
-        {"match": "yes", "mismatch": "no", "unknown": "not known"}[match.status],
-        match.sentence,
-        good={"match": True, "mismatch": False}.get(match.status),
-    )
-    _parity(tiles[4], selection)
+    value, detail, state = _MATCHES[report.base_match.status]
+    yield Tile("Made for this base", value, detail, report.base_match.sentence, state)
 
 
-def _tile(place, label: str, value: str, detail: str, good: bool | None = None) -> None:
-    mark = {True: ":green[●] ", False: ":red[●] ", None: ""}[good]
-    with place.container(border=True, height="stretch"):
-        st.markdown(f":gray[:small[{label}]]  \n{mark}**{plain(value)}**  \n:gray[:small[{plain(detail)}]]")
+_MATCHES: dict[str, tuple[str, str, Literal["good", "bad", ""]]] = {
+    "match": ("yes", "config, weights agree", "good"),
+    "mismatch": ("no", "another base model", "bad"),
+    "unknown": ("not known", "no fingerprint", ""),
+}
 
 
-def _parity(place, selection: Selection) -> None:
+def parity_tile(selection: Selection) -> Tile:
+    """Whether the checks hold; makes them where that is cheap."""
     try:
         parity = parity_checks(selection)
     except NptVizError as error:
-        _tile(place, "Parity", "cannot be checked", str(error), good=False)
-        return
+        return Tile("Parity", "cannot run", "it cannot be checked", str(error), "bad")
     if parity is None:
-        _tile(place, "Parity", "not checked", "a large model: the check runs it a few times")
-        place.button("Check now", key="home_parity", on_click=ask_for_parity, args=[selection])
-        return
+        return Tile("Parity", "not checked", "button below", "A large model: the check runs it a few times.")
     failed = ", ".join(check.name for check in parity.failed)
-    detail = f"fails: {failed}" if failed else f"{len(parity.checks)} checks hold in {parity.dtype}"
-    _tile(place, "Parity", "holds" if parity.passed else "broken", detail, good=parity.passed)
+    return Tile(
+        "Parity",
+        "holds" if parity.passed else "broken",
+        f"{len(parity.checks)} checks"
+        if parity.passed
+        else f"{len(parity.failed)} of {len(parity.checks)} fail",
+        f"fails: {failed}" if failed else f"{len(parity.checks)} checks hold in {parity.dtype}",
+        "good" if parity.passed else "bad",
+    )
+
+
+def what_next(report: HealthReport | None) -> None:
+    """Draw the worst findings with the pages that show them; of a checkpoint without one, the pages that say how good it is."""
+    if report is not None and report.findings:
+        first_findings(report)
+    if report is not None and report.of("error"):
+        return
+    with st.container(horizontal=True, key="what_next"):
+        for page, label in _NEXT.items():
+            st.page_link(f"pages/{page}.py", label=label, icon=":material/arrow_forward:", width="content")
+
+
+_NEXT = {
+    "tokens": "Where it moves the prediction",
+    "reconstruction": "How much it recovers, and what limits it",
+    "directions": "Whether its updates differ from token to token",
+    "training": "Train a better one",
+}
+"""Page -> what it answers of a checkpoint in which nothing was found."""
 
 
 def load_table(report: LoadReport) -> None:
     """Table of layers: what the file holds of each."""
-    rows = [
+    rows: list[dict[str, Cell]] = [
         {
             "layer": each.layer,
             "variant": each.variant,
@@ -89,7 +203,10 @@ def load_table(report: LoadReport) -> None:
         }
         for each in report.layers
     ]
-    st.dataframe(pd.DataFrame(rows), hide_index=True, height="content" if len(rows) <= 12 else 460)
+    if len(rows) <= 30:
+        table(rows, label="layers of the file")
+    else:
+        st.dataframe(pd.DataFrame(rows), hide_index=True, height=460)
 
 
 def _by_target(numbers) -> str:
@@ -122,7 +239,7 @@ def load_details(report: LoadReport) -> None:
                 }
                 for claim in report.claims
             ]
-            st.dataframe(pd.DataFrame(rows), hide_index=True)
+            table(rows, label="claimed and found")
     if report.unused:
         with st.expander(f"Tensors left over: {len(report.unused)}"):
             st.code("\n".join(report.unused), language=None)
@@ -138,7 +255,7 @@ def load_details(report: LoadReport) -> None:
                 }
                 for edit in report.past_edits
             ]
-            st.dataframe(pd.DataFrame(rows), hide_index=True)
+            table(rows, label="past edits")
 
 
 def parity_table(selection: Selection) -> None:
@@ -148,17 +265,18 @@ def parity_table(selection: Selection) -> None:
     except NptVizError:  # said above
         return
     if parity is None:
+        st.button("Check parity now", key="home_parity", on_click=ask_for_parity, args=[selection])
         return
     st.markdown("#### Parity", help=f"Checked on the prompt {code(parity.prompt)}.")
-    rows = [
+    rows: list[dict[str, Cell]] = [
         {
             "check": check.name,
             "holds": "yes" if check.passed else "NO",
-            "measured": number(check.measured),
-            "allowed": number(check.tolerance),
+            "measured": float(check.measured),
+            "allowed": float(check.tolerance),
             "unit": check.unit,
             "what is compared": check.meaning,
         }
         for check in parity.checks
     ]
-    st.table(pd.DataFrame(rows).set_index("check"))
+    table(rows, label="parity checks")

@@ -1,4 +1,4 @@
-"""Health findings: each with its evidence, what to try, and a link to the page that shows it."""
+"""Health findings: a quick look at load, the whole examination on demand; each with evidence, what to try, and where to see it."""
 
 import streamlit as st
 
@@ -7,10 +7,11 @@ from npt_viz.results.health import Finding, HealthReport
 from npt_viz.results.sentences.health import health as health_in_words
 from npt_viz.results.sentences.probe import probe as probe_in_words
 from npt_viz.ui.cache import opened
-from npt_viz.ui.cache.on_demand import on_demand, seconds_per_token
+from npt_viz.ui.cache.on_demand import AT_ONCE, computed, on_demand, seconds_per_token
 from npt_viz.ui.cache.opened import Selection
 from npt_viz.ui.shell.nav import page_file
 from npt_viz.ui.shell.text import markdown, plain
+from npt_viz.ui.widgets.tables import Cell, table
 
 MARKS = {
     "error": ":red[:material/error:]",
@@ -18,36 +19,99 @@ MARKS = {
     "info": ":blue[:material/info:]",
 }
 
+QUICK_BYTES = 2e9
+"""Models up to this size are looked at without being asked; larger ones where the time allows it."""
+
+FIRST_SHOWN = 2
+"""Findings that stand on the first screen."""
+
+
+def known(selection: Selection) -> tuple[HealthReport | None, bool]:
+    """What is known of the checkpoint's health, and whether it is the whole examination; computes nothing."""
+    whole = computed(_whole(selection))
+    return (whole, True) if whole is not None else (computed(_quick(selection)), False)
+
+
+def quick_look(selection: Selection) -> HealthReport | None:
+    """The quick look, made at once where that is quick; None, with a button, where it is not."""
+    from npt_viz.analysis.health import cost, health
+
+    if (found := computed(_quick(selection))) is not None:
+        return found
+    model, checkpoint = opened.opened(selection)
+    is_small = model.memory_bytes() <= QUICK_BYTES
+    seconds = 0.0 if is_small else cost(model, checkpoint.layers, quick=True) * seconds_per_token(selection)
+    return on_demand(
+        _quick(selection),
+        "Look at the checkpoint",
+        seconds,
+        lambda progress: health(model, checkpoint, quick=True, progress=_percent(progress)),
+        key="home_quick",
+    )
+
+
+def first_findings(report: HealthReport) -> None:
+    """Draw the worst findings, and where to look next."""
+    for i, finding in enumerate(report.findings[:FIRST_SHOWN]):
+        _card(finding, key=f"home_finding_{i}")
+    if len(report.findings) > FIRST_SHOWN:
+        st.caption(f"{len(report.findings) - FIRST_SHOWN} more below, under Health.")
+
 
 def findings(selection: Selection) -> None:
-    """Findings of the checkpoint, one card each; examined at once where that is quick, else after a click."""
-    report = _report(selection)
+    """Draw the rest: what was read, the findings that are not on the first screen, what each layer fits, what was left out.
+
+    The whole examination is made after a click.
+    """
+    quick, _ = known(selection)
+    whole = _examined(selection)
+    report = whole or quick
     if report is None:
         st.caption(
             "Rules on load, collapse, fit and predictions, on bundled text; each layer is also tried in every other way."
         )
         return
     st.markdown(markdown(health_in_words(report)))
-    for i, finding in enumerate(report.findings):
+    for i, finding in enumerate(report.findings[FIRST_SHOWN:], FIRST_SHOWN):
         _card(finding, key=f"home_finding_{i}")
     for note in report.notes:
         st.caption(plain(note))
     _what_it_fits(report)
 
 
-def _report(selection: Selection) -> HealthReport | None:
+def _quick(selection: Selection) -> tuple[str, Selection]:
+    return "quick health", selection
+
+
+def _whole(selection: Selection) -> tuple[str, Selection]:
+    return "health", selection
+
+
+def _examined(selection: Selection) -> HealthReport | None:
     from npt_viz.analysis.health import cost, health
 
+    if (found := computed(_whole(selection))) is not None:
+        return found
     model, checkpoint = opened.opened(selection)
+    # The quick look was at load: what is more is asked for.
+    seconds = max(cost(model, checkpoint.layers) * seconds_per_token(selection), 1.01 * AT_ONCE)
+    report = on_demand(
+        _whole(selection),
+        "Examine the checkpoint wholly",
+        seconds,
+        lambda progress: health(model, checkpoint, progress=_percent(progress)),
+        key="home_health",
+    )
+    if report is not None:
+        st.rerun()  # The first screen tells what is known.
+    return None
 
-    def compute(progress) -> HealthReport:
-        def say(stage: str, fraction: float | None = None) -> None:
-            progress(round(100 * (fraction or 0)), 100)
 
-        return health(model, checkpoint, progress=say)
+def _percent(progress):
+    def say(stage: str, fraction: float | None = None) -> None:
+        progress(round(100 * (fraction or 0)), 100)
 
-    seconds = cost(model, checkpoint.layers) * seconds_per_token(selection)
-    return on_demand(("health", selection), "Examine the checkpoint", seconds, compute, key="home_health")
+    return say
 
 
 def _what_it_fits(report: HealthReport) -> None:
@@ -59,7 +123,7 @@ def _what_it_fits(report: HealthReport) -> None:
         for found in report.probes.values():
             if found.verdict != "something else":  # Else a finding says it.
                 st.markdown(markdown(probe_in_words(found)))
-            rows = [
+            rows: list[dict[str, Cell]] = [
                 {
                     "used": each.name,
                     "recovers": each.figure,
@@ -70,7 +134,7 @@ def _what_it_fits(report: HealthReport) -> None:
                 }
                 for each in (found.as_it_is, *found.best_of_each_kind)
             ]
-            st.markdown(_markdown_table(rows))
+            table(rows, label=f"ways to use layer {found.layer}")
         st.caption(
             "Shares are medians over tokens with 95 % intervals; the interval that decides is that of the differences "
             "token by token, at 99.9 %. Other layers are tried on the first window of the text."
@@ -80,12 +144,6 @@ def _what_it_fits(report: HealthReport) -> None:
 def signed(difference: float) -> str:
     """+0.45, −0.02"""
     return f"{difference:+.2f}".replace("-", "\N{MINUS SIGN}")
-
-
-def _markdown_table(rows: list[dict[str, str]]) -> str:
-    """A small table of text that comes from npt_viz alone."""
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *([plain(cell) for cell in row.values()] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _card(finding: Finding, *, key: str) -> None:

@@ -20,6 +20,7 @@ from npt_viz.ui.shell import state
 from npt_viz.ui.shell.asked import asked, selection
 from npt_viz.ui.shell.guarded import guarded
 from npt_viz.ui.shell.text import plain
+from npt_viz.ui.widgets import tour
 from npt_viz.ui.widgets.head import page_title, question_bar, source_bar
 from npt_viz.ui.widgets.painted import has_painted, wait_for_paint
 from npt_viz.ui.widgets.prompt import Colours, colour_choice, prompt_view
@@ -53,6 +54,7 @@ def inspect_page(
     report = loaded()
     running = running_layers(report)
     question_bar(line, report, running)
+    tour.step(title)
     if above:
         above(report)
     drawn_layer = st.session_state["layer"]

@@ -7,9 +7,11 @@ import numpy as np
 import streamlit as st
 
 from npt_viz.figures.theme import ColourScale, Theme, colour_scale
+from npt_viz.results.glossary import explained
 from npt_viz.results.inspection import METRICS, TOKEN_METRICS
 from npt_viz.ui.shell import state
 from npt_viz.ui.shell.examples import EXAMPLES
+from npt_viz.ui.shell.text import plain
 from npt_viz.ui.widgets.token_view import (
     Part,
     PromptBox,
@@ -64,7 +66,7 @@ def colour_choice() -> None:
         format_func=lambda name: ALL_METRICS[name].label,
         label_visibility="collapsed",
         width=190,
-        help="What the colours show; the tooltip of a token has all of them.",
+        help=f"{plain(explained(ALL_METRICS[st.session_state['metric']].label))}  \nThe tooltip of a token has all of them.",
     )
     st.toggle(
         "Count sinks",

@@ -32,10 +32,13 @@ def table(
     bars: Mapping[str, Bar] | None = None,
     code: Collection[str] = (),
     help: Mapping[str, str] | None = None,
+    row_help: Mapping[str, str] | None = None,
 ) -> None:
     """Draw rows of the same columns; see `table_html`. Draws nothing where there are no rows."""
     if rows:
-        st.html(table_html(rows, label=label, formats=formats, bars=bars, code=code, help=help))
+        st.html(
+            table_html(rows, label=label, formats=formats, bars=bars, code=code, help=help, row_help=row_help)
+        )
 
 
 def table_html(
@@ -46,6 +49,7 @@ def table_html(
     bars: Mapping[str, Bar] | None = None,
     code: Collection[str] = (),
     help: Mapping[str, str] | None = None,
+    row_help: Mapping[str, str] | None = None,
 ) -> str:
     """HTML of a table. All text, headers included, is shown exactly as it is: no Markdown, no markup.
 
@@ -53,9 +57,10 @@ def table_html(
     formats: column -> text of its numbers; three significant digits where none is given, and whole numbers whole.
     bars: column -> the bar beside its numbers. code: columns of tokens, in the font of code.
     help: column -> a sentence shown over its header.
+    row_help: text of a row's first cell, which then heads the row -> a sentence shown over it.
     None and NaN are an en dash. Raises ValueError where a row has other columns than the first.
     """
-    formats, bars, help = formats or {}, bars or {}, help or {}
+    formats, bars, help, heads = formats or {}, bars or {}, help or {}, row_help or {}
     names = list(rows[0]) if rows else []
     for i, row in enumerate(rows):
         if list(row) != names:
@@ -63,7 +68,7 @@ def table_html(
     numeric = {name for name in names if any(_is_number(row[name]) for row in rows)}
     head = "".join(_header(name, name in numeric, help.get(name)) for name in names)
     body = "".join(
-        f"<tr>{''.join(_cell(row[name], name in numeric, formats.get(name), bars.get(name), name in code) for name in names)}</tr>"
+        f"<tr>{_row_head(row, names, heads)}{''.join(_cell(row[name], name in numeric, formats.get(name), bars.get(name), name in code) for name in names[1 if row[names[0]] in heads else 0 :])}</tr>"
         for row in rows
     )
     return (
@@ -76,6 +81,14 @@ def _header(name: str, is_numeric: bool, help: str | None) -> str:
     title = f' title="{html.escape(help)}"' if help else ""
     kind = " ".join(["number"] * is_numeric + ["helped"] * bool(help))
     return f'<th scope="col" class="{kind}"{title}>{html.escape(name)}</th>'
+
+
+def _row_head(row: Mapping[str, Cell], names: Sequence[str], heads: Mapping[str, str]) -> str:
+    """First cell of a row where it explains the row; else nothing."""
+    value = row[names[0]]
+    if not isinstance(value, str) or value not in heads:
+        return ""
+    return f'<th scope="row" class="helped" title="{html.escape(heads[value])}">{html.escape(value)}</th>'
 
 
 def _cell(

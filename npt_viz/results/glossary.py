@@ -1,0 +1,223 @@
+"""Glossary: what every number and word of the app means, its formula, what is good, and where that is written.
+
+The numbers of a token are METRICS of results/inspection.py; the rules of health are RULES of results/health.py.
+"""
+
+from typing import NamedTuple
+
+from npt_viz.results.health import RULES
+from npt_viz.results.inspection import METRICS, TOKEN_METRICS, Metric
+
+
+class Entry(NamedTuple):
+    """One term."""
+
+    meaning: str
+    formula: str = ""
+    """Formula, or unit."""
+    good: str = ""
+    """What to expect of a healthy layer, or what to compare with."""
+    source: str = ""
+    """File and section that says so."""
+
+    @property
+    def explained(self) -> str:
+        """All of it in plain text, to stand over a header."""
+        parts = (
+            f"{self.meaning[:1].upper()}{self.meaning[1:]}.",
+            f"{self.formula}." if self.formula else "",
+            f"Good: {self.good}." if self.good else "",
+            f"({self.source})" if self.source else "",
+        )
+        return " ".join(filter(None, parts))
+
+
+_MATHS = "docs/mathematics.md"
+
+
+def _of(metric: Metric) -> Entry:
+    return Entry(metric.meaning, metric.unit, metric.good, metric.source)
+
+
+GLOSSARY: dict[str, dict[str, Entry]] = {
+    "Tokens": {metric.label: _of(metric) for metric in (METRICS | TOKEN_METRICS).values()},
+    "Layers and text": {
+        "median share, [low, high]": Entry(
+            "median over tokens, attention sinks left out, with its 95 % interval over the tokens of this text, not over all texts",
+            "order statistics",
+            "an interval that leaves out what you compare with; a wide one asks for more text",
+            "docs/health.md",
+        ),
+        "what a fresh fit reaches": Entry(
+            "share that a fresh adapter of the same shape reaches after 400 steps: what the shape allows, about",
+            "",
+            "a layer within 0.02 of it is as good as its shape allows; 0.1 below it is undertrained",
+            "docs/health.md rank_floor, undertrained",
+        ),
+        "exact patch": Entry(
+            "the update that replaces attention exactly at one token; no adapter contains it, because it depends on h as well",
+            "v_a = z/‖z‖², v_b = W_g (z_C − z), W_u (z_C − z), down a",
+            "error 1e-13 of the output in float64",
+            f"{_MATHS} §5",
+        ),
+        "gate oracle": Entry(
+            "the smallest move of the gate that makes the MLP write its target at one token",
+            "W_d (u ⊙ σ) = target, δ = silu⁻¹(σ) − W_g z",
+            "relative error 3e-5 on SmolLM2-135M: the gate alone is enough for one token",
+            f"{_MATHS} §6",
+        ),
+        "perplexity": Entry(
+            "how many tokens the model hesitates between; base, NPT model, and the same with the modulation off",
+            "exp(mean NLL)",
+            "near the base's: demo checkpoints 42 to 44 beside 41.5, with attention dropped 46 to 58",
+            f"{_MATHS} §9, checkpoints/README.md",
+        ),
+        "top-1 agreement": Entry(
+            "share of tokens at which base and NPT model expect the same next token",
+            "mean of argmax Q = argmax P",
+            "demo checkpoints 0.85 to 0.92, with attention dropped 0.65 to 0.81",
+            f"{_MATHS} §9, checkpoints/README.md",
+        ),
+        "attention sink": Entry(
+            "token whose residual norm dwarfs the others', usually the first one; left out of medians, not of training",
+            "‖h_t‖ > 10 · median ‖h‖",
+            "one a sequence is ordinary",
+            f"{_MATHS} §8",
+        ),
+    },
+    "Directions": {
+        "effective rank": Entry(
+            "how many directions a set of vectors uses",
+            "exp(−Σ π ln π), π = σ / Σσ",
+            "at least half of that of the same adapter with redrawn weights; below, it counts as collapsed where that costs something",
+            f"{_MATHS} §13",
+        ),
+        "participation ratio": Entry(
+            "the same with less weight on small directions; also how many gate units share a change",
+            "(Σσ²)² / Σσ⁴",
+            "compare with the effective rank; n for n equal values, 1 for one",
+            f"{_MATHS} §13",
+        ),
+        "cos(s·v_b, exact change)": Entry(
+            "whether what is added points where the exact change does",
+            "cosine",
+            "clearly above the same adapter with the attention of other tokens",
+            f"{_MATHS} §13",
+        ),
+        "cos(ΔW_t, ΔW_t')": Entry(
+            "how alike the updates of two tokens are",
+            "⟨ΔW_t, ΔW_t'⟩ / (‖ΔW_t‖ ‖ΔW_t'‖)",
+            "below 1: with 1 everywhere all tokens receive one update",
+            f"{_MATHS} §4, §13",
+        ),
+        "sd / |mean| of the scalar": Entry(
+            "whether the scalar differs from token to token",
+            "standard deviation over tokens / |mean|",
+            "above 0.0078, one bfloat16 step",
+            "docs/health.md scalar_constant",
+        ),
+        "share in q axes": Entry(
+            "share of v_a in the q leading axes of what the layer reads",
+            "Σ ‖v_b‖² ‖v_a V‖² / Σ ‖v_b‖² ‖v_a‖²",
+            "random directions have q/d: for q = 10, d = 576 it is 1.7 % ± 0.8 %",
+            f"{_MATHS} §13",
+        ),
+        "gauge": Entry(
+            "many v_a, v_b are one update: a longer v_a with a shorter v_b changes nothing, so their norms are no verdict",
+            "(c v_a, v_b / c)",
+            "compare s·v_b, ‖ΔW‖ and cosines of ΔW",
+            f"{_MATHS} §7",
+        ),
+        "parity of a": Entry(
+            "an adapter without bias answers a and −a alike; it hurts only where such tokens are",
+            "mod(−a) = mod(a)",
+            "fewer than a tenth of the tokens have an opposite partner",
+            f"{_MATHS} §7, docs/health.md parity",
+        ),
+    },
+    "Edits": {
+        "leakage": Entry(
+            "what a permanent update adds at other tokens, as a share of what it adds at its source",
+            "v_a·x′ / v_a·x",
+            "near 0; the whitened key has less of it than the shortest one",
+            f"{_MATHS} §12",
+        ),
+        "strength": Entry(
+            "what a permanent update is multiplied by",
+            "W + α v_b v_aᵀ",
+            "1 is the token's own update",
+            f"{_MATHS} §12",
+        ),
+        "realised ΔW": Entry(
+            "what is left of an update after rounding to the dtype of the weights",
+            "cosine with what was asked for",
+            "near 1; in bfloat16 0.72 for an update of a thousandth of ‖W‖, 0.26 for a ten-thousandth",
+            f"{_MATHS} §12",
+        ),
+        "ledger": Entry(
+            "the permanent updates that are applied now, in order; each can be undone",
+            "",
+            "",
+            f"{_MATHS} §12",
+        ),
+    },
+    "Words": {
+        "local, propagated": Entry(
+            "local feeds every NPT layer the base's own h and a, as in training; propagated runs the NPT model, so errors add up",
+            "",
+            "good local shares alone do not make a model that runs: look at KL or perplexity, too",
+            f"{_MATHS} §3, §11",
+        ),
+        "deployed, trained": Entry(
+            "deployed has RoPE and causal attention; trained has identity positions, as the public training code ran attention",
+            "",
+            "a layer that is much better as trained was trained without RoPE",
+            f"{_MATHS} §11, docs/health.md trained_without_rope",
+        ),
+        "h, a, z, z_C": Entry(
+            "residual stream that enters, attention output, and the MLP's input without and with attention",
+            "z = mlp_norm(h), z_C = mlp_norm(h + a)",
+            "",
+            f"{_MATHS} §1",
+        ),
+        "v_a, v_b": Entry(
+            "what an update reads and what it writes, made from a by the adapter",
+            "ΔW = Σ_j v_b,j v_a,jᵀ",
+            "",
+            f"{_MATHS} §1",
+        ),
+        "ŷ, target": Entry(
+            "what the modulated MLP writes, and what it has to write for the layer to equal the base's",
+            "target = a + MLP(z_C) where attention is withheld",
+            "",
+            f"{_MATHS} §3",
+        ),
+        "N1 … T1": Entry(
+            "variants: a rule of modulation, the targets, and the path of attention",
+            "",
+            "",
+            "docs/variants.md",
+        ),
+        "parity checks": Entry(
+            "identities that hold exactly: NPT switched off is the base; what differs has to be rounding",
+            "",
+            "every measured difference below the allowed one",
+            "Home, Parity",
+        ),
+    },
+    "Health": {
+        name: Entry(
+            rule.title, "", "", f"docs/health.md; shown on {rule.page.replace('_', ' ').capitalize()}"
+        )
+        for name, rule in RULES.items()
+    },
+}
+"""Group -> term -> what it means."""
+
+
+def explained(term: str) -> str:
+    """Text to stand over a term. Raises KeyError for one that the glossary does not have."""
+    for entries in GLOSSARY.values():
+        if term in entries:
+            return entries[term].explained
+    raise KeyError(term)
