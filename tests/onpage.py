@@ -1,5 +1,7 @@
 """A tiny base model and a checkpoint in files, for tests that open them through the app."""
 
+import html
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +55,22 @@ def opener(on_disk: OnDisk) -> Callable[..., AppTest]:
         return test if page == "home" else test.switch_page(f"pages/{page}.py").run()
 
     return opened
+
+
+def html_tables(app: AppTest) -> dict[str, list[dict[str, str]]]:
+    """Label -> rows of every table that widgets/tables.py drew, as text."""
+    found = {}
+    for each in app.get("html"):
+        for label, body in re.findall(r'<table aria-label="([^"]*)">(.*?)</table>', each.value, re.S):
+            head, *rows = (
+                [
+                    html.unescape(re.sub(r"<[^>]*>", "", cell))
+                    for cell in re.findall(r"<t[hd].*?</t[hd]>", row)
+                ]
+                for row in re.findall(r"<tr>(.*?)</tr>", body, re.S)
+            )
+            found[html.unescape(label)] = [dict(zip(head, row, strict=True)) for row in rows]
+    return found
 
 
 def at_rest(tab) -> None:

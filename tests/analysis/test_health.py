@@ -6,7 +6,7 @@ import pytest
 from conftest import specimen
 from faults import DOCUMENT, FAULTS, HEALTHY, LAYER, TRIPLE, model, modified, scaled, tabled, texts, trained
 
-from npt_viz.analysis.health import health
+from npt_viz.analysis.health import evenly_spaced, health, left_to_the_whole
 from npt_viz.analysis.health.evidence import Evidence, LayerEvidence, Opposites, Predicted, Sinks
 from npt_viz.analysis.health.load_rules import of_weights
 from npt_viz.analysis.health.rules import (
@@ -286,3 +286,22 @@ def test_the_demo_checkpoints_get_the_diagnosis_that_their_name_promises(smollm2
     expected = {"trained_without_rope"} if "unhealthy" in folder.name else set()
     assert {finding.rule for finding in report.findings} == expected
     assert f"| `{folder.name}` |" in DOCUMENT.read_text(encoding="utf-8")
+
+
+def test_a_quick_look_reads_one_window_and_runs_no_npt_model(tiny_llama, monkeypatch):
+    def refused(*_, **__):
+        raise AssertionError("a quick look does not run the NPT model")
+
+    monkeypatch.setattr("npt_viz.analysis.health.predicted", refused)
+    adapters = {layer: specimen(tiny_llama, "N4", layer, seed=layer) for layer in (1, 3)}
+    checkpoint = Checkpoint.from_adapters(adapters, tiny_llama, "random")
+    report = health(tiny_llama, checkpoint, quick=True)
+    assert (report.n_sequences, report.layers) == (1, (1, 3))
+    assert {finding.layer for finding in report.of("error")} == {1, 3}, "random adapters recover nothing"
+    assert any("quick look" in note for note in report.notes)
+
+
+def test_a_quick_look_at_many_layers_takes_some_and_names_the_others():
+    assert evenly_spaced(range(30), 4) == [0, 10, 19, 29]
+    assert evenly_spaced([3, 7], 4) == [3, 7]
+    assert list(left_to_the_whole([2, 5, 7, 9, 11], [2, 5, 9, 11]))[1] == "not looked at: layer 7"

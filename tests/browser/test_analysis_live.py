@@ -76,7 +76,7 @@ def test_the_worst_token_is_pinned_on_tokens_too(visit, server):
 
 def test_an_edited_prompt_is_marked_until_it_is_inspected(visit, server):
     tab = visit(server, prompt=PROMPT)
-    tab.locator(".st-key-pinned_card .js-plotly-plot").last.wait_for()
+    tab.locator(".st-key-pinned_card h2").wait_for()
     at_rest(tab)
     mark = tab.get_by_text("edited")
     assert not mark.is_visible()

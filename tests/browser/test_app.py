@@ -13,10 +13,11 @@ MARKUP = "<b>x</b> **y** :red[z] $q$ :smile:"
 
 
 def settled(tab) -> None:
-    """Everything is drawn and nothing is left of the run before: the card is the last thing on the page."""
-    tab.locator(".st-key-pinned_card .js-plotly-plot").last.wait_for()
+    """Everything is drawn and nothing is left of the run before: what is below the card comes last."""
+    tab.locator(".st-key-pinned_card h2").wait_for()
+    tab.get_by_text("The same in Python").first.wait_for()
     tab.wait_for_function(
-        "!document.querySelector('[data-testid=stStatusWidget], [data-stale=true] .js-plotly-plot')"
+        "!document.querySelector('[data-testid=stStatusWidget], [data-stale=true] .npt-table')"
     )
 
 
@@ -38,7 +39,7 @@ def ask(tab, prompt: str) -> None:
 
 
 def card_title(tab) -> str:
-    return tab.locator(".st-key-pinned_card h5").inner_text()
+    return tab.locator(".st-key-pinned_card h2").inner_text()
 
 
 def test_a_cold_deep_link_is_framed_and_paints_before_the_model_is_loaded(visit, cold_server):

@@ -106,7 +106,7 @@ def _examined(
             measured.append(layer_evidence(model, adapter, reports[layer], seen, fit, texts=named))
     if quick:
         evidence = Evidence(load=load, layers=tuple(measured))
-        notes = [*_notes(load, usable, measured=measured), *_left_to_the_whole(wanted, usable)]
+        notes = [*_notes(load, usable, measured=measured), *left_to_the_whole(wanted, usable)]
         return _report(model, checkpoint, evidence, sequences, int(is_sink.sum()), started, notes)
     progress("running the NPT model", 0.7)
     ran = predicted(
@@ -154,7 +154,7 @@ def _report(
     )
 
 
-def _left_to_the_whole(wanted: Sequence[int], usable: Sequence[int]) -> Iterator[str]:
+def left_to_the_whole(wanted: Sequence[int], usable: Sequence[int]) -> Iterator[str]:
     """Notes on what a quick look leaves out."""
     yield "a quick look: the NPT model was not run, so what it does to predictions was not judged"
     if left := [layer for layer in wanted if layer not in usable]:

@@ -1,11 +1,18 @@
 """Tokens opens alone, its controls change its numbers, and its text stays text."""
 
 import json
+from pathlib import Path
 from urllib.parse import quote_plus
 
+import numpy as np
 import pytest
-from onpage import save_variant
+from onpage import html_tables, save_variant
 
+from npt_viz.capture.inspection import inspect
+from npt_viz.capture.opening import open_checkpoint
+from npt_viz.model.opening import open_model
+from npt_viz.question import Question
+from npt_viz.results.words import number
 from npt_viz.ui.shell import address
 
 PROMPT = "<b>is</b> :red[x]"
@@ -16,6 +23,10 @@ def strip_of(app) -> dict:
         json.loads(each.proto.json) for each in app.main if each.type == "bidi_component" and each.proto.json
     )
     return next(data for data in found if "glyphs" in data)
+
+
+def card(app) -> str:
+    return next(each.value for each in app.get("html") if 'class="npt-card-title"' in each.value)
 
 
 def answer(app) -> str:
@@ -33,7 +44,7 @@ def test_the_address_decides_layer_token_colour_and_mode(app):
     assert page.selectbox(key="layer").value == 1
     assert page.selectbox(key="metric").value == "cosine"
     assert "propagated" in answer(page)
-    assert any("token 4 of" in each.value for each in page.markdown)
+    assert "token 4 of" in card(page)
     assert page.query_params["tok"] == "4" and page.query_params["mode"] == "propagated"
 
 
@@ -55,7 +66,7 @@ def test_a_prompt_of_ones_own_is_in_the_address_which_opens_it_again(app):
     page = app("tokens")
     ask(page, PROMPT)
     assert not page.exception and not page.error
-    assert any(f"of {len(PROMPT)}, layer" in each.value for each in page.markdown)
+    assert f"of {len(PROMPT)}, layer" in card(page)
     again = app("tokens", **{name: values for name, values in page.query_params.items()})
     assert again.session_state["prompt"] == PROMPT
 
@@ -143,8 +154,56 @@ def test_every_kind_of_layer_has_a_page(app, tiny_llama, tmp_path, variant):
     assert answer(page)
 
 
-def test_the_card_has_a_dash_where_down_has_no_dot_with_h(app, tiny_llama, tmp_path):
+def test_the_components_have_a_dash_where_down_has_no_dot_with_h(app, tiny_llama, tmp_path):
     page = app("tokens", checkpoint=save_variant(tmp_path / "N5", tiny_llama, "N5"))
-    (table,) = [frame.value for frame in page.dataframe if "v_a·h" in frame.value]
-    dots = dict(zip(table["target"], table["v_a·h"], strict=True))
-    assert dots["down"] == "–" and float(dots["gate"]) and not table.isna().any().any()
+    rows = html_tables(page)["modulation by component"]
+    dots = {row["target"]: row["v_a·h"] for row in rows}
+    assert dots["down"] == "–" and float(dots["gate"].replace("−", "-"))
+    assert len(rows) == 3 * 2
+
+
+def test_the_card_holds_each_number_against_the_median_of_the_tokens_that_are_no_sinks(app):
+    page = app("tokens", layer="1", tok="4")
+    run = inspect_again(page)
+    rows = {row["metric"]: row for row in html_tables(page)["numbers of the token"]}
+    assert len(rows) == 8
+    cosines = run.layers[1].cosine
+    assert rows["cosine"]["token"] == number(float(cosines[4]))
+    assert rows["cosine"]["median"] == number(float(np.median(cosines[~run.is_sink])))
+    assert rows["KL(base ‖ NPT)"]["token"] == number(float(run.kl[4]))
+    assert 'title="Whether the output points the right way' in card(page)
+
+
+def inspect_again(page):
+    """The inspection behind a page, made anew."""
+    model = open_model(page.session_state["model"])
+    checkpoint = open_checkpoint(Path(page.session_state["checkpoint"]), model)
+    return inspect(model, checkpoint, Question(prompt=page.session_state["prompt"]))
+
+
+def test_the_card_lists_the_next_tokens_of_both_models_and_the_rank_before(app):
+    rows = html_tables(app("tokens", tok="4"))["next token, base and NPT"]
+    assert len(rows) == 5
+    base = [row["base"] for row in rows]
+    for rank, row in enumerate(rows, 1):
+        if row["NPT"] in base:
+            before = base.index(row["NPT"]) + 1
+            assert row["before"] == (
+                "same" if before == rank else f"{'↑' if rank < before else '↓'} {before}"
+            )
+        else:
+            assert row["before"].startswith("↑")
+
+
+def test_what_is_not_looked_at_is_not_computed(app, monkeypatch):
+    def refused(*_, **__):
+        raise AssertionError("nobody looks at the gate units")
+
+    monkeypatch.setattr("npt_viz.ui.cache.opened.token_card", refused)
+    page = app("tokens", tok="4")
+    assert not page.exception and not page.error
+    monkeypatch.undo()
+    page.session_state["card_part"] = "gate units"
+    page.run()
+    assert not page.exception and not page.error
+    assert any("gate units that the modulation moves most" in each.value for each in page.caption)
