@@ -15,6 +15,9 @@ from npt_viz.ui.cache.opened import Selection
 AT_ONCE = 4.0
 """Seconds up to which a result is computed without a click."""
 
+MOST_WAITED = 256
+"""Results that a session remembers to have waited for."""
+
 LONG = 1500
 """Tokens run through the base model above which a wait says how long it is."""
 
@@ -50,16 +53,24 @@ def want(key: str) -> None:
 
 
 @contextmanager
-def waiting(selection: Selection, what: str, passes: float, n_tokens: int) -> Iterator[None]:
-    """Spinner that names the time and counts it where the prompt is long.
+def waiting(selection: Selection, what: str, passes: float, n_tokens: int, *, of: Hashable) -> Iterator[None]:
+    """Spinner that names the time and counts it where the prompt is long; none where this session has waited `of` it.
 
     passes: the cost, in forward passes of the base model over the prompt.
     """
+    waited: set[Hashable] = st.session_state.setdefault("_waited_of", set())
+    if (what, of) in waited:
+        # It is kept now, and a spinner is two messages for nothing.
+        yield
+        return
     work = passes * n_tokens
     seconds = work * seconds_per_token(selection) if work > LONG else 0.0
     takes = f": {n_tokens:,} tokens take about {duration(seconds)}" if seconds else ""
     with st.spinner(what + takes, show_time=bool(takes)):
         yield
+    if len(waited) >= MOST_WAITED:
+        waited.clear()
+    waited.add((what, of))
 
 
 def computed(asked: Hashable) -> Any | None:

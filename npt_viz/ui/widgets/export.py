@@ -20,29 +20,28 @@ def downloads(
 
     then: what the snippet does with `model`, `checkpoint` and `run`.
     """
-    csv, as_json, snippet = st.columns([1, 1, 6], vertical_alignment="top")
-    csv.download_button(
-        "CSV",
-        data=lambda: frame().to_csv(index=False),
-        file_name=f"npt_viz_{key}.csv",
-        mime="text/csv",
-        on_click="ignore",
-        key=f"{key}_csv",
-        icon=":material/download:",
-        width="stretch",
-    )
-    as_json.download_button(
-        "JSON",
-        data=lambda: json.dumps(described(view, frame()), ensure_ascii=False, indent=1),
-        file_name=f"npt_viz_{key}.json",
-        mime="application/json",
-        on_click="ignore",
-        key=f"{key}_json",
-        icon=":material/download:",
-        width="stretch",
-    )
-    with snippet.expander("The same in Python"):
-        st.code(python(view.asked, then), language="python", wrap_lines=True)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.download_button(
+            "CSV",
+            data=lambda: frame().to_csv(index=False),
+            file_name=f"npt_viz_{key}.csv",
+            mime="text/csv",
+            on_click="ignore",
+            key=f"{key}_csv",
+            icon=":material/download:",
+        )
+        st.download_button(
+            "JSON",
+            data=lambda: json.dumps(described(view, frame()), ensure_ascii=False, indent=1),
+            file_name=f"npt_viz_{key}.json",
+            mime="application/json",
+            on_click="ignore",
+            key=f"{key}_json",
+            icon=":material/download:",
+        )
+        # Not an expander: what a closed one holds is drawn, and the highlighter of code is large.
+        with st.popover("The same in Python", icon=":material/code:"):
+            st.code(python(view.asked, then), language="python", wrap_lines=True)
 
 
 def described(view: View, frame: pd.DataFrame) -> dict:

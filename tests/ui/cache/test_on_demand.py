@@ -57,8 +57,11 @@ def test_a_wait_says_how_long_it_is_where_more_than_1500_tokens_are_run(monkeypa
     monkeypatch.setattr(
         on_demand.st, "spinner", lambda text, show_time: spinners.append((text, show_time)) or nothing()
     )
-    with on_demand.waiting(None, "Comparing", 1, n_tokens):
-        pass
+    monkeypatch.setattr(on_demand.st, "session_state", {})
+    # The second time the result is kept.
+    for _ in range(2):
+        with on_demand.waiting(None, "Comparing", 1, n_tokens, of="a question"):
+            pass
     ((text, show_time),) = spinners
     assert show_time is says
     assert text == ("Comparing: 1,501 tokens take about 15 s" if says else "Comparing")

@@ -89,5 +89,6 @@ def vocabulary_of(
 def directions_of_view(view: View) -> Directions | Unavailable:
     """Comparison of the directions for the chosen target, without the map."""
     asked, n_tokens = view.asked, len(view.run.pieces)
-    with waiting(asked.selection, "Comparing the directions of all tokens", 1, n_tokens):
-        return directions_of(asked, view.layer, target_of(view, TARGET), view.with_sinks)
+    given = asked, view.layer, target_of(view, TARGET), view.with_sinks
+    with waiting(asked.selection, "Comparing the directions of all tokens", 1, n_tokens, of=given):
+        return directions_of(*given)

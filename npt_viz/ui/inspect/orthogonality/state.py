@@ -114,8 +114,9 @@ def result_of(view: View, layers: tuple[int, ...] = ()) -> Orthogonality | Unava
         axes = chosen_axes(view)
     except NptVizError as error:
         return Unavailable(str(error))
-    with waiting(view.selection, "Finding the common directions", 1, len(view.run.pieces)):
-        return _orthogonality(view.asked, layers or (view.layer,), target, axes, view.with_sinks)
+    given = view.asked, layers or (view.layer,), target, axes, view.with_sinks
+    with waiting(view.selection, "Finding the common directions", 1, len(view.run.pieces), of=given):
+        return _orthogonality(*given)
 
 
 def layer_result(view: View) -> LayerOrthogonality | Unavailable:

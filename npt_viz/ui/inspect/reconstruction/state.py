@@ -52,8 +52,9 @@ def _continuations(asked: Asked, n_tokens: int) -> Continuations:
 
 def reconstruction_of(view: View, positions: str | None = None) -> Reconstruction:
     """Reconstruction in both modes; sinks count where the head says so."""
-    with waiting(view.selection, "Comparing with the references", 2, len(view.run.pieces)):
-        result = _reconstruction(_any_mode(view, positions))
+    asked = _any_mode(view, positions)
+    with waiting(view.selection, "Comparing with the references", 2, len(view.run.pieces), of=asked):
+        result = _reconstruction(asked)
     return replace(result, is_sink=view.left_out)
 
 
@@ -69,8 +70,9 @@ def ablations_of(view: View) -> AblationTable:
     from npt_viz.analysis.ablation import MAX_TOKENS
 
     n_tokens = min(MAX_TOKENS, len(view.run.pieces))
-    with waiting(view.selection, "Ablating the modulation", 10, n_tokens):
-        return _ablations(_any_mode(view), view.layer)
+    asked = _any_mode(view)
+    with waiting(view.selection, "Ablating the modulation", 10, n_tokens, of=(asked, view.layer)):
+        return _ablations(asked, view.layer)
 
 
 def continuations_of(view: View, n_tokens: int) -> Continuations:
