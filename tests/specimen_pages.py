@@ -28,7 +28,7 @@ from npt_viz.analysis.directions import directions as directions_of
 from npt_viz.analysis.downstream import downstream as downstream_of
 from npt_viz.analysis.orthogonality import orthogonality as orthogonality_of
 from npt_viz.analysis.reconstruction import reconstruction as reconstruction_of
-from npt_viz.capture.probe import windows
+from npt_viz.capture.probe import SEQUENCES, windows
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.question import Question
 from npt_viz.results.directions import Unavailable
@@ -122,7 +122,7 @@ def of_health(specimen: Specimen) -> tuple[int, list[str]]:
     specimen.opened()  # Whatever it trains is kept, and takes no random number the next time.
     base, (checkpoint, adapters), report = specimen.base(), opened(specimen), seeded(specimen.report)
     lines = specimen.lines() if specimen.floor else specimen.lines()[-HELD_OUT:]
-    literal = Literal(base, adapters, windows(base, lines, 3))
+    literal = Literal(base, adapters, windows(base, lines, SEQUENCES))
     finite = not any(row.n_nan or row.n_inf for row in checkpoint.report.layers)
     measured = [SimpleNamespace(layer=n, probe=each, floor=None) for n, each in report.probes.items()]
     # A floor is a training, held elsewhere (tests/analysis/test_class_floor.py).
