@@ -7,9 +7,8 @@ ui.require_app()
 
 
 def body(view: ui.View) -> None:
-    controls.choices(view)
-    # Bad input in one part leaves the other usable.
-    for part in (panels.judge, panels_ledger.ledger):
+    # Bad input in one part leaves the others usable.
+    for part in (controls.choices, panels.effect, panels.judge, panels_ledger.ledger):
         with ui.guarded():
             part(view)
 

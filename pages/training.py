@@ -16,11 +16,17 @@ ui.source_bar(asks=False)
 source, slot = ui.selection(), training_slot()
 ready(source, with_checkpoint=bool(source.checkpoint))
 
-controls = st.container()
-command = st.container()
-live(slot)
-result(slot)
-saved_training(source, slot)
+if slot.is_active:
+    # What runs has the whole width; the set-up is folded.
+    controls, shown = st.container(), st.container()
+    controls = controls.expander("Set-up", icon=":material/tune:")
+else:
+    controls, shown = st.columns([5, 6], gap="medium")
+with shown:
+    command = st.container()
+    live(slot)
+    result(slot)
+    saved_training(source, slot)
 with controls:
     plan = settings(source, slot)
 with command:

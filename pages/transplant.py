@@ -7,9 +7,17 @@ ui.require_app()
 
 
 def body(view: ui.View) -> None:
-    controls.receiver(view)
+    controls.operation(view)
     panels.outcome(view)
     panels.kept_results(view)
 
 
-ui.inspect_page("Transplant", "What if prompt B used prompt A's modulation?", panels.answer, body)
+ui.inspect_page(
+    "Transplant",
+    "What if prompt B used prompt A's modulation?",
+    panels.answer,
+    body,
+    above=controls.sides,
+    beside=controls.receiver,
+    parts=("strip",),
+)

@@ -73,6 +73,12 @@ def html_tables(app: AppTest) -> dict[str, list[dict[str, str]]]:
     return found
 
 
+def tables(page: AppTest, label: str) -> list[str]:
+    """HTML of the page's tables of this name."""
+    bodies = [each.proto.body for each in page.get("html")]
+    return [body for body in bodies if f'aria-label="{label}"' in body]
+
+
 def at_rest(tab) -> None:
     """In a browser: wait until no run of the page is under way; what is typed while it is drawn anew may be lost."""
     time.sleep(0.5)

@@ -72,7 +72,9 @@ def _ranks(row: NextToken) -> str:
     return f"{row.rank_before:,}.→{row.rank_after:,}."
 
 
-def sweep(result: AlphaSweep, *, alpha: float | None = None, theme: Theme = "light") -> go.Figure:
+def sweep(
+    result: AlphaSweep, *, alpha: float | None = None, height: int = 460, theme: Theme = "light"
+) -> go.Figure:
     """Margin, KL on unrelated prompts and perplexity on neutral text along α; the usable window is shaded.
 
     A click on a point gives its α as customdata.
@@ -110,7 +112,7 @@ def sweep(result: AlphaSweep, *, alpha: float | None = None, theme: Theme = "lig
         figure.add_vrect(low - 0.05, high + 0.05, fillcolor=ROLES["exact"], opacity=0.13, line_width=0)
     if alpha is not None:
         figure.add_vline(float(position_of(np.array([alpha]))[0]), line=dict(color=INK[theme], width=1))
-    styled(figure, height=460, theme=theme)
+    styled(figure, height=height, theme=theme)
     for row, title in ((1, "nats"), (2, "KL, nats"), (3, "perplexity ×")):
         figure.update_yaxes(title=dict(text=title, font_size=11), nticks=5, row=row, col=1)
     # Beyond the limits by far, the exact amount does not matter and would flatten all else.

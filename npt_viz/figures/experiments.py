@@ -35,6 +35,7 @@ def aligned_curves(
     column: str,
     *,
     layer: int,
+    height: int = 320,
     theme: Theme = "light",
 ) -> go.Figure:
     """One column of one layer along the steps: each arm's mean over seeds, and a band from its lowest to its highest.
@@ -69,7 +70,7 @@ def aligned_curves(
             marker=dict(size=4),
             hovertemplate=f"{plain(arm)} %{{y:.4g}} ({len(values)} seeds)<extra></extra>",
         )
-    styled(figure, height=320, theme=theme)
+    styled(figure, height=height, theme=theme)
     if column.endswith("recovered"):
         _line(figure, 0.0, "no modulation")
         _line(figure, 1.0, "perfect")

@@ -40,6 +40,7 @@ def overlay(
     x: Axis = "step",
     log: bool = False,
     marks: Mapping[str, Sequence[tuple[int, str]]] | None = None,
+    height: int = 420,
     theme: Theme = "light",
 ) -> go.Figure:
     """All lines in one picture.
@@ -55,7 +56,7 @@ def overlay(
         )
         name = each.series if len(columns) == 1 else f"{each.series} · {each.column}"
         _add_line(figure, each, plain(name), style)
-    styled(figure, height=420, theme=theme)
+    styled(figure, height=height, theme=theme)
     for column in columns:
         for label, value in REFERENCES.get(column, {}).items():
             figure.add_hline(

@@ -128,12 +128,8 @@ def captured(
     for length in lengths:
         starts.append(starts[-1] + length)
     # Not by what is free now: kept or computed again, the last bits differ, and a seed has to give the same numbers.
-    frozen = 2 * len(layers) * starts[-1] * model.d_ffn * model.dtype.itemsize
-    projections = projections and frozen <= PROJECTIONS_BYTES
-    widths = [model.d_model] * (4 * len(layers) + to_the_top) + [model.d_ffn] * (
-        2 * len(layers) * projections
-    )
-    room = _Room(model, starts[-1], widths, budget)
+    projections = projections and keeps_projections(model, starts[-1], len(layers))
+    room = _Room(model, starts[-1], _widths(model, len(layers), to_the_top, projections), budget)
     kept = {
         layer: LayerTokens(
             hidden=room.tensor(),
@@ -180,6 +176,24 @@ def captured(
         done += length * len(group)
         progress("capturing activations of the base model", done / starts[-1])
     return Capture(kept, tuple(starts), final, arguments, room.in_file)
+
+
+def keeps_projections(model: BaseModel, n_tokens: int, n_layers: int) -> bool:
+    """Whether W_g z and W_u z of so much text take no more than PROJECTIONS_BYTES."""
+    return 2 * n_layers * n_tokens * model.d_ffn * model.dtype.itemsize <= PROJECTIONS_BYTES
+
+
+def capture_bytes(
+    model: BaseModel, n_tokens: int, n_layers: int, *, to_the_top: bool = False, projections: bool = False
+) -> int:
+    """Bytes of the activations that `captured` keeps, given the same wishes."""
+    projections = projections and keeps_projections(model, n_tokens, n_layers)
+    return n_tokens * sum(_widths(model, n_layers, to_the_top, projections)) * model.dtype.itemsize
+
+
+def _widths(model: BaseModel, n_layers: int, to_the_top: bool, projections: bool) -> list[int]:
+    """Widths of all columns of a capture."""
+    return [model.d_model] * (4 * n_layers + to_the_top) + [model.d_ffn] * (2 * n_layers * projections)
 
 
 def _keep(tokens: LayerTokens, span: slice, record, row: int, base: LayerTokens | None) -> None:

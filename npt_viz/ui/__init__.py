@@ -9,7 +9,6 @@ Nothing here imports torch before a model is opened. Below: what the files in pa
 from npt_viz.ui.shell.asked import selection
 from npt_viz.ui.shell.guarded import guarded
 from npt_viz.ui.shell.nav import require_app
-from npt_viz.ui.shell.text import plain
 from npt_viz.ui.widgets import answers
 from npt_viz.ui.widgets.card import more_of_the_token, pinned_token
 from npt_viz.ui.widgets.charts import window_note
@@ -30,7 +29,6 @@ __all__ = [
     "more_of_the_token",
     "page_title",
     "pinned_token",
-    "plain",
     "require_app",
     "selection",
     "source_bar",

@@ -12,13 +12,14 @@ from npt_viz.progress import Progress
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.opened import Selection
 from npt_viz.ui.experiments.controls_arms import arm_controls, chosen_arms
-from npt_viz.ui.experiments.job import ExperimentSlot, chosen_folder
+from npt_viz.ui.experiments.job import ExperimentJob, ExperimentSlot, chosen_folder, saved_experiments
 from npt_viz.ui.shell import keeping
+from npt_viz.ui.shell.found import shipped_experiments
 from npt_viz.ui.shell.guarded import problem
 from npt_viz.ui.shell.text import plain
-from npt_viz.ui.train.controls import chosen_recipe, fill_defaults, schedule_controls
+from npt_viz.ui.train.controls import chosen_recipe, cost_sentence, fill_defaults, schedule_controls
 from npt_viz.ui.train.controls_adapter import RESULT, adapter_controls, spec_or_layers
-from npt_viz.ui.train.controls_texts import chosen_text, text_controls
+from npt_viz.ui.train.controls_texts import TextChoice, chosen_text, text_controls
 from npt_viz.ui.train.job import training_slot
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Plan:
     """Kept in the folder; None for the bundled sample."""
     processes: int
     source: Selection
+    estimate: str
+    """What it will take; safe Markdown."""
 
     @property
     def sentence(self) -> str:
@@ -76,11 +79,68 @@ class Plan:
                 yield (event.number - 1 + min(part, 1.0)) / event.total
 
 
+def chosen_experiment(slot: ExperimentSlot) -> Path | None:
+    """Draw the list of saved experiments; the one that is shown: a new one, what was chosen, or the newest."""
+    session, folders = st.session_state, saved_experiments()
+    if slot.job is not None and session.get("_experiment_job") is not slot.job:
+        # A new experiment shows itself; afterwards the choice is the user's.
+        session["_experiment_job"], session["experiment"] = slot.job, str(slot.job.folder)
+    if "experiment" not in session and "experiment" not in st.query_params:
+        session["experiment"] = next(iter(folders), None)
+    if slot.job is not None:
+        folders = list(dict.fromkeys([str(slot.job.folder), *folders]))
+    shown = st.selectbox(
+        "Experiment",
+        folders,
+        index=None,
+        key="experiment",
+        placeholder="None is open",
+        format_func=_named,
+        bind="query-params",
+        persist_state="session",
+        label_visibility="collapsed",
+        help="Those in the folder of runs and in this browser's workspace, and one that comes with npt_viz.",
+    )
+    return opened.located(shown) if shown else None
+
+
+def _named(folder: str) -> str:
+    name = Path(folder).name
+    return f"{name} (comes with npt_viz)" if folder in shipped_experiments() else f"{name} · {folder}"
+
+
+def start_button(slot: ExperimentSlot, plan: Plan | None) -> None:
+    """Button that begins the experiment that is set up."""
+    st.button(
+        "Start",
+        type="primary",
+        disabled=plan is None,
+        on_click=lambda: slot.begin(ExperimentJob(plan.folder, plan.begin)),
+        key="experiment_start",
+        icon=":material/play_arrow:",
+        width="stretch",
+        help=f"{plan.sentence}, in {plain(str(plan.folder))}. {plan.estimate}" if plan else None,
+    )
+
+
+def stop_button(slot: ExperimentSlot) -> None:
+    """Button that ends the experiment that runs."""
+    st.button(
+        "Stop",
+        disabled=not slot.is_active,
+        on_click=slot.end,
+        key="experiment_stop",
+        icon=":material/stop:",
+        width="stretch",
+        help="After the step that runs. Finished arms stay; Start goes on with the others.",
+    )
+
+
 def settings(source: Selection, slot: ExperimentSlot, prompt: str) -> Plan | None:
     """Draw the controls; the plan that they make, or a sentence why there is none. None while one is running."""
     keeping.settle(*DEFAULTS)
     fill_defaults(source)
-    arms, adapter, text, schedule = st.tabs(["Arms", "Adapter", "Text", "Schedule"])
+    arms, adapter, text, schedule = st.tabs(["Arms and losses", "Adapter", "Text", "Schedule"])
     with arms:
         arm_controls()
     with adapter:
@@ -88,15 +148,17 @@ def settings(source: Selection, slot: ExperimentSlot, prompt: str) -> Plan | Non
     with text:
         text_controls()
     with schedule:
-        schedule_controls(steps="experiment_steps", every="experiment_every")
+        schedule_controls(steps="experiment_steps", every="experiment_every", across=5)
     _run_controls()
     if slot.is_active:
         return None
     try:
-        return _plan(source, prompt)
+        plan = _plan(source, prompt)
     except NptVizError as error:
         problem(str(error))
         return None
+    st.caption(f"{plan.sentence}. {plan.estimate}")
+    return plan
 
 
 def _run_controls() -> None:
@@ -181,6 +243,16 @@ def _plan(source: Selection, prompt: str) -> Plan:
         texts,
         session["experiment_processes"],
         source,
+        _estimate(source, experiment, text),
+    )
+
+
+def _estimate(source: Selection, experiment: "Experiment", text: TextChoice) -> str:
+    start = experiment.start
+    layers = experiment.layers or (() if isinstance(start, str) else start.layers)
+    objectives = [arm.losses for arm in experiment.arms]
+    return cost_sentence(
+        source, list(layers), objectives, experiment.recipe, text, times=len(experiment.seeds)
     )
 
 

@@ -2,16 +2,12 @@
 
 from pathlib import Path
 
-import pandas as pd
 import streamlit as st
 
 from npt_viz.figures.experiments import CURVES, aligned_curves, arm_strips, final_numbers
 from npt_viz.figures.maps import window
-from npt_viz.figures.theme import number
 from npt_viz.results.experiments import MEASURES, ExperimentResult
 from npt_viz.results.sentences.experiments import experiment as sentence_of
-from npt_viz.training.log import RUNS
-from npt_viz.ui.cache.owner import owner
 from npt_viz.ui.experiments.job import ExperimentSlot
 from npt_viz.ui.shell.guarded import guarded, problem
 from npt_viz.ui.shell.job import Snapshot
@@ -19,9 +15,13 @@ from npt_viz.ui.shell.text import markdown, plain
 from npt_viz.ui.widgets.charts import chart
 from npt_viz.ui.widgets.findings import MARKS
 from npt_viz.ui.widgets.inspecting import theme
+from npt_viz.ui.widgets.tables import Cell, table
 
 REFRESH = 2.0
 """Seconds between two drawings of a running experiment."""
+
+CURVES_HEIGHT = 264
+"""Pixels of the curves: what the first screen leaves."""
 
 VERDICTS = {
     "better": "better",
@@ -48,7 +48,7 @@ def _results(slot: ExperimentSlot, folder: Path | None, was_active: bool) -> Non
     if now is not None and slot.job.folder == folder:
         _status(now)
     if folder is None:
-        st.info("Choose arms above and press Start, or open a saved experiment.", icon=":material/info:")
+        st.info("Set up an experiment and press Start, or open a saved one.", icon=":material/info:")
         return
     if was_active and slot.job.folder == folder and not folder.exists():
         return  # It appears with the first step.
@@ -78,8 +78,6 @@ def _status(now: Snapshot) -> None:
 
 
 def _draw(result: ExperimentResult) -> None:
-    st.markdown(f"##### {plain(result.name)}")
-    st.caption(plain(result.setup))
     if result.unfair_seeds:
         problem(
             f"the arms of seed {result.unfair_seeds[0]} did not begin with the same weights and batches: not comparable"
@@ -94,63 +92,75 @@ def _draw(result: ExperimentResult) -> None:
         label_visibility="collapsed",
         required=True,
     )
-    st.markdown(markdown(sentence_of(result, measure)))
-    if result.n_finished:
-        left, right = st.columns([1, 1.25])
+    with st.container(key="answer"):
+        st.markdown(markdown(sentence_of(result, measure)))
+    with st.container(key="main_figure"):
+        left, right = st.columns([6, 5], gap="medium")
         with left:
-            chart(final_numbers(result, measure, theme=theme()), key="experiment_final")
+            if result.n_finished:
+                chart(final_numbers(result, measure, theme=theme()), key="experiment_final")
+            table(comparison_rows(result, measure), label="arms", help=_helps(result, measure))
         with right:
-            st.dataframe(
-                comparison_frame(result, measure), hide_index=True, key="experiment_table_of_differences"
-            )
-        st.caption(
-            f"{MEASURES[measure].meaning}; {MEASURES[measure].better} is better. Differences are taken seed by seed; ± is "
-            "Student's t over the seeds, widened so that all arms hold together at 95 %. "
-            + (
-                "Arms of a seed began with the same weights and saw the same batches."
-                if result.is_fair
-                else ""
-            )
-        )
-    _curves(result)
+            _curves(result)
+    st.caption(plain(result.setup))
     _strips(result)
     _health(result)
     _downloads(result)
 
 
-def comparison_frame(result: ExperimentResult, measure: str) -> pd.DataFrame:
-    """Table with one row an arm, numbers as text."""
+def _helps(result: ExperimentResult, measure: str) -> dict[str, str]:
+    """Column -> a sentence over its header."""
+    fair = "Arms of a seed began with the same weights and saw the same batches." if result.is_fair else ""
+    return {
+        "mean": f"{MEASURES[measure].meaning}; {MEASURES[measure].better} is better.",
+        "difference": f"To the reference, taken seed by seed. {fair}",
+        "±": "Student's t over the seeds, widened so that all arms hold together at 95 %.",
+    }
+
+
+def comparison_rows(result: ExperimentResult, measure: str) -> list[dict[str, Cell]]:
+    """One row an arm."""
     states = {arm: [run.state for run in result.of(arm)] for arm in result.arms}
-    return pd.DataFrame(
-        [
+    rows: list[dict[str, Cell]] = []
+    for comparison in result.comparisons(measure):
+        is_other = comparison.verdict != "reference"
+        failed = set(states[comparison.arm]) == {"failed"}
+        rows.append(
             {
                 "arm": comparison.arm,
                 "seeds": f"{states[comparison.arm].count('finished')} of {len(result.seeds)}",
-                "mean": number(comparison.mean),
-                "spread": number(comparison.spread),
-                "difference": number(comparison.difference) if comparison.verdict != "reference" else "",
-                "±": number(comparison.half_width) if comparison.verdict != "reference" else "",
-                "verdict": "failed"
-                if set(states[comparison.arm]) == {"failed"}
-                else VERDICTS[comparison.verdict],
+                "mean": comparison.mean,
+                "spread": comparison.spread,
+                "difference": comparison.difference if is_other else None,
+                "±": comparison.half_width if is_other else None,
+                "verdict": "failed" if failed else VERDICTS[comparison.verdict],
             }
-            for comparison in result.comparisons(measure)
-        ]
-    )
+        )
+    return rows
 
 
 def _curves(result: ExperimentResult) -> None:
     if not result.layers:
         return
-    left, right = st.columns([3, 1], vertical_alignment="bottom")
+    left, right = st.columns([3, 1.4], vertical_alignment="bottom")
     column = left.selectbox(
-        "Along the steps", list(CURVES), format_func=CURVES.__getitem__, key="experiment_column"
+        "Along the steps",
+        list(CURVES),
+        format_func=CURVES.__getitem__,
+        key="experiment_column",
+        label_visibility="collapsed",
+        help="Lines are means over seeds, bands run from the lowest seed to the highest.",
     )
-    layer = right.selectbox("Layer", result.layers, key="experiment_layer")
-    figure = aligned_curves(result, column, layer=layer, theme=theme())
+    layer = right.selectbox(
+        "Layer",
+        result.layers,
+        key="experiment_layer",
+        format_func=lambda layer: f"layer {layer}",
+        label_visibility="collapsed",
+    )
+    figure = aligned_curves(result, column, layer=layer, height=CURVES_HEIGHT, theme=theme())
     if figure.data:
         chart(figure, key="experiment_curves")
-        st.caption("Lines are means over seeds, bands run from the lowest seed to the highest.")
     else:
         st.caption("Nothing of this was measured yet.")
 
@@ -253,11 +263,3 @@ def _open(folder: str) -> None:
 def _time(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
-def saved_experiments() -> list[Path]:
-    """Experiments in the folder of runs and in the workspace, the newest first."""
-    from npt_viz.experiments.folder import SPEC
-
-    folders = [path.parent for where in (RUNS, owner().folder.runs) for path in where.glob(f"*/{SPEC}")]
-    return sorted(folders, key=lambda path: -(path / SPEC).stat().st_mtime)

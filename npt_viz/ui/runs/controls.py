@@ -8,6 +8,7 @@ from npt_viz.training.log import RUNS
 from npt_viz.ui.cache.owner import owner
 from npt_viz.ui.runs.state import CHOSEN, UPLOADS, RunsView, runs_at, take_uploads, with_own_names
 from npt_viz.ui.shell import keeping
+from npt_viz.ui.shell.found import shipped_experiments
 from npt_viz.ui.shell.text import code
 
 PATHS_HELP = (
@@ -36,6 +37,10 @@ def chosen_runs() -> list[Run]:
     folder = owner().folder
     logs = [log for where in (RUNS, folder.runs, folder.trainings) for log in found_runs(where)]
     offered = [str(path.parent if path.name == "steps.jsonl" else path) for path in logs]
+    shipped = shipped_experiments()
+    if CHOSEN not in st.session_state and CHOSEN not in st.query_params:
+        # The newest of one's own, else what comes with npt_viz: a first visit shows what the page is for.
+        st.session_state[CHOSEN] = (offered or shipped)[:1]
     paths_before = st.session_state.get(CHOSEN) or st.query_params.get_all(CHOSEN)
     left, right = st.columns([5, 1.2], vertical_alignment="bottom")
     with right.popover("Upload", icon=":material/upload_file:", width="stretch"):
@@ -48,7 +53,7 @@ def chosen_runs() -> list[Run]:
         )
     paths = left.multiselect(
         "Runs",
-        list(dict.fromkeys([*offered, *uploads, *paths_before])),
+        list(dict.fromkeys([*offered, *shipped, *uploads, *paths_before])),
         key=CHOSEN,
         accept_new_options=True,
         bind="query-params",
@@ -72,36 +77,36 @@ def choices(runs: list[Run]) -> RunsView:
     heldout = [name for name in columns if name.startswith(HELDOUT)]
     columns = [name for name in columns if name not in heldout]
     series = [(run, layer) for run in runs for layer in run.layers]
-    left, right = st.columns(2)
+    left, right, layer, settings = st.columns([3, 3, 1.6, 1.6], vertical_alignment="bottom")
     with left:
         shown = _columns("In training", columns, FIRST_CHOICE, key="runs_columns")
     with right:
         shown_heldout = _columns("On held-out text", heldout, FIRST_HELDOUT, key="runs_heldout")
-    place = st.columns([2.6, 2.4, 1.2, 2], vertical_alignment="bottom")
-    x: Axis = place[0].segmented_control(
-        "Along",
-        list(AXES),
-        key="runs_x",
-        default="step",
-        required=True,
-        bind="query-params",
-        persist_state="session",
-    )
-    smoothing = place[1].slider(
-        "Smoothing",
-        0.0,
-        0.99,
-        0.0,
-        0.01,
-        key="runs_smoothing",
-        bind="query-params",
-        persist_state="session",
-        help="β of an exponential moving average, m ← β m + (1 − β) y; the raw values stay behind it, faint. "
-        "Held-out values are few and are drawn as they are.",
-    )
-    log = place[2].toggle("Log y", key="runs_log", bind="query-params", persist_state="session")
-    with place[3]:
+    with layer:
         series = _layers(series, shown + shown_heldout)
+    with settings.popover("Axes", icon=":material/tune:", width="stretch", key="runs_axes"):
+        x: Axis = st.segmented_control(
+            "Along",
+            list(AXES),
+            key="runs_x",
+            default="step",
+            required=True,
+            bind="query-params",
+            persist_state="session",
+        )
+        smoothing = st.slider(
+            "Smoothing",
+            0.0,
+            0.99,
+            0.0,
+            0.01,
+            key="runs_smoothing",
+            bind="query-params",
+            persist_state="session",
+            help="β of an exponential moving average, m ← β m + (1 − β) y; the raw values stay behind it, faint. "
+            "Held-out values are few and are drawn as they are.",
+        )
+        log = st.toggle("Log y", key="runs_log", bind="query-params", persist_state="session")
     return RunsView(runs, series, shown, shown_heldout, x, smoothing, log)
 
 

@@ -13,6 +13,14 @@ from npt_viz.ui.shell.guarded import guarded
 from npt_viz.ui.shell.text import code, markdown, plain
 from npt_viz.ui.widgets.charts import chart
 from npt_viz.ui.widgets.inspecting import theme
+from npt_viz.ui.widgets.tables import Cell
+from npt_viz.ui.widgets.tables import table as small_table
+
+HEIGHT = 360
+"""Pixels of the curves: what the first screen leaves."""
+
+FEW = 30
+"""Rows up to which the table needs no grid."""
 
 
 def answer(view: RunsView) -> None:
@@ -24,13 +32,16 @@ def answer(view: RunsView) -> None:
             "None of these runs measured the columns that are chosen; choose others.", icon=":material/info:"
         )
         return
-    st.markdown(markdown(sentence_of(summaries, curves.better(main))))
+    with st.container(key="answer"):
+        st.markdown(markdown(sentence_of(summaries, curves.better(main))))
 
 
 def charts(view: RunsView) -> None:
     """Curves on training and on held-out text, apart because their scales differ."""
     shown = [(title, columns) for title, columns in _panels(view) if columns]
-    for place, (title, columns) in zip(st.columns(max(1, len(shown))), shown, strict=False):
+    with st.container(key="main_figure"):
+        places = st.columns(max(1, len(shown)))
+    for place, (title, columns) in zip(places, shown, strict=False):
         with place:
             st.markdown(f"**{title}**")
             _chart(view, columns, key="runs_chart_" + ("heldout" if columns == view.heldout else "training"))
@@ -52,7 +63,9 @@ def _chart(view: RunsView, columns: list[str], *, key: str) -> None:
             missing.append(curves.series_name(run, layer))
     if lines:
         marks = {curves.series_name(run, layer): run.marks for run, layer in view.series}
-        figure = overlay(lines, series=view.names, x=view.x, log=view.log, marks=marks, theme=theme())
+        figure = overlay(
+            lines, series=view.names, x=view.x, log=view.log, marks=marks, height=HEIGHT, theme=theme()
+        )
         chart(figure, key=key)
     thinned = [each for each in lines if len(each.x) < each.n_values]
     if thinned:
@@ -114,7 +127,7 @@ def shares(view: RunsView) -> None:
 def table(view: RunsView) -> None:
     """Table of first, last and best values."""
     st.subheader("Values")
-    rows = [
+    rows: list[dict[str, Cell]] = [
         {
             "run": s.series,
             "column": s.column,
@@ -129,6 +142,9 @@ def table(view: RunsView) -> None:
         for run, layer in view.series
         if (s := curves.summary(run, layer, column))
     ]
+    if len(rows) <= FEW:
+        small_table(rows, label="values of the runs")
+        return
     numbers = {name: st.column_config.NumberColumn(format="%.5g") for name in ("first", "last", "best")}
     st.dataframe(pd.DataFrame(rows), hide_index=True, column_config=numbers, key="runs_table")
 
@@ -150,7 +166,9 @@ def downloads(view: RunsView) -> None:
         folder = st.text_input("Write event files to", str(RUNS / "tensorboard"), key="runs_board_folder")
         if st.button("Write", key="runs_board"):
             _write_events(view.runs, folder)
-    with snippet.expander("The same in Python"):
+    with snippet.expander("The same in Python", key="runs_python", on_change="rerun") as box:
+        if not box.open:
+            return
         lines = ["import npt_viz", ""]
         lines += [f"run = npt_viz.read_run({run.origin!r})\nprint(run.to_frame())" for run in view.runs]
         st.code("\n".join(lines), language="python", wrap_lines=True)

@@ -1,4 +1,4 @@
-"""The checkpoints that are offered without being asked for."""
+"""What is offered without being asked for: checkpoints, and the experiments that are shipped."""
 
 from pathlib import Path
 
@@ -18,3 +18,8 @@ def checkpoints_here() -> list[str]:
 def first_checkpoint() -> str:
     """What is open before anything was chosen; empty where nothing is offered."""
     return next(iter(checkpoints_here()), "")
+
+
+def shipped_experiments() -> list[str]:
+    """Finished experiments that come with npt_viz, as short paths that are found from any folder."""
+    return sorted(str(spec.parent.relative_to(ROOT)) for spec in ROOT.glob("demos/*/experiment.toml"))

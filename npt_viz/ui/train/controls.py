@@ -11,6 +11,8 @@ from npt_viz.progress import Progress
 from npt_viz.training.recipe import AUTOCAST, SCHEDULES, STREAMS, Recipe
 from npt_viz.training.settings import SETTINGS, line
 from npt_viz.ui.cache import opened
+from npt_viz.ui.cache.kept import duration
+from npt_viz.ui.cache.on_demand import seconds_per_token
 from npt_viz.ui.cache.opened import Selection
 from npt_viz.ui.shell import keeping
 from npt_viz.ui.shell.guarded import problem
@@ -19,7 +21,7 @@ from npt_viz.ui.train.controls_adapter import RESULT, adapter_controls, forms, s
 from npt_viz.ui.train.controls_adapter import fill_defaults as fill_adapter_defaults
 from npt_viz.ui.train.controls_losses import chosen_objective, loss_controls
 from npt_viz.ui.train.controls_texts import DEFAULTS as TEXT_DEFAULTS
-from npt_viz.ui.train.controls_texts import chosen_text, text_controls, token_counts
+from npt_viz.ui.train.controls_texts import TextChoice, chosen_text, text_controls, token_counts
 from npt_viz.ui.train.job import TrainingSlot
 
 if TYPE_CHECKING:
@@ -46,6 +48,9 @@ DEFAULTS = TEXT_DEFAULTS | {
 
 keeping.keep_all(DEFAULTS)
 
+SCHEDULED = 15
+"""Widgets of the Schedule tab."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -54,6 +59,8 @@ class Plan:
     begin: Callable[[Progress], "Training"]
     sentence: str
     """What would be trained, on what; safe Markdown."""
+    estimate: str
+    """What it will take; safe Markdown."""
 
 
 def settings(source: Selection, slot: TrainingSlot) -> Plan | None:
@@ -62,7 +69,7 @@ def settings(source: Selection, slot: TrainingSlot) -> Plan | None:
     None too while a training is active: nothing else can start, and a check of the plan would run the model.
     """
     fill_defaults(source)
-    adapter, text, losses, schedule = st.tabs(["Adapter", "Text", "Losses", "Schedule"])
+    losses, adapter, text, schedule = st.tabs(["Losses", "Adapter", "Text", "Schedule"])
     with adapter:
         adapter_controls(source, slot)
     with text:
@@ -86,10 +93,15 @@ def fill_defaults(source: Selection) -> None:
     fill_adapter_defaults(source)
 
 
-def schedule_controls(*, steps: str = "training_steps", every: str = "training_every") -> None:
-    """Draw the Schedule tab; steps, every: keys of the number of steps and of the steps between evaluations."""
-    # A row of its own for every four: columns of several widgets would stand at different heights.
-    rows = [st.columns(4, vertical_alignment="bottom") for _ in range(4)]
+def schedule_controls(
+    *, steps: str = "training_steps", every: str = "training_every", across: int = 3
+) -> None:
+    """Draw the Schedule tab.
+
+    steps, every: keys of the number of steps and of the steps between evaluations. across: widgets in a row.
+    """
+    # Rows of their own: columns of several widgets would stand at different heights.
+    rows = [st.columns(across, vertical_alignment="bottom") for _ in range(-(-SCHEDULED // across))]
     places = iter(column for row in rows for column in row)
 
     def number(label: str, name: str, low: float, step: float) -> None:
@@ -136,7 +148,7 @@ def schedule_controls(*, steps: str = "training_steps", every: str = "training_e
         help=plain(line("whole_sequences")),
         persist_state="session",
     )
-    next(places).caption(f"Positions: {st.session_state['positions']} (sidebar)")
+    next(places).caption(f"Positions: {st.session_state['positions']}, as the Inspect pages' head says")
 
 
 def _plan(source: Selection, slot: TrainingSlot) -> Plan:
@@ -158,7 +170,42 @@ def _plan(source: Selection, slot: TrainingSlot) -> Plan:
             corpus = text.corpus(model, recipe.seed, progress)
             return Training(model, start, corpus, objective, recipe, progress=progress, captures=captures)
 
-    return Plan(begin, _sentence(source, start, objective, text))
+    estimate = cost_sentence(source, list(start.layers), [objective], recipe, text)
+    return Plan(begin, _sentence(source, start, objective, text), estimate)
+
+
+def cost_sentence(
+    source: Selection,
+    layers: Sequence[int],
+    objectives: "Sequence[Objective]",
+    recipe: Recipe,
+    text: TextChoice,
+    *,
+    times: int = 1,
+) -> str:
+    """What training these layers once for each objective, so many times, will take; safe Markdown."""
+    from npt_viz.files import gigabytes
+    from npt_viz.training.cost import cost
+
+    train, heldout = counted_tokens(source, text, recipe.seed)
+    costs = [
+        cost(
+            opened.opened_model(*source.base),
+            layers,
+            objective,
+            recipe,
+            n_train=train,
+            n_heldout=heldout,
+            seconds_per_token=seconds_per_token(source),
+        )
+        for objective in objectives
+    ]
+    n_bytes = max(each.n_bytes for each in costs)
+    # Trainings on the same text share the capture.
+    capture, steps = max(each.capture for each in costs), times * sum(each.steps for each in costs)
+    return plain(
+        f"Estimate: the capture takes {gigabytes(n_bytes)} and about {duration(capture)}, the steps about {duration(steps)}"
+    )
 
 
 def chosen_recipe(*, steps: int, every: int) -> Recipe:
@@ -201,11 +248,19 @@ def _sentence(source: Selection, start, objective: "Objective", text) -> str:
     layers = list(start.layers)
     which = f"Layer {layers[0]}" if len(layers) == 1 else f"Layers {', '.join(map(str, layers))}"
     losses = ", ".join(name.replace("_", " ") for name in objective.active)
-    from npt_viz.training.sampling import SAMPLE_TOKENS
-
-    tokens = f"about {text.n_samples * SAMPLE_TOKENS:,} tokens that the base writes first"
-    if text.texts:
-        train, heldout = token_counts(source.base, text, st.session_state["training_seed"])
-        tokens = f"{train:,} tokens, {heldout:,} more held out"
+    train, heldout = counted_tokens(source, text, st.session_state["training_seed"])
+    tokens = f"{train:,} tokens, {heldout:,} more held out"
+    if not text.texts:
+        tokens = f"about {train + heldout:,} tokens that the base writes first"
     above = "; the layers above run at every step" if objective.needs_logits else ""
     return f"{which} · {losses}{above} · {tokens}"
+
+
+def counted_tokens(source: Selection, text: TextChoice, seed: int) -> tuple[int, int]:
+    """(to train on, held out); about, where the base has to write the text first."""
+    from npt_viz.training.sampling import SAMPLE_TOKENS
+
+    if text.texts:
+        return token_counts(source.base, text, seed)
+    written = text.n_samples * SAMPLE_TOKENS
+    return written - written // 10, written // 10

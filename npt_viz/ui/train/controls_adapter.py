@@ -84,8 +84,7 @@ def _form_controls() -> None:
     from npt_viz.training.spec import ATTENTION_PATHS, takes_any_target
 
     session = st.session_state
-    variant, targets, attention, scale = st.columns([2.6, 1.6, 1.2, 0.9], vertical_alignment="bottom")
-    variant.selectbox(
+    st.selectbox(
         "Variant",
         list(VARIANTS),
         key="training_variant",
@@ -96,6 +95,7 @@ def _form_controls() -> None:
     )
     chosen = VARIANTS[session["training_variant"]]
     free = takes_any_target(chosen.semantics)
+    targets, attention, scale = st.columns([1.7, 1.3, 1.2], vertical_alignment="bottom")
     targets.pills(
         "Targets",
         TARGETS,
@@ -130,7 +130,7 @@ def _size_controls() -> None:
     from npt_viz.training.spec import takes_any_target, why_untrainable
 
     free = takes_any_target(VARIANTS[st.session_state["training_variant"]].semantics)
-    rank, components, initialisation, about = st.columns([1, 1, 1.3, 3], vertical_alignment="bottom")
+    rank, components, initialisation = st.columns(3, vertical_alignment="bottom")
     rank.number_input(
         "Rank r", 1, None, key="training_rank", help=plain(line("rank")), persist_state="session"
     )
@@ -153,7 +153,7 @@ def _size_controls() -> None:
     )
     form = fresh_form()
     learns = "" if why_untrainable(form.semantics) else f"; the MLP learns {form.semantics.reconstructs}"
-    about.caption(plain(variant_name(form.semantics, form.targets) + learns))
+    st.caption(plain(variant_name(form.semantics, form.targets) + learns))
 
 
 def _use_variant() -> None:

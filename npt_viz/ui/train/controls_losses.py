@@ -49,13 +49,35 @@ def loss_controls(forms: Sequence[Form] = ()) -> None:
         list(PRESETS),
         index=None,
         key="training_preset",
-        placeholder="Take a preset",
+        placeholder="Take a preset: it sets every toggle",
         on_change=_use_preset,
-        help="Sets every toggle below.",
+        label_visibility="collapsed",
     )
-    for name, term in TERMS.items():
-        _row(name, term, unfit(name, forms), forms)
-    left, middle, right, last = st.columns(4, vertical_alignment="bottom")
+    with st.container(key="training_losses", gap="xxsmall"):
+        for name, term in TERMS.items():
+            _row(name, term, unfit(name, forms), forms)
+    with st.expander(f"Weighting: {_weighting()}"):
+        _weighting_controls()
+
+
+def _weighting() -> str:
+    """What is set below the losses, in words."""
+    session = st.session_state
+    parts = [
+        *([ADAPTIVE[session["training_adaptive"]]] if session["training_adaptive"] != "off" else ()),
+        *([f"stages of {session['training_stage_steps']:,} steps"] if session["training_staged"] else ()),
+        *(["curriculum"] if session["training_curriculum"] else ()),
+        *(
+            [f"gradient × {session['training_gradient_scale']:g}"]
+            if session["training_gradient_scale"] != 1
+            else ()
+        ),
+    ]
+    return ", ".join(parts) or "fixed"
+
+
+def _weighting_controls() -> None:
+    left, last = st.columns(2, vertical_alignment="bottom")
     left.selectbox(
         "Adaptive weights",
         list(ADAPTIVE),
@@ -64,40 +86,6 @@ def loss_controls(forms: Sequence[Form] = ()) -> None:
         persist_state="session",
         help=plain(line("adaptive")),
     )
-    with middle:
-        st.toggle("Stages", key="training_staged", persist_state="session", help=plain(line("stage_steps")))
-        st.number_input(
-            "S",
-            1,
-            None,
-            step=100,
-            key="training_stage_steps",
-            disabled=not st.session_state["training_staged"],
-            persist_state="session",
-        )
-    with right:
-        st.toggle(
-            "Curriculum", key="training_curriculum", persist_state="session", help=plain(line("curriculum"))
-        )
-        on = st.session_state["training_curriculum"]
-        for label, low, step_key, quantile_key in (
-            ("until", 1, "training_easy", "training_easy_quantile"),
-            ("then until", 2, "training_medium", "training_medium_quantile"),
-        ):
-            step, quantile = st.columns(2)
-            step.number_input(
-                label, low, None, step=100, key=step_key, disabled=not on, persist_state="session"
-            )
-            quantile.number_input(
-                "quantile",
-                0.0,
-                1.0,
-                step=0.1,
-                key=quantile_key,
-                format="%g",
-                disabled=not on,
-                persist_state="session",
-            )
     last.number_input(
         "Scale the gradient by",
         1e-6,
@@ -107,6 +95,37 @@ def loss_controls(forms: Sequence[Form] = ()) -> None:
         persist_state="session",
         help=plain(line("gradient_scale")),
     )
+    stages, length = st.columns(2, vertical_alignment="center")
+    stages.toggle("Stages", key="training_staged", persist_state="session", help=plain(line("stage_steps")))
+    length.number_input(
+        "S",
+        1,
+        None,
+        step=100,
+        key="training_stage_steps",
+        disabled=not st.session_state["training_staged"],
+        persist_state="session",
+    )
+    st.toggle(
+        "Curriculum", key="training_curriculum", persist_state="session", help=plain(line("curriculum"))
+    )
+    on = st.session_state["training_curriculum"]
+    for label, low, step_key, quantile_key in (
+        ("until", 1, "training_easy", "training_easy_quantile"),
+        ("then until", 2, "training_medium", "training_medium_quantile"),
+    ):
+        step, quantile = st.columns(2)
+        step.number_input(label, low, None, step=100, key=step_key, disabled=not on, persist_state="session")
+        quantile.number_input(
+            "quantile",
+            0.0,
+            1.0,
+            step=0.1,
+            key=quantile_key,
+            format="%g",
+            disabled=not on,
+            persist_state="session",
+        )
 
 
 def unfit(name: str, forms: Sequence[Form]) -> str | None:
@@ -167,15 +186,18 @@ def _use_preset() -> None:
 
 
 def _row(name: str, term: "Term", reason: str | None, forms: Sequence[Form]) -> None:
-    toggle, weight, form, about = st.columns([1.5, 0.8, 1.7, 3.8], vertical_alignment="center")
+    toggle, weight, form = st.columns([2.5, 1.2, 2.3], vertical_alignment="center", gap="small")
     toggle.toggle(
         name.replace("_", " "),
         key=f"training_on_{name}",
         disabled=reason is not None,
         persist_state="session",
-        help=plain(term.formula),
+        help=_help(term, reason, forms),
     )
-    on = st.session_state[f"training_on_{name}"] and reason is None
+    if not st.session_state[f"training_on_{name}"] or reason is not None:
+        if reason is not None:
+            weight.caption("off", help=plain(reason))
+        return
     weight.number_input(
         f"Weight of {name}",
         0.0,
@@ -184,23 +206,25 @@ def _row(name: str, term: "Term", reason: str | None, forms: Sequence[Form]) -> 
         key=f"training_weight_{name}",
         format="%g",
         label_visibility="collapsed",
-        disabled=not on,
         persist_state="session",
     )
     if len(term.forms) > 1:
-        form.segmented_control(
+        form.selectbox(
             f"Form of {name}",
             term.forms,
             key=f"training_form_{name}",
             format_func=lambda which: which.replace("_", " "),
             label_visibility="collapsed",
-            disabled=not on,
-            required=True,
             persist_state="session",
         )
+
+
+def _help(term: "Term", reason: str | None, forms: Sequence[Form]) -> str:
+    """Formula and sentence of a loss, or why it cannot be had; safe Markdown."""
     if reason is not None:
-        about.caption(f"**Off:** {plain(reason)}.")
-        return
+        return f"**Off:** {plain(reason)}."
     where = " Runs the layers above." if term.needs == "logits" else ""
     here = [term.meanings[each.semantics.rule] for each in forms if each.semantics.rule in term.meanings]
-    about.caption(plain(term.sentence) + where + (f" Here: {plain(here[0])}." if here else ""))
+    return f"{plain(term.formula)}\n\n{plain(term.sentence)}{where}" + (
+        f" Here: {plain(here[0])}." if here else ""
+    )

@@ -1,11 +1,13 @@
 """Panels of a running training: buttons, curves, alarms. They draw snapshots; the job never waits for them."""
 
 import time
+from collections.abc import Sequence
 
 import streamlit as st
 
 from npt_viz.figures.training import PANELS, has_lines, panel
 from npt_viz.results.sentences.training import training as sentence_of
+from npt_viz.results.training import Curves
 from npt_viz.ui.cache.opened import Selection
 from npt_viz.ui.cache.owner import owner
 from npt_viz.ui.shell.guarded import guarded_callback, problem
@@ -29,52 +31,47 @@ def buttons(source: Selection, slot: TrainingSlot, plan: Plan | None) -> None:
     """Start, pause, one step, stop, reset. They stand outside what refreshes, so that a click redraws the page."""
     now = slot.job.snapshot() if slot.job else None
     active = now is not None and now.is_active
-    place = st.columns([1.2, 1.2, 1.2, 1.2, 1.2, 4])
-    place[0].button(
-        "Start",
-        type="primary",
-        disabled=active or plan is None,
-        on_click=_start,
-        args=[slot, plan, source],
-        key="training_start",
-        icon=":material/play_arrow:",
-        width="stretch",
-    )
     waiting = active and now.state == "paused"
-    place[1].button(
-        "Go on" if waiting else "Pause",
-        disabled=not active,
-        on_click=_pause_or_go_on,
-        args=[slot, waiting],
-        key="training_pause",
-        icon=":material/resume:" if waiting else ":material/pause:",
-        width="stretch",
-    )
-    place[2].button(
-        "One step",
-        disabled=(active and not waiting) or (plan is None and not active),
-        on_click=_one_step,
-        args=[slot, plan, source],
-        key="training_one",
-        icon=":material/step:",
-        width="stretch",
-        help="Take one step and wait; begins a training that waits, where there is none.",
-    )
-    place[3].button(
-        "Stop",
-        disabled=not active,
-        on_click=slot.end,
-        key="training_stop",
-        icon=":material/stop:",
-        width="stretch",
-        help="After the step that runs. What was learned stays.",
-    )
-    with place[4]:
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.button(
+            "Start",
+            type="primary",
+            disabled=active or plan is None,
+            on_click=_start,
+            args=[slot, plan, source],
+            key="training_start",
+            icon=":material/play_arrow:",
+        )
+        st.button(
+            "One step",
+            disabled=(active and not waiting) or (plan is None and not active),
+            on_click=_one_step,
+            args=[slot, plan, source],
+            key="training_one",
+            icon=":material/step:",
+            help="Take one step and wait; begins a training that waits, where there is none.",
+        )
+        st.button(
+            "Go on" if waiting else "Pause",
+            disabled=not active,
+            on_click=_pause_or_go_on,
+            args=[slot, waiting],
+            key="training_pause",
+            icon=":material/resume:" if waiting else ":material/pause:",
+        )
+        st.button(
+            "Stop",
+            disabled=not active,
+            on_click=slot.end,
+            key="training_stop",
+            icon=":material/stop:",
+            help="After the step that runs. What was learned stays.",
+        )
         _reset_button(slot, active, now is not None)
     if plan is not None and not active:
-        place[5].caption(plan.sentence)
+        st.caption(f"{plan.sentence}  \n{plan.estimate}")
     elif active:
-        place[5].caption(f"Goes on when you leave. {lease_sentence()}")
+        st.caption(f"Goes on when you leave. {lease_sentence()}")
 
 
 def _reset_button(slot: TrainingSlot, active: bool, is_there: bool) -> None:
@@ -84,11 +81,10 @@ def _reset_button(slot: TrainingSlot, active: bool, is_there: bool) -> None:
             on_click=slot.bring_back,
             key="training_bring_back",
             icon=":material/undo:",
-            width="stretch",
             help="Show the training again that was reset last.",
         )
         return
-    with st.popover("Reset", disabled=not is_there, icon=":material/restart_alt:", width="stretch"):
+    with st.popover("Reset", disabled=not is_there, icon=":material/restart_alt:"):
         st.caption("Its curves go; what was saved of it stays. It can be brought back until another starts.")
         st.button(
             "Stop and forget this training" if active else "Forget this training",
@@ -102,7 +98,7 @@ def live(slot: TrainingSlot) -> None:
     """The state, the answer and the curves; refreshes itself while the job is active."""
     if slot.job is None:
         st.info(
-            "Choose what to train above and press Start; the curves appear here as it learns.",
+            "Choose what to train and press Start; the curves appear here as it learns.",
             icon=":material/info:",
         )
         return
@@ -127,10 +123,10 @@ def _live(slot: TrainingSlot, was_active: bool) -> None:
     for alarm in job.history.alarms[-4:]:
         st.caption(f"{ICONS[alarm.severity]} step {alarm.step}, layer {alarm.layer}: {plain(alarm.sentence)}")
     if job.history.last is not None:
-        _curves(job)
+        _curves(job, across=3 if was_active else 2)
 
 
-def _curves(job: TrainingJob) -> None:
+def _curves(job: TrainingJob, *, across: int) -> None:
     history, marks = job.history, _marks(job.training.objective) if job.training else ()
     layers = history.layers
     layer = layers[-1]
@@ -142,12 +138,17 @@ def _curves(job: TrainingJob) -> None:
     curves = history.curves(layer, points=300)
     shown = [name for name in PANELS if len(curves.parts("loss")) > 1 or name not in ("shares", "cosines")]
     shown = [name for name in shown if name not in OF_VECTORS or has_lines(name, curves)]
-    for row in range(0, len(shown), 2):
-        for place, name in zip(st.columns(2), shown[row : row + 2], strict=False):
-            with place:
-                st.markdown(f"**{PANELS[name].title}**", help=PANELS[name].what)
-                figure = panel(name, curves, marks=marks, theme=theme())
-                chart(figure, key=f"training_panel_{name}")
+    with st.container(key="main_figure"):
+        _panels(shown[:across], curves, marks, across)
+    for row in range(across, len(shown), across):
+        _panels(shown[row : row + across], curves, marks, across)
+
+
+def _panels(names: Sequence[str], curves: Curves, marks: Sequence[tuple[int, str]], across: int) -> None:
+    for place, name in zip(st.columns(across), names, strict=False):
+        with place:
+            st.markdown(f"**{PANELS[name].title}**", help=PANELS[name].what)
+            chart(panel(name, curves, marks=marks, theme=theme()), key=f"training_panel_{name}")
 
 
 def status(now: Snapshot) -> str:

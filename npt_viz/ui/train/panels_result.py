@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import pandas as pd
 import streamlit as st
 
 from npt_viz.errors import NptVizError
@@ -21,6 +20,8 @@ from npt_viz.ui.shell.asked import asked, selection
 from npt_viz.ui.shell.guarded import guarded, guarded_callback, problem
 from npt_viz.ui.shell.text import code, plain
 from npt_viz.ui.train.job import TrainingJob, TrainingSlot, name_of, place_of, snapshot_name
+from npt_viz.ui.widgets.tables import Cell
+from npt_viz.ui.widgets.tables import table as draw_table
 from npt_viz.workspace.trainings import Record, is_running, record_of
 
 if TYPE_CHECKING:
@@ -39,37 +40,40 @@ def result(slot: TrainingSlot) -> None:
     if slot.job is None or slot.job.training is None:
         return
     job = slot.job
-    st.divider()
-    look, use, name, about, save = st.columns([1.6, 1.6, 2.2, 1, 1], vertical_alignment="bottom")
-    look.button(
-        "Pinned token, before and after",
-        on_click=_look,
-        args=[job],
-        key="training_look",
-        icon=":material/compare:",
-        width="stretch",
-    )
-    use.button(
-        "Open in the other pages",
-        on_click=_open,
-        args=[job],
-        key="training_open",
-        icon=":material/open_in_new:",
-        width="stretch",
-        help="As it is now: a snapshot that this session's pages inspect while the training goes on.",
-    )
     st.session_state.setdefault("training_folder", _default_folder(job))
-    name.text_input("Save in", key="training_folder", persist_state="session")
-    with about.popover("Details", icon=":material/edit_note:", width="stretch"):
-        _stated_controls(job)
-    save.button(
-        "Save", on_click=_save, args=[job], key="training_save", icon=":material/save:", width="stretch"
-    )
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        st.button(
+            "Before and after",
+            on_click=_look,
+            args=[job],
+            key="training_look",
+            icon=":material/compare:",
+            help="What the pinned token says under the adapters as they began and as they are.",
+        )
+        st.button(
+            "Open in the other pages",
+            on_click=_open,
+            args=[job],
+            key="training_open",
+            icon=":material/open_in_new:",
+            help="As it is now: a snapshot that this session's pages inspect while the training goes on.",
+        )
+        st.text_input(
+            "Save in",
+            key="training_folder",
+            persist_state="session",
+            label_visibility="collapsed",
+            width=230,
+            help="Folder of the checkpoint.",
+        )
+        with st.popover("Details", icon=":material/edit_note:"):
+            _stated_controls(job)
+        st.button("Save", on_click=_save, args=[job], key="training_save", icon=":material/save:")
     if message := st.session_state.pop("training_message", None):
         (st.success if message[0] else problem)(message[1])
     if (table := st.session_state.get("training_pinned")) is not None:
         st.markdown(table[0])
-        st.dataframe(table[1], hide_index=True, key="training_pinned_table")
+        draw_table(table[1], label="token before and after", code=("before", "after"))
 
 
 def _stated_controls(job: TrainingJob) -> None:
@@ -103,7 +107,7 @@ def _stated_here(job: TrainingJob) -> "Stated":
     )
 
 
-def before_and_after(job: TrainingJob, wanted: Asked, token: int | None) -> tuple[str, pd.DataFrame]:
+def before_and_after(job: TrainingJob, wanted: Asked, token: int | None) -> tuple[str, list[dict[str, Cell]]]:
     """One token under the adapters as they began and as they are."""
     from npt_viz.capture.inspection import inspect
     from npt_viz.checkpoint import Checkpoint
@@ -115,10 +119,10 @@ def before_and_after(job: TrainingJob, wanted: Asked, token: int | None) -> tupl
     question = replace(wanted.question, layers=None)
     before, after = (inspect(training.model, each, question) for each in (began, now))
     token = len(after.tokens) - 1 if token is None or token >= len(after.tokens) else token
-    rows = [
+    rows: list[dict[str, Cell]] = [
         {
             "layer": str(layer),
-            "": text,
+            "what": text,
             "before": number(before.layers[layer].values(column)[token]),
             "after": number(after.layers[layer].values(column)[token]),
         }
@@ -128,15 +132,15 @@ def before_and_after(job: TrainingJob, wanted: Asked, token: int | None) -> tupl
     rows.append(
         {
             "layer": "model",
-            "": "KL(base ‖ NPT), nats",
+            "what": "KL(base ‖ NPT), nats",
             "before": number(before.kl[token]),
             "after": number(after.kl[token]),
         }
     )
     first = {name: run.npt_top.glyphs[token][0] for name, run in (("before", before), ("after", after))}
-    rows.append({"layer": "model", "": "most probable next token", **first})
+    rows.append({"layer": "model", "what": "most probable next token", **first})
     title = f"Token {token}, {code(after.tokens[token])}, after {training.done:,} steps ({question.mode}):"
-    return title, pd.DataFrame(rows)
+    return title, rows
 
 
 def saved(job: TrainingJob, folder: Path, *, stated: "Stated | None" = None, overwrite: bool = False) -> Path:
@@ -214,52 +218,48 @@ def saved_training(source: Selection, slot: TrainingSlot) -> None:
         st.session_state.setdefault("training_offer", None)
         if st.session_state["training_offer"] not in offers:
             st.session_state["training_offer"] = next(iter(offers))
-        which, about, steps, go_on, open_it = st.columns(
-            [2.6, 2.6, 1.3, 1, 1] if len(offers) > 1 else [0.01, 4.2, 1.5, 1.1, 1.1],
-            vertical_alignment="bottom",
-        )
         if len(offers) > 1:
-            which.selectbox(
+            st.selectbox(
                 "Saved trainings",
                 list(offers),
                 key="training_offer",
                 format_func=lambda folder: offers[folder].label,
             )
-        _offer(offers[st.session_state["training_offer"]], source, slot, about, steps, go_on, open_it)
+        _offer(offers[st.session_state["training_offer"]], source, slot)
 
 
-def _offer(offer: Offer, source: Selection, slot: TrainingSlot, about, steps, go_on, open_it) -> None:
+def _offer(offer: Offer, source: Selection, slot: TrainingSlot) -> None:
     done, total = _steps_saved(str(offer.file), offer.file.stat().st_mtime_ns)
-    about.caption(
+    st.caption(
         f"{plain(offer.label)} was saved after {done:,} of {total:,} steps. Going on continues it step for step: its "
         "optimisers, its text and their order are in the file."
     )
-    wanted = steps.number_input(
-        "Steps in all",
-        done + 1,
-        None,
-        total if done < total else done + total,
-        key=f"training_in_all_{done}_{total}",
-        help="More than before gives the learning rate a new schedule.",
-    )
-    go_on.button(
-        f"Go on from step {done:,}",
-        on_click=_resume,
-        args=[slot, offer.file, int(wanted), source.base],
-        key="training_resume",
-        icon=":material/resume:",
-        width="stretch",
-    )
-    if offer.result is not None:
-        open_it.button(
-            "Open",
-            on_click=_open_folder,
-            args=[offer.result],
-            key="training_open_saved",
-            icon=":material/open_in_new:",
-            width="stretch",
-            help="Its checkpoint, in every page.",
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        wanted = st.number_input(
+            "Steps in all",
+            done + 1,
+            None,
+            total if done < total else done + total,
+            key=f"training_in_all_{done}_{total}",
+            width=150,
+            help="More than before gives the learning rate a new schedule.",
         )
+        st.button(
+            f"Go on from step {done:,}",
+            on_click=_resume,
+            args=[slot, offer.file, int(wanted), source.base],
+            key="training_resume",
+            icon=":material/resume:",
+        )
+        if offer.result is not None:
+            st.button(
+                "Open",
+                on_click=_open_folder,
+                args=[offer.result],
+                key="training_open_saved",
+                icon=":material/open_in_new:",
+                help="Its checkpoint, in every page.",
+            )
 
 
 def _offers(source: Selection) -> list[Offer]:

@@ -3,7 +3,7 @@
 The token view, the answer and the page's body are one fragment: a pin draws these anew and nothing else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import streamlit as st
@@ -24,7 +24,7 @@ from npt_viz.ui.widgets import tour
 from npt_viz.ui.widgets.head import page_title, question_bar, source_bar
 from npt_viz.ui.widgets.painted import has_painted, wait_for_paint
 from npt_viz.ui.widgets.prompt import Colours, colour_choice, prompt_view
-from npt_viz.ui.widgets.token_view import is_fragment_rerun
+from npt_viz.ui.widgets.token_view import Part, is_fragment_rerun
 from npt_viz.ui.widgets.view import View
 
 
@@ -38,11 +38,12 @@ def inspect_page(
     colours: Callable[[View], Colours] | None = None,
     above: Callable[[LoadReport], None] | None = None,
     below: Callable[[LoadReport], None] | None = None,
+    parts: Sequence[Part] | None = None,
 ) -> None:
     """Draw a page about the prompt.
 
     answer: one sentence about what is seen, as safe Markdown. body: draws what stands below it.
-    beside: draws what stands to the right of the token view, which then has profile and map.
+    beside: draws what stands to the right of the token view, which then has profile and map unless parts says otherwise.
     colours: of the prompt, in place of the metric that is chosen for all pages.
     above, below: draw what a pin does not change, above the token view and at the end.
     """
@@ -58,6 +59,7 @@ def inspect_page(
     if above:
         above(report)
     drawn_layer = st.session_state["layer"]
+    shown: Sequence[Part] = parts or (("strip", "profile", "map") if beside else ("strip",))
 
     @st.fragment
     def looked_at() -> None:
@@ -65,14 +67,16 @@ def inspect_page(
             if st.session_state["layer"] != drawn_layer or st.session_state.pop("_draw_all", False):
                 st.rerun()  # What stands outside the fragment shows the layer, or waits for the first paint.
             state.write()
-            _draw(report, running, answer, body, beside, colours)
+            _draw(report, running, answer, body, beside, colours, shown)
 
     looked_at()
     if below and has_painted():
         below(report)
 
 
-def _draw(report: LoadReport, running: list[int], answer, body, beside, colours) -> None:
+def _draw(
+    report: LoadReport, running: list[int], answer, body, beside, colours, parts: Sequence[Part]
+) -> None:
     left, right = st.columns([11, 9], gap="medium") if beside else (st.container(), None)
     with left:
         try:
@@ -80,7 +84,6 @@ def _draw(report: LoadReport, running: list[int], answer, body, beside, colours)
         except NptVizError:
             prompt_view(None)
             raise
-        parts = ("strip", "profile", "map") if beside else ("strip",)
         prompt_view(view, parts=parts, colours=colours(view) if colours else None)
         with st.container(key="answer"):
             st.markdown(answer(view))
@@ -88,7 +91,7 @@ def _draw(report: LoadReport, running: list[int], answer, body, beside, colours)
                 st.caption(plain(note))
     if not wait_for_paint():
         return
-    if beside:
+    if beside and right is not None:
         with right:
             beside(view)
     body(view)

@@ -8,6 +8,8 @@ from typing import TypeGuard
 
 import streamlit as st
 
+from npt_viz.figures.theme import ROLES, shortened
+from npt_viz.results.editing import NextToken
 from npt_viz.results.words import number
 
 Cell = str | int | float | None
@@ -39,6 +41,28 @@ def table(
         st.html(
             table_html(rows, label=label, formats=formats, bars=bars, code=code, help=help, row_help=row_help)
         )
+
+
+def next_token_table(rows: Sequence[NextToken], *, sides: tuple[str, str], label: str) -> None:
+    """Draw next-token candidates in two versions of a model, with their ranks. sides: what the two are called."""
+    before, after = sides
+    full = max([1e-9, *(p for row in rows for p in (row.probability_before, row.probability_after))])
+    table(
+        [
+            {
+                "next token": shortened(row.glyph),
+                before: row.probability_before,
+                after: row.probability_after,
+                "rank": f"{row.rank_after:,}"
+                if row.rank_before == row.rank_after
+                else f"{row.rank_before:,} → {row.rank_after:,}",
+            }
+            for row in rows
+        ],
+        label=label,
+        bars={before: Bar(ROLES["base"], full), after: Bar(ROLES["edited"], full)},
+        code=("next token",),
+    )
 
 
 def table_html(

@@ -1,8 +1,10 @@
 """Permanent update opens alone, previews the pinned token, and keeps what is applied in a ledger of the session."""
 
 import json
+import re
 
 import pytest
+from onpage import tables
 
 import npt_viz
 from npt_viz.editing.judging.preview import continuations
@@ -60,14 +62,18 @@ def test_strength_rule_tokens_and_layers_reach_the_preview(page, opened):
 
 
 def test_double_counting_is_named_beside_npt_on(page):
-    table = next(each.value for each in page.dataframe if "says" in each.value)
-    assert list(table[""]) == ["NPT off, before", "NPT off, after", "NPT on, before", "NPT on, after"]
+    (shown,) = tables(view(page, "NPT on and off"), "NPT on and off")
+    assert re.findall(r"NPT o[nf]+, [a-z]+", shown) == [
+        "NPT off, before",
+        "NPT off, after",
+        "NPT on, before",
+        "NPT on, after",
+    ]
     assert any("counts twice" in (each.help or "") for each in page.markdown)
 
 
 def test_what_both_sides_write_is_that_of_the_library(page, opened):
-    page.session_state["edit_written"] = True
-    page.run()
+    view(page, "What both sides write")
     if [each for each in page.button if each.key == "edit_continuations_run"]:
         key(page, "button", "edit_continuations_run").click().run()
     clean(page)
@@ -117,9 +123,8 @@ def test_a_fact_fills_the_page(page):
     assert state["tok"] == len("Bees make silk. Bees make") - 1  # Every byte is a token here.
     assert "In their hives, bees make" in state["edit_paraphrases"]
     # The first token of " silk" is a space here; it is listed wherever it ranks.
-    figure = json.loads(page.get("plotly_chart")[0].proto.spec)
-    labels = figure["layout"]["yaxis"]["ticktext"]
-    assert any(label.startswith("␣ ") for label in labels), "  ".join(labels)
+    (shown,) = tables(page, "next token, before and after")
+    assert '<td class="code">␣</td>' in shown
 
 
 def view(page, name):
@@ -156,18 +161,31 @@ def test_without_what_should_follow_the_scorecard_asks_for_it(page):
     view(page, "Scorecard")
     assert "say what should follow the prompt" in page.error[0].value.replace("\\", "")
     key(page, "button", "edit_apply").click().run()  # The rest of the page still works.
-    assert "The ledger holds 1 update," in said(page)
+    assert "#1: npt, layer 3" in said(page)
 
 
 def test_a_clicked_strength_is_taken(page):
     key(page, "selectbox", "edit_fact").set_value("Bees make").run()
-    view(page, "Strength")
     if [each for each in page.button if each.key == "edit_sweep_run"]:
         key(page, "button", "edit_sweep_run").click().run()
     clean(page)
     assert "Usable means" in said(page)
     figures = [json.loads(each.proto.spec) for each in page.get("plotly_chart")]
-    assert any(len(figure["data"]) == 4 for figure in figures)
+    assert [len(figure["data"]) for figure in figures] == [4]
+
+
+def test_without_a_fact_the_sweep_asks_for_what_the_context_makes_the_model_say(page, opened):
+    if [each for each in page.button if each.key == "edit_sweep_run"]:
+        key(page, "button", "edit_sweep_run").click().run()
+    preview = npt_viz.preview_update(*opened, FACT, 3, 26, prompt="The cat is")
+    before = preview.before.next_tokens[0][0]
+    assert f"is more probable than `{before}`" in said(clean(page))
+    assert f"`{before}` is more probable" not in said(page), "what it says already is no effect"
+
+
+def test_nothing_is_looked_at_closer_until_it_is_chosen(page):
+    assert key(page, "button_group", "edit_view").value is None
+    assert not page.dataframe and "edit_import" not in [each.key for each in page.file_uploader]
 
 
 def test_the_weights_view_shows_every_dtype(page):
@@ -179,6 +197,8 @@ def test_the_weights_view_shows_every_dtype(page):
 
 def test_an_export_from_the_page_is_whole(page, tmp_path, opened):
     key(page, "button", "edit_apply").click().run()
+    page.session_state["edit_export_box"] = page.session_state["edit_import_box"] = True
+    page.run()
     key(page, "selectbox", "edit_kind").set_value("recipe").run()
     key(page, "text_input", "edit_folder").set_value(str(tmp_path / "out"))
     key(page, "button", "edit_write").click().run()
@@ -195,6 +215,8 @@ def test_a_recipe_comes_back_and_a_damaged_one_changes_nothing(page, tmp_path, o
     npt_viz.preview_update(*opened, FACT, [1, 3], alpha=0.25).apply_to(ledger)
     ledger.export(tmp_path / "out", "recipe")
     content = (tmp_path / "out" / "npt_edits.json").read_bytes()
+    page.session_state["edit_import_box"] = True
+    page.run()
     uploader = key(page, "file_uploader", "edit_import")
     uploader.set_value(("edits.json", content, "application/json")).run()
     key(page, "button", "edit_import_add").click().run()
@@ -204,7 +226,7 @@ def test_a_recipe_comes_back_and_a_damaged_one_changes_nothing(page, tmp_path, o
     key(page, "file_uploader", "edit_import").set_value(("edits.json", damaged, "application/json")).run()
     key(page, "button", "edit_import_add").click().run()
     assert "was changed after it was saved" in page.error[0].value.replace("\\", "")
-    assert "The ledger holds 1 update," in said(page)
+    assert "#1: npt, layers 1, 3" in said(page) and "#2:" not in said(page)
 
 
 def test_the_question_without_its_context_is_the_last_sentence():

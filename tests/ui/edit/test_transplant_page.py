@@ -1,6 +1,9 @@
 """Transplant opens alone; donor and receiver are chosen in two strips; results are kept to compare."""
 
+import re
+
 import pytest
+from onpage import tables
 
 import npt_viz
 from npt_viz.figures.theme import number
@@ -47,13 +50,15 @@ def test_a_pinned_token_of_the_second_strip_receives(page, opened):
 
 def test_a_shorter_prompt_moves_the_receiving_token_into_it(page):
     page.session_state["transplant_token"] = 20
-    page.text_input(key="transplant_prompt").set_value("A is").run()
+    page.session_state["transplant_prompt"] = "A is"
+    page.run()
     assert not page.exception and not page.error
     assert "at `s` #3" in said(page)
 
 
 def test_without_a_pin_the_last_token_receives_also_in_a_longer_prompt(page):
-    page.text_input(key="transplant_prompt").set_value("The capital city of Italy is").run()
+    page.session_state["transplant_prompt"] = "The capital city of Italy is"
+    page.run()
     assert not page.exception and not page.error
     assert "at `s` #27" in said(page)
 
@@ -64,14 +69,30 @@ def test_kept_results_stand_in_a_list_and_only_once(page):
     page.number_input(key="transplant_strength").set_value(-1.0).run()
     page.button(key="transplant_keep").click().run()
     assert not page.exception and not page.error
-    table = page.dataframe[-1].value
-    assert [text.split(" ΔW")[0] for text in table["what"]] == ["replace (-1)", "replace (1)"]
+    (kept,) = tables(page, "kept results")
+    assert re.findall(r"replace \([^)]*\)", kept) == ["replace (-1)", "replace (1)"]
     page.button(key="transplant_clear").click().run()
-    assert not page.dataframe
+    assert not tables(page, "kept results")
+
+
+def test_candidates_stand_in_a_table_with_what_the_library_says(page, opened):
+    (shown,) = tables(page, "next token of the receiver")
+    expected = npt_viz.transplant(*opened, DONOR, PROMPT, layers=[1, 3], donor_token=7)
+    for row in expected.next_tokens[:8]:
+        assert number(row.probability_after) in shown and number(row.probability_before) in shown
+
+
+def test_the_example_pair_gives_a_fact_to_its_prompt(page):
+    page.button(key="transplant_example").click().run()
+    assert not page.exception
+    state = page.session_state
+    assert state["prompt"].startswith(state["transplant_prompt"][:11]) and state["transplant_token"] is None
+    assert state["tok"] == len(state["prompt"]) - 1  # Every byte is a token here.
 
 
 def test_a_prompt_that_is_too_long_is_a_sentence(page):
-    page.text_input(key="transplant_prompt").set_value("x" * 98).run()
+    page.session_state["transplant_prompt"] = "x" * 98
+    page.run()
     assert "shorten it by 1" in page.error[0].value.replace("\\", "")
     assert not page.exception
 

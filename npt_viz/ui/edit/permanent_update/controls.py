@@ -1,12 +1,14 @@
-"""Permanent update page: a fact to begin with, rule, strength, tokens, and where to look."""
+"""Permanent update page: a fact to begin with, strength, what is written, where to look, and Apply."""
 
 import streamlit as st
 
 from npt_viz.editing.cases import BUILT_IN, Case
+from npt_viz.errors import NptVizError
 from npt_viz.ui.cache import opened
-from npt_viz.ui.edit.permanent_update.state import last_sentence, n_components
+from npt_viz.ui.edit.permanent_update.state import last_sentence, n_components, requested, update_of
+from npt_viz.ui.shell import ledger_box as edits
 from npt_viz.ui.shell.asked import selection
-from npt_viz.ui.shell.guarded import guarded_callback
+from npt_viz.ui.shell.guarded import guarded_callback, problem
 from npt_viz.ui.widgets.view import View
 
 RULES = {
@@ -22,39 +24,48 @@ READS = {"z_C": "z_C, as the edited layer reads", "z": "z, as the NPT layer read
 
 
 def choices(view: View) -> None:
-    """Controls of the update: fact, prompt of the effect, rule, strength, tokens and layers."""
-    left, middle, right = st.columns([2.4, 4, 1.8], vertical_alignment="bottom")
-    with left:
+    """Controls of the update in a line: fact, prompt of the effect, strength, what is written, Apply."""
+    fact, prompt, strength, settings, apply = st.columns(
+        [2.2, 2.8, 1.4, 1.5, 1.1], vertical_alignment="bottom"
+    )
+    with fact:
         _facts(view)
-    middle.text_input(
+    prompt.text_input(
         "Look at the effect on",
         key="edit_prompt",
         persist_state="session",
         placeholder=last_sentence(view.asked.text),
         help="Usually the source without its context: does the edited model know it now? Empty: its last sentence.",
     )
-    with right.popover("What is written", width="stretch", icon=":material/tune:"):
-        _settings(view)
-    place = st.columns([3, 1.3, 1.6, 1.2], vertical_alignment="bottom")
-    place[0].selectbox(
-        "Rule", list(RULES), key="edit_rule", format_func=RULES.__getitem__, persist_state="session"
-    )
-    place[1].number_input(
+    strength.number_input(
         "Strength α",
         key="edit_alpha",
         step=0.5,
         format="%g",
         persist_state="session",
-        help="1 writes ΔW as it is. The Strength view tries many and marks the usable ones.",
+        help="1 writes ΔW as it is. The chart below tries many and marks the usable ones; a click on it takes one.",
     )
-    place[2].selectbox(
+    with settings.popover("What is written", width="stretch"):
+        _settings(view)
+    apply.button(
+        "Apply",
+        key="edit_apply",
+        type="primary",
+        icon=":material/add:",
+        on_click=_apply,
+        args=[view],
+        width="stretch",
+        help="To the ledger, which the head counts and undoes. The base stays as it is; previews and exports are then "
+        "base + ledger.",
+    )
+    if sentence := st.session_state.pop("_edit_problem", None):
+        problem(sentence)
+
+
+def _settings(view: View) -> None:
+    st.selectbox("Rule", list(RULES), key="edit_rule", format_func=RULES.__getitem__, persist_state="session")
+    st.selectbox(
         "Tokens", list(TOKENS), key="edit_tokens", format_func=TOKENS.__getitem__, persist_state="session"
-    )
-    place[3].toggle(
-        "All layers",
-        key="edit_all_layers",
-        persist_state="session",
-        help=f"Write into every layer that runs as NPT ({', '.join(map(str, view.layers))}) and not into {view.layer} only.",
     )
     if st.session_state["edit_tokens"] == "several":
         st.multiselect(
@@ -65,9 +76,12 @@ def choices(view: View) -> None:
             persist_state="session",
             placeholder="None chosen: the pinned token",
         )
-
-
-def _settings(view: View) -> None:
+    st.toggle(
+        "All layers",
+        key="edit_all_layers",
+        persist_state="session",
+        help=f"Write into every layer that runs as NPT ({', '.join(map(str, view.layers))}) and not into {view.layer} only.",
+    )
     if count := n_components(view):
         st.multiselect(
             "Components",
@@ -109,7 +123,7 @@ def _facts(view: View) -> None:
         index=None,
         key="edit_fact",
         placeholder="Take a fact",
-        on_change=_take,
+        on_change=_take_chosen,
         args=[cases],
         help="A context that tells it, the prompt that asks, paraphrases and unrelated prompts. Ten are built in; "
         "load your own under Scorecard.",
@@ -117,10 +131,14 @@ def _facts(view: View) -> None:
 
 
 @guarded_callback
-def _take(cases: dict[str, Case]) -> None:
+def _take_chosen(cases: dict[str, Case]) -> None:
     case = cases.get(st.session_state["edit_fact"] or "")
-    if case is None:
-        return
+    if case is not None:
+        take(case)
+
+
+def take(case: Case) -> None:
+    """Ask about a fact: its source becomes the prompt, its last token the pin."""
     model = opened.opened_model(*selection().base)
     last = len(model.tokenizer(case.source)["input_ids"]) - 1
     st.session_state.update(
@@ -138,3 +156,14 @@ def _take(cases: dict[str, Case]) -> None:
             f"{prompt} => {expected.strip()}" for prompt, expected in case.consequences
         ),
     )
+
+
+@guarded_callback
+def _apply(view: View) -> None:
+    # The head, which counts the ledger, stands outside what a click here draws anew.
+    st.session_state["_draw_all"] = True
+    try:
+        update = update_of(requested(view)).at(float(st.session_state["edit_alpha"]))
+        edits.apply(view.selection, update)
+    except NptVizError as error:
+        st.session_state["_edit_problem"] = str(error)

@@ -1,10 +1,9 @@
-"""Permanent update page: applying updates to the ledger, exporting and importing it."""
+"""Permanent update page: exporting and importing the ledger."""
 
 import streamlit as st
 
 from npt_viz.errors import NptVizError
 from npt_viz.ui.cache.opened import opened
-from npt_viz.ui.edit.permanent_update.state import requested, update_of
 from npt_viz.ui.shell import ledger_box as edits
 from npt_viz.ui.shell.guarded import guarded, guarded_callback
 from npt_viz.ui.shell.text import plain
@@ -18,43 +17,25 @@ KINDS = {
 
 
 def ledger(view: View) -> None:
-    """Ledger: the button that applies the update, export and import."""
-    updates = edits.ledger(view.selection)
-    left, right = st.columns([1.4, 5], vertical_alignment="center")
-    left.button(
-        "Apply to the ledger",
-        key="edit_apply",
-        type="primary",
-        icon=":material/add:",
-        on_click=_apply,
-        args=[view],
-        help="The base stays as it is; previews and exports are then base + ledger.",
-    )
-    if problem := st.session_state.pop("_edit_problem", None):
-        st.error(plain(problem), icon=":material/error:")
-    n = len(updates)
-    right.caption(
-        f"The ledger holds {n} update{'s' * (n != 1)}, listed in the sidebar on every page."
-        if n
-        else "The ledger is empty."
-    )
+    """Export and import of the ledger."""
+    n = len(edits.ledger(view.selection))
     export, bring = st.columns(2, gap="medium")
-    with export.expander("Take the edited model away", icon=":material/download:"), guarded():
-        if n:
-            _export(view)
-        else:
-            st.caption("Apply an update first.")
-    with bring.expander("Bring edits back", icon=":material/upload:"), guarded():
-        _import(view)
+    with _box(export, "Take the edited model away", ":material/download:", "edit_export_box") as box:
+        if box.open:
+            with guarded():
+                if n:
+                    _export(view)
+                else:
+                    st.caption("The ledger is empty: apply an update first.")
+    with _box(bring, "Bring edits back", ":material/upload:", "edit_import_box") as box:
+        if box.open:
+            with guarded():
+                _import(view)
 
 
-@guarded_callback
-def _apply(view: View) -> None:
-    try:
-        update = update_of(requested(view)).at(float(st.session_state["edit_alpha"]))
-        edits.apply(view.selection, update)
-    except NptVizError as error:
-        st.session_state["_edit_problem"] = str(error)
+def _box(place, label: str, icon: str, key: str):
+    """Expander whose content is drawn while it is open."""
+    return place.expander(label, icon=icon, key=key, on_change="rerun")
 
 
 def _export(view: View) -> None:
@@ -105,6 +86,7 @@ def _import(view: View) -> None:
 
 @guarded_callback
 def _bring(view: View, name: str, content: bytes) -> None:
+    st.session_state["_draw_all"] = True  # The head counts the ledger.
     try:
         st.session_state["_edit_notes"] = _added(view, name, content)
     except NptVizError as error:

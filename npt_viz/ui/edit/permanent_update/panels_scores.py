@@ -1,4 +1,4 @@
-"""Permanent update page: the update judged by strengths, scores, leakage and realised weights."""
+"""Permanent update page: the update judged by scores, leakage and realised weights."""
 
 import numpy as np
 import pandas as pd
@@ -8,61 +8,19 @@ from npt_viz.editing.cases import cases_from_text
 from npt_viz.errors import NptVizError
 from npt_viz.figures import editing as figures
 from npt_viz.figures.theme import number
-from npt_viz.results.sentences.editing import strengths as strengths_in_words
 from npt_viz.ui.cache import opened
-from npt_viz.ui.cache.on_demand import on_demand, seconds_per_token
-from npt_viz.ui.edit.permanent_update.state import case_of, requested, state_of, text_of, update_of
+from npt_viz.ui.cache.on_demand import on_demand
+from npt_viz.ui.edit.permanent_update.state import (
+    case_of,
+    requested,
+    seconds_of,
+    state_of,
+    text_of,
+    update_of,
+)
 from npt_viz.ui.shell import ledger_box as edits
-from npt_viz.ui.shell.text import markdown
 from npt_viz.ui.widgets.charts import chart
 from npt_viz.ui.widgets.view import View
-
-
-def strength(view: View) -> None:
-    """Sweep over strengths; a click on a point takes its strength."""
-    new, old = st.columns(2)
-    new.text_input("Should follow", key="edit_new", persist_state="session", placeholder="Rome")
-    old.text_input(
-        "Should no longer follow",
-        key="edit_old",
-        persist_state="session",
-        placeholder="what the model says now",
-    )
-    case = case_of(view.asked)
-    chosen, ledger = requested(view), edits.ledger(view.selection)
-    update = update_of(chosen)
-    largest = st.select_slider(
-        "Up to α =", [1, 3, 10, 30, 100], value=10, key="edit_largest", persist_state="session"
-    )
-
-    def compute(progress):
-        from npt_viz.editing.judging.sweep import alpha_sweep, default_alphas
-
-        return alpha_sweep(
-            ledger.model,
-            update,
-            case.prompt,
-            case.new,
-            case.old,
-            alphas=default_alphas(float(largest)),
-            unrelated=case.unrelated,
-            ledger=ledger,
-            progress=lambda stage, share: progress(round(100 * share), 100),
-        )
-
-    asked = ("sweep", view.selection, state_of(view, update), case, largest)
-    sweep = on_demand(asked, "Try 41 strengths", _seconds(view, 42, 180), compute, key="edit_sweep")
-    if sweep is None:
-        return
-    st.markdown(markdown(strengths_in_words(sweep)))
-    figure = figures.sweep(sweep, alpha=float(st.session_state["edit_alpha"]), theme=view.theme)
-    chart(figure, key="edit_sweep_chart", on_click=_take_alpha)
-    st.caption("A click on a point takes its α.")
-
-
-def _take_alpha(alpha) -> None:
-    value = alpha[0] if isinstance(alpha, list) else alpha
-    st.session_state["edit_alpha"] = float(value)
 
 
 def scorecard(view: View) -> None:
@@ -82,7 +40,7 @@ def scorecard(view: View) -> None:
         return scorecard(ledger.model, ledger.updates, [*ledger.updates, update], case)
 
     asked = ("scorecard", view.selection, state_of(view, update), case)
-    seconds = _seconds(view, 2, 250 + 20 * (2 + len(case.paraphrases) + len(case.unrelated)))
+    seconds = seconds_of(view, 2, 250 + 20 * (2 + len(case.paraphrases) + len(case.unrelated)))
     card = on_demand(asked, "Score it", seconds, compute, key="edit_scorecard")
     if card is None:
         return
@@ -126,14 +84,7 @@ def _case_fields() -> None:
         ("edit_consequences", "Consequences, prompt => answer, one a line (portability)", 70),
     ):
         st.text_area(label, key=name, height=rows, persist_state="session")
-    left, right = st.columns(2)
-    left.text_input("Should follow", key="edit_new", persist_state="session", placeholder="Rome")
-    right.text_input(
-        "Should no longer follow",
-        key="edit_old",
-        persist_state="session",
-        placeholder="what the model says now",
-    )
+    st.caption("What should follow, and what should not, stands above the chart of strengths.")
 
 
 def _load_cases() -> None:
@@ -170,7 +121,7 @@ def leakage(view: View) -> None:
         )
 
     asked = ("leakage", chosen._replace(rule="", layers=(view.layer,)))
-    leaks = on_demand(asked, "Measure leakage", _seconds(view, 1, 4000), compute, key="edit_leakage")
+    leaks = on_demand(asked, "Measure leakage", seconds_of(view, 1, 4000), compute, key="edit_leakage")
     if leaks is None:
         return
     targets = list(dict.fromkeys(each.parameter for each in leaks))
@@ -229,10 +180,3 @@ def weights(view: View) -> None:
     )
     st.dataframe(pd.DataFrame(rows), hide_index=True, height="content")
     chart(figures.singular_values(report, theme=view.theme), key="edit_singular")
-
-
-def _seconds(view: View, lanes: int, n_tokens: int) -> float:
-    """A rough estimate: lanes share what is below the layer."""
-    model = edits.ledger(view.selection).model
-    above = 1 - min(view.layers) / model.n_layers
-    return seconds_per_token(view.selection) * n_tokens * (1 + lanes * above)

@@ -7,6 +7,7 @@ import streamlit as st
 from npt_viz.editing.cases import UNRELATED, Case
 from npt_viz.errors import NptVizError
 from npt_viz.ui.cache import opened
+from npt_viz.ui.cache.on_demand import seconds_per_token
 from npt_viz.ui.cache.opened import Asked
 from npt_viz.ui.shell import keeping
 from npt_viz.ui.shell import ledger_box as edits
@@ -34,6 +35,8 @@ DEFAULTS = {
     "edit_paraphrases": "",
     "edit_unrelated": "\n".join(UNRELATED),
     "edit_consequences": "",
+    "edit_largest": 10,
+    "edit_strengths": 21,
 }
 """The page's own choices."""
 
@@ -212,3 +215,10 @@ def state_of(view: View, update: "Update") -> tuple:
     """Digests of the ledger's updates and of this one: what a result depends on."""
     updates = edits.ledger(view.selection).updates
     return (*(each.digest() for each in updates), update.digest())
+
+
+def seconds_of(view: View, lanes: int, n_tokens: int) -> float:
+    """A rough estimate: lanes share what is below the layer."""
+    model = edits.ledger(view.selection).model
+    above = 1 - min(view.layers) / model.n_layers
+    return seconds_per_token(view.selection) * n_tokens * (1 + lanes * above)

@@ -1,6 +1,5 @@
 """Transplant page: the answer, the outcome, and a list of results to compare."""
 
-import pandas as pd
 import streamlit as st
 
 from npt_viz.errors import NptVizError
@@ -13,7 +12,6 @@ from npt_viz.ui.edit.transplant.state import (
     bring_back,
     clear_kept,
     cleared,
-    keep,
     kept,
     requested,
     settle,
@@ -21,6 +19,7 @@ from npt_viz.ui.edit.transplant.state import (
 )
 from npt_viz.ui.shell.text import code, markdown, plain
 from npt_viz.ui.widgets.charts import chart
+from npt_viz.ui.widgets.tables import next_token_table, table
 from npt_viz.ui.widgets.view import View
 
 
@@ -35,36 +34,37 @@ def answer(view: View) -> str:
 
 
 def outcome(view: View) -> None:
-    """Next tokens, KL by position, and the effect of each layer alone."""
+    """Next tokens without and with the transplant, beside the effect of each layer alone."""
     result = transplanted(requested(view))
-    left, right = st.columns([3, 2], gap="medium")
-    with left:
-        st.markdown("**Next token of the receiving prompt**")
-        figure = figures.next_tokens(result.next_tokens, sides=("NPT", "transplanted"), theme=view.theme)
-        chart(figure, key="transplant_next")
-        base = " · ".join(f"{code(glyph)} {p:.2f}" for glyph, _, p in result.base.next_tokens[:4])
-        donor = " · ".join(f"{code(glyph)} {p:.2f}" for glyph, _, p in result.donor_top[:4])
-        st.caption(f"The base model says {base}.  \nAfter the donor's token the NPT model says {donor}.")
-    with right:
-        st.markdown("**KL by position**")
-        scale = colour_scale(MOVED, result.transplanted.kl, view.theme)
-        glyphs = [piece.glyph for piece in result.pieces]
-        chart(
-            token_profile(result.transplanted.kl, tokens=glyphs, scale=scale, pin=result.token),
-            key="transplant_kl",
-        )
-        st.markdown("**Each layer alone**")
-        layers, at_token, at_end = zip(*result.shares, strict=True)
-        chart(figures.layer_shares(layers, at_token, at_end, theme=view.theme), key="transplant_layers")
+    with st.container(key="main_figure"):
+        left, right = st.columns([5, 6], gap="medium")
+        with left:
+            st.markdown("**Next token of the receiver**")
+            next_token_table(
+                result.next_tokens[:8], sides=("NPT", "transplanted"), label="next token of the receiver"
+            )
+        with right:
+            if len(result.shares) > 1:
+                st.markdown("**Each layer alone**")
+                layers, at_token, at_end = zip(*result.shares, strict=True)
+                chart(
+                    figures.layer_shares(layers, at_token, at_end, theme=view.theme), key="transplant_layers"
+                )
+            else:
+                st.markdown("**KL by position**")
+                scale = colour_scale(MOVED, result.transplanted.kl, view.theme)
+                glyphs = [piece.glyph for piece in result.pieces]
+                figure = token_profile(result.transplanted.kl, tokens=glyphs, scale=scale, pin=result.token)
+                chart(figure, key="transplant_kl")
+    base = " · ".join(f"{code(glyph)} {p:.2f}" for glyph, _, p in result.base.next_tokens[:4])
+    donor = " · ".join(f"{code(glyph)} {p:.2f}" for glyph, _, p in result.donor_top[:4])
+    st.caption(f"The base model says {base}. After the donor's token the NPT model says {donor}.")
 
 
 def kept_results(view: View) -> None:
     """Table of the results that were put aside, to compare."""
-    st.button(
-        "Keep this result", key="transplant_keep", icon=":material/playlist_add:", on_click=keep, args=[view]
-    )
     if rows := kept():
-        st.dataframe(pd.DataFrame(rows), hide_index=True, height="content")
+        table(rows, label="kept results")
         with st.popover("Clear the list", type="tertiary"):
             n = len(rows)
             st.button(

@@ -38,7 +38,7 @@ MOVED = Metric(
 
 
 class TransplantRequest(NamedTuple):
-    """Transplant as plain values. The donor is the prompt of the sidebar, its token the pinned one."""
+    """Transplant as plain values. The donor is the prompt of the head, its token the pinned one."""
 
     asked: Asked
     donor_token: int
@@ -107,6 +107,11 @@ def _receiver(selection: Selection, prompt: str) -> tuple[Token, ...]:
 def receive_at(token: int) -> None:
     """Make this token of the second strip the receiver."""
     st.session_state["transplant_token"] = token
+
+
+def receive(prompt: str) -> None:
+    """Let another prompt receive; the token belonged to the one before."""
+    st.session_state.update(transplant_prompt=prompt, transplant_token=None)
 
 
 @guarded_callback
