@@ -21,6 +21,7 @@ def fill(tab, label: str, value: str) -> None:
 @pytest.fixture
 def tab(visit, server):
     opened = visit(server, "experiments")
+    opened.locator(".st-key-experiment_setup summary").click()
     opened.get_by_role("tab", name="Schedule").click()
     fill(opened, "Tokens a batch", "64")
     opened.get_by_role("tab", name="Text").click()

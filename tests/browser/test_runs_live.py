@@ -36,6 +36,8 @@ def typed(tab, path):
 def test_two_runs_typed_by_path_are_overlaid_and_the_legend_toggles(visit, server, tmp_path):
     # No such model: the page needs none.
     tab = visit(server, "runs", model="nobody/has-this", checkpoint="")
+    tab.get_by_text("Of 9 curves").wait_for()  # Those that come with npt_viz.
+    tab.locator(".st-key-runs").get_by_role("button", name="Clear all").click()
     tab.get_by_text("Choose runs above").wait_for()
     typed(tab, log(tmp_path / "first", 1.0))
     drawn(tab, 1)
@@ -56,9 +58,11 @@ def test_the_link_shows_the_same_to_someone_else(visit, server, tmp_path):
     drawn(tab, 1)
     typed(tab, paths[1])
     drawn(tab, 2)
+    tab.locator(".st-key-runs_axes button").first.click()
     tab.locator(".st-key-runs_log label").click()
     tab.wait_for_url("**runs_log=true**")
     other = visit(server, "runs")
     other.goto(tab.url)
     drawn(other, 2)
+    other.locator(".st-key-runs_axes button").first.click()
     expect(other.locator(".st-key-runs_log input")).to_be_checked(timeout=PATIENCE)

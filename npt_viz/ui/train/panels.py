@@ -97,10 +97,11 @@ def _reset_button(slot: TrainingSlot, active: bool, is_there: bool) -> None:
 def live(slot: TrainingSlot) -> None:
     """The state, the answer and the curves; refreshes itself while the job is active."""
     if slot.job is None:
-        st.info(
-            "Choose what to train and press Start; the curves appear here as it learns.",
-            icon=":material/info:",
-        )
+        with st.container(key="main_figure"):
+            st.info(
+                "Choose what to train and press Start; the curves appear here as it learns.",
+                icon=":material/info:",
+            )
         return
     active = slot.is_active
     st.fragment(_live, run_every=REFRESH if active else None)(slot, active)

@@ -1,11 +1,17 @@
 """The Experiments page: arms from presets, a run with its results, saved ones reopened, bad input."""
 
 import json
+import re
 import time
 
 import pytest
+from onpage import tables
 
-from npt_viz.ui.experiments import job, panels
+from npt_viz.experiments.reading import read_experiment
+from npt_viz.figures.theme import number
+from npt_viz.places import ROOT
+from npt_viz.training.losses import TERMS
+from npt_viz.ui.experiments import job
 from npt_viz.ui.experiments.job import ExperimentJob, ExperimentSlot
 
 TEXT = " ".join(f"sentence {i} about the number {i * 37 % 101} and nothing else" for i in range(60))
@@ -16,8 +22,7 @@ def page(app, monkeypatch, tmp_path):
     # Here, so that a test can look into it from outside the session.
     slot = ExperimentSlot()
     monkeypatch.setattr("npt_viz.ui.experiments.job.experiment_slot", lambda: slot)
-    for module in (job, panels):
-        monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(job, "RUNS", tmp_path / "runs")
 
     def opened(**values):
         found = app("experiments")
@@ -62,9 +67,13 @@ def test_arms_are_trained_shown_and_reopened(page, tmp_path, app):
     assert not found.exception and not found.error
     said = " ".join(each.value for each in found.markdown).replace("\\", "")
     assert "Share recovered: the reference 'direct alone' has" in said and "over 2 seeds" in said
-    table = next(each.value for each in found.dataframe if "verdict" in each.value.columns)
-    assert list(table["arm"]) == ["direct alone", "direct, robust to sinks"]
-    assert list(table["seeds"]) == ["2 of 2", "2 of 2"]
+    (table,) = tables(found, "arms")
+    assert re.findall("direct alone|direct, robust to sinks|2 of 2", table) == [
+        "direct alone",
+        "2 of 2",
+        "direct, robust to sinks",
+        "2 of 2",
+    ]
     assert len(charts(found)) == 3
     folder = tmp_path / "runs" / "my-first"
     assert (folder / "direct-alone" / "seed-1" / "checkpoint" / "npt_config.json").is_file()
@@ -79,8 +88,12 @@ def test_a_preset_fills_the_table_with_as_many_arms_as_a_page_shows(page):
     found = page()
     found.selectbox(key="experiment_preset").select("each loss alone").run()
     rows = found.session_state["experiment_rows"]
-    assert len(rows) == 8 and rows["losses"][0] == "direct=1"
-    assert any("Not taken" in each.value and "kl" not in rows["name"] for each in found.caption)
+    losses = list(TERMS)
+    assert len(rows) == 8
+    assert [[loss for loss in losses if row[loss]] for _, row in rows.iterrows()] == [
+        [loss] for loss in losses[:8]
+    ]
+    assert any("Not taken" in each.value and losses[8] in each.value for each in found.caption)
     assert found.selectbox(key="experiment_reference").value == "direct"
     found.selectbox(key="experiment_preset").select("published phases 1–4").run()
     assert len(found.session_state["experiment_rows"]) == 5 and not found.error
@@ -103,20 +116,60 @@ def test_bad_input_is_a_sentence_and_nothing_can_start(page, values, message):
 
 def test_a_row_that_cannot_be_is_named(page):
     found = page()
-    for version, (losses, reason) in enumerate(
-        {
-            "magic=1": "loss 'magic' does not exist",
-            "direct=1,direct=5": "loss 'direct' is named twice",
-            "direct=much": "losses: 'direct=much' must be NAME=WEIGHT",
-            "direct=nan": "the weight of loss 'direct' must be 0 or more and finite, got nan",
-        }.items()
+    for version, (cells, reason) in enumerate(
+        (
+            ({"direct_robust": False}, "arm 'direct, robust to sinks' has no loss; switch at least one on"),
+            ({"name": ""}, "the arm with direct_robust has no name"),
+            ({"weight of direct_robust": -1.0}, "the weight of loss 'direct_robust' must be 0 or more"),
+            ({"weight of direct_robust": 0.0}, "no loss is active"),
+            ({"gradient ×": 0.0}, "gradient_scale must be above 0"),
+        )
     ):
         rows = found.session_state["experiment_rows"].copy()
-        rows.loc[1, "losses"] = losses
-        found.session_state["experiment_rows"] = rows
-        found.session_state["experiment_version"] = 7 + version
+        before = rows.loc[1, list(cells)].copy()
+        rows.loc[1, list(cells)] = list(cells.values())
+        found.session_state["experiment_rows"] = rows.copy()
+        found.session_state["experiment_version"] = 7 + 2 * version
         found.run()
-        assert f"arm 'direct, robust to sinks': {reason}" in errors(found)
+        assert reason in errors(found)
+        rows.loc[1, list(cells)] = before
+        found.session_state["experiment_rows"] = rows
+        found.session_state["experiment_version"] = 8 + 2 * version
+
+
+def test_arms_survive_the_table(app):
+    from npt_viz.experiments.plan import Arm
+    from npt_viz.training.losses import Curriculum, Objective
+    from npt_viz.ui.experiments import controls_arms
+
+    objective = Objective(
+        weights={"direct": 10.0, "kl": 0.25, "orthogonality": 3.0},
+        as_written=frozenset({"direct"}),
+        stage_steps=7,
+        adaptive="gradient_norms",
+        curriculum=Curriculum(),
+        gradient_scale=0.5,
+    )
+    arm = Arm(name="all of it", losses=objective, changes={"learning_rate": 0.125})
+    (row,) = controls_arms.rows_of([arm]).to_dict("records")
+    assert controls_arms._arm(row) == arm
+
+
+def test_without_an_experiment_of_ones_own_the_shipped_one_is_shown(page, app):
+    found = page()
+    assert found.session_state["experiment"] == "demos/three-losses" and not found.error
+    said = " ".join(each.value for each in found.markdown).replace("\\", "")
+    assert "Share recovered: the reference 'direct' has" in said and "over 3 seeds" in said
+    (table,) = tables(found, "arms")
+    shipped = read_experiment(ROOT / "demos/three-losses")
+    for comparison in shipped.comparisons("recovered"):
+        assert number(comparison.mean) in table
+    assert not found.exception
+
+
+def test_what_is_set_up_is_estimated_before_start(page):
+    said = " ".join(each.value for each in page().caption).replace("\\", "")
+    assert "2 arms × 2 seeds × 8 steps. Estimate: the capture takes 0.0 GB and about 1 s" in said
 
 
 def test_stop_answers_within_a_step_and_errors_are_sentences(tmp_path):

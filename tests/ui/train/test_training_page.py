@@ -85,6 +85,7 @@ def test_the_page_says_what_it_would_train_on_what(page):
     assert not found.exception and not found.error
     said = " ".join(each.value for each in found.caption)
     assert "Layer 2 · direct robust · " in said and "held out" in said
+    assert "Estimate: the capture takes 0.0 GB and about 1 s" in said.replace("\\", "")
     assert not found.button(key="training_start").disabled and found.button(key="training_stop").disabled
 
 
@@ -144,7 +145,7 @@ def keys(page) -> set[str]:
 
 
 def test_the_page_has_every_setting_of_the_command_and_no_other(page):
-    found = page()
+    found = page(training_on_direct=True)
     found.button(key="training_one").click().run()
     until(found, "paused after 1 of 30 steps")
     drawn = keys(found)
@@ -185,7 +186,8 @@ def test_a_variant_sets_what_it_decides_and_greys_the_losses_it_cannot_have(page
     assert "training_on_update_norm" not in grey and "training_on_direct" not in grey
     assert found.number_input(key="training_components").disabled
     said = " ".join(each.value for each in found.caption)
-    assert "Off:** an additive adapter has no v" in said and "Here: mean Σ δ²" in said
+    helps = " ".join(each.help or "" for each in found.toggle)
+    assert "Off:** an additive adapter has no v" in helps and "Here: mean Σ δ²" in helps
     assert "Layer 2 · direct robust, update norm · " in said.replace("\\", "")
     found = choose(found, "N5")
     assert found.session_state["training_targets"] == ["gate", "up", "down"]
