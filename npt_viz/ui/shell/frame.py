@@ -28,12 +28,10 @@ def run_app() -> None:
     st.html(f"<style>{_STYLE}</style>")
     for sentence in attend().sayings():
         st.toast(plain(sentence), icon=":material/info:", duration="infinite")
-    try:
+    with keeping.remembered():
         state.begin()
         show(st.session_state["checkpoint"])
         _run()
-    finally:
-        keeping.remember()
 
 
 def _run() -> None:

@@ -3,7 +3,8 @@
 An address says more than what is kept, and what is kept more than a default.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import copy
 from typing import Any, NamedTuple
 
@@ -88,8 +89,17 @@ def kept(name: str) -> Any:
     return value if choice.default is None or _alike(value, choice.default) else None
 
 
+@contextmanager
+def remembered() -> Iterator[None]:
+    """Keep what the session has changed when the block ends, however it ends: a run of the app, or of a fragment."""
+    try:
+        yield
+    finally:
+        remember()
+
+
 def remember() -> None:
-    """Keep what this session has changed; the frame's last call, and a fragment's.
+    """Keep what this session has changed.
 
     What it did not change stays as another tab has left it.
     """

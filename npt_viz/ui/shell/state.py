@@ -140,6 +140,9 @@ def _take_prompt(said: dict[str, str], is_whole: bool) -> None:
         try:
             state["prompt"] = address.prompt_of(named) if named else EXAMPLES[DEFAULT]
         except address.UnknownPromptError as error:
+            if (prompt := keeping.kept_prompt(named.get("p", ""))) is not None:
+                state["prompt"] = prompt  # This browser's own, from before the server was started anew.
+                return
             # The pin belonged to that prompt.
             state["tok"] = None
             st.toast(str(error), icon=":material/lock:")
@@ -189,7 +192,10 @@ def _said_of_state() -> dict[str, str]:
         for name, shared in SHARED.items()
         if name in ALWAYS or state[name] not in (shared.default, None)
     }
-    return said | address.of_prompt(state["prompt"], is_private=bool(state.get("private")))
+    of_prompt = address.of_prompt(state["prompt"], is_private=bool(state.get("private")))
+    if "p" in of_prompt:
+        keeping.keep_prompt(of_prompt["p"], state["prompt"])
+    return said | of_prompt
 
 
 def _shown(value: object) -> str:

@@ -16,7 +16,7 @@ from npt_viz.results.sentences.tokens import largest
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.loading import ready
 from npt_viz.ui.cache.opened import Asked
-from npt_viz.ui.shell import state
+from npt_viz.ui.shell import keeping, state
 from npt_viz.ui.shell.asked import asked, selection
 from npt_viz.ui.shell.guarded import guarded
 from npt_viz.ui.shell.text import plain
@@ -63,7 +63,7 @@ def inspect_page(
 
     @st.fragment
     def looked_at() -> None:
-        with guarded():
+        with guarded(), keeping.remembered():
             if st.session_state["layer"] != drawn_layer or st.session_state.pop("_draw_all", False):
                 st.rerun()  # What stands outside the fragment shows the layer, or waits for the first paint.
             state.write()
