@@ -80,6 +80,8 @@ def apply(selection: Selection, *updates: "Update") -> None:
     ledger(selection).apply_all(updates)
     _open_ledgers().undone.pop(selection.model, None)
     _keep(selection)
+    # The head shows the ledger, and stands outside the fragment in which updates are applied.
+    st.session_state["_draw_all"] = True
 
 
 def undone(selection: Selection) -> int:
