@@ -80,8 +80,7 @@ def apply(selection: Selection, *updates: "Update") -> None:
     ledger(selection).apply_all(updates)
     _open_ledgers().undone.pop(selection.model, None)
     _keep(selection)
-    # The head shows the ledger, and stands outside the fragment in which updates are applied.
-    st.session_state["_draw_all"] = True
+    _draw_head()
 
 
 def undone(selection: Selection) -> int:
@@ -183,7 +182,13 @@ def _set_aside(present: Owner, selection: Selection, model: "BaseModel", error: 
         file.replace(file.with_name(f"{file.name}.{time.strftime('%Y%m%d-%H%M%S')}"))
     present.say(f"The ledger that was kept for {selection.model} cannot be used and was set aside: {error}")
     present.put(LEDGERS, {**(present.get(LEDGERS) or {}), _name(selection): []})
+    _draw_head()
     return Ledger(model)
+
+
+def _draw_head() -> None:
+    """The head shows the ledger, and stands outside the fragment in which updates are made and applied."""
+    st.session_state["_draw_all"] = True
 
 
 def _keep(selection: Selection) -> None:
