@@ -68,7 +68,7 @@ def ledger_of(tab):
 
 def counts(tab, n: int) -> None:
     """Wait until the head counts n updates."""
-    tab.locator(".st-key-head_ledger button", has_text=re.compile(rf"\b{n}\b")).first.wait_for()
+    tab.locator(".st-key-head_ledger button", has_text=re.compile(rf"(?<!\d){n}(?!\d)")).first.wait_for()
     at_rest(tab)
 
 
@@ -185,7 +185,8 @@ def test_a_training_outlives_reload_closed_tab_and_a_killed_server(chromium, fil
         tab.close()
         second.close()
         stranger = opened(other, address_of(files, server, "training"))
-        stranger.get_by_text("Choose what to train above and press Start").wait_for()
+        stranger.locator(".st-key-training_start button:enabled").first.wait_for()
+        assert not stranger.locator(".st-key-training_stop button:enabled").count()
         assert not stranger.get_by_text("A training runs").count()
         again = opened(mine, address_of(files, server, "tokens"))
         again.locator(".st-key-npt_runs_training a").click()
