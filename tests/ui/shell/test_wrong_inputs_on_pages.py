@@ -11,8 +11,8 @@ from npt_viz.places import ROOT
 pytestmark = pytest.mark.slow
 
 PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
-WITHOUT_MODEL = {"runs"}
-"""Reads logs only."""
+WITHOUT_MODEL = {"runs", "glossary"}
+"""Read logs only, or nothing."""
 
 WRONG = {
     "an unknown user": ({"model": "~nobody_x/a"}, "no home folder of nobody_x"),
