@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
-from urllib.parse import urlencode, urlsplit
 
 import streamlit as st
 
@@ -177,12 +176,6 @@ def write() -> None:
         st.query_params.from_dict(others | wanted)
         st.session_state.update(_url_before=before, _url_at=time.monotonic())
     st.session_state["_url_said"] = wanted
-
-
-def link() -> str:
-    """Address of this view for someone else."""
-    here = urlsplit(st.context.url or "http://localhost:8501/")
-    return here._replace(query=urlencode(_said_of_state()), fragment="").geturl()
 
 
 def _said_of_state() -> dict[str, str]:

@@ -82,7 +82,7 @@ def _draw(
         try:
             view = inspected(report, running)
         except NptVizError:
-            prompt_view(None)
+            prompt_view(None, theme=theme())
             raise
         prompt_view(view, parts=parts, colours=colours(view) if colours else None)
         with st.container(key="answer"):
