@@ -209,6 +209,8 @@ def clicked(visit: Visit, chance: random.Random) -> tuple[float, float]:
     tab = visit.tab
     tab.evaluate("([token, share]) => npt.scrollTo(token, share)", [TOKEN, chance.random()])
     visit.settle()
+    # The strip draws the lines that came into sight a frame later, in its shadow root, of which the page's rest knows nothing.
+    tab.wait_for_function("token => npt.targets(token).length", arg=TOKEN)
     targets = tab.evaluate("token => npt.targets(token)", TOKEN)
     tab.evaluate("([token, pinned]) => npt.awaitClick(token, pinned)", [TOKEN, PINNED])
     visit.click(**chance.choice(targets))
