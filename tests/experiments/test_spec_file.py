@@ -185,7 +185,7 @@ def test_a_spec_that_cannot_be_run_is_refused_in_a_sentence_that_names_the_file(
 
 
 def test_a_missing_spec_is_named(tmp_path):
-    with pytest.raises(NptVizError, match="does not exist"):
+    with pytest.raises(NptVizError, match="no such file or folder"):
         read_experiment_spec(tmp_path / "none.toml")
 
 

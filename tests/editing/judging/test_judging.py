@@ -396,7 +396,7 @@ def test_a_case_file_with_a_fault_is_refused_with_its_line(tmp_path, name, conte
 
 
 def test_a_case_file_that_is_not_there_or_not_text_is_a_sentence(tmp_path):
-    with pytest.raises(NptVizError, match="does not exist"):
+    with pytest.raises(NptVizError, match="no such file or folder"):
         cases_from_file(tmp_path / "none.csv")
     (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(NptVizError, match="save it as UTF-8"):

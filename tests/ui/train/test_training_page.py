@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 import torch
-from onpage import opener
+from onpage import html_tables, opener
 
 from npt_viz import open_checkpoint
 from npt_viz.runs import read_run
@@ -369,9 +369,9 @@ def test_the_pinned_token_before_and_after(page):
     until(found, "finished")
     found.session_state["tok"] = 4
     found.button(key="training_look").click().run()
-    table = found.dataframe[-1].value
-    assert list(table.columns) == ["layer", "", "before", "after"]
-    recovered = table[table[""] == panels_result.ROWS["recovered"]].iloc[0]
+    table = html_tables(found)["token before and after"]
+    assert list(table[0]) == ["layer", "what", "before", "after"]
+    (recovered,) = (row for row in table if row["what"] == panels_result.ROWS["recovered"])
     assert recovered["before"] in ("0", "−0") or abs(float(recovered["before"].replace("−", "-"))) < 1e-4
     assert any(each.value.startswith("Token 4, ") for each in found.markdown)
 
