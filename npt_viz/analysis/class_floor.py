@@ -69,6 +69,17 @@ def class_floor(
     )
 
 
+def classes_to_try(adapter: LayerAdapter) -> list[tuple[str, ...]]:
+    """Sets of targets to estimate a floor for: the adapter's own, then the next larger; none where attention stays."""
+    if adapter.attention == "standard":
+        return []
+    own = adapter.targets
+    if any(isinstance(m, (Additive, LowRank)) for m in adapter.learned.values()):
+        return [own]
+    larger = {("gate",): ("gate", "up"), ("gate", "up", "down"): None}.get(own, ("gate", "up", "down"))
+    return [own, larger] if larger else [own]
+
+
 def cost(model: BaseModel, layer: int, n_tokens: int, *, steps: int = STEPS) -> float:
     """Tokens that the base model could read in the time: capture, then steps of 256 tokens through one MLP, back too."""
     one_mlp = 3 * model.d_model * model.d_ffn / sum(p.numel() for p in model.hf.parameters())

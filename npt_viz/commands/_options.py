@@ -45,6 +45,43 @@ AllLayers = Annotated[
     typer.Option("--layers", metavar="3,15", help="NPT layers that run; all of them by default."),
 ]
 
+Prompt = Annotated[str, typer.Option("--prompt", help="The text, taken as it is.", show_default=False)]
+Mode = Annotated[
+    Literal["local", "propagated"],
+    typer.Option(
+        "--mode", help="local feeds every layer the base model's h and a; propagated runs the NPT model."
+    ),
+]
+Chat = Annotated[bool, typer.Option("--chat", help="Put the prompt into the chat template.")]
+Bos = Annotated[
+    Literal["auto", "yes", "no"],
+    typer.Option("--bos", help="Beginning-of-sequence token; auto is what the tokenizer does."),
+]
+KeepSinks = Annotated[
+    bool, typer.Option("--keep-sinks", help="Let attention sinks count in medians and comparisons.")
+]
+Layer = Annotated[
+    int | None,
+    typer.Option("--layer", help="The layer that figures and details are of; the highest by default."),
+]
+Token = Annotated[
+    int | None,
+    typer.Option(
+        "--token",
+        help="Position of the pinned token, negative from the end; where the prediction moves most by default.",
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Option("--target", help="gate, up or down; the first that a layer modulates by default."),
+]
+Html = Annotated[
+    str | None,
+    typer.Option(
+        "--html", metavar="FILE", help="Write sentence and figures as one file that needs nothing else."
+    ),
+]
+
 
 def numbers(option: str, text: str) -> list[int]:
     """List of the whole numbers in "3,15"."""

@@ -1,17 +1,21 @@
 """What the modulation does at every token of one prompt."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from npt_viz.commands._options import (
     AllLayers,
     AsJson,
+    Bos,
+    Chat,
     Checkpoint,
     Device,
     Dtype,
+    Mode,
     Model,
     Positions,
+    Prompt,
     Semantics,
     numbers,
 )
@@ -33,21 +37,13 @@ COLUMNS = {
 def run(
     model: Model,
     checkpoint: Checkpoint,
-    prompt: Annotated[str, typer.Option("--prompt", help="The text, taken as it is.", show_default=False)],
+    prompt: Prompt,
     layers: AllLayers = None,
-    mode: Annotated[
-        Literal["local", "propagated"],
-        typer.Option(
-            "--mode", help="local feeds every layer the base model's h and a; propagated runs the NPT model."
-        ),
-    ] = "local",
+    mode: Mode = "local",
     positions: Positions = "deployed",
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="Rows of the next-token tables.")] = 10,
-    chat: Annotated[bool, typer.Option("--chat", help="Put the prompt into the chat template.")] = False,
-    bos: Annotated[
-        Literal["auto", "yes", "no"],
-        typer.Option("--bos", help="Beginning-of-sequence token; auto is what the tokenizer does."),
-    ] = "auto",
+    chat: Chat = False,
+    bos: Bos = "auto",
     semantics: Semantics = None,
     dtype: Dtype = "auto",
     device: Device = "auto",

@@ -44,7 +44,7 @@ def gate_units(card: TokenCard, theme: Theme = "light") -> go.Figure:
 
 
 def vocabulary_changes(card: TokenCard | DirectionVocabulary, theme: Theme = "light") -> go.Figure:
-    """The next tokens whose logits rise and fall most, to first order."""
+    """The next tokens whose logits rise and fall most, to first order; dashed: the most that a random direction does."""
     entries = (*card.promoted, *card.suppressed[::-1])[::-1]
     figure = go.Figure(
         go.Bar(
@@ -59,6 +59,11 @@ def vocabulary_changes(card: TokenCard | DirectionVocabulary, theme: Theme = "li
         )
     )
     figure.add_vline(0, line=dict(color=REFERENCE, width=1))
+    if isinstance(card, DirectionVocabulary):
+        for side in (-1, 1):
+            figure.add_vline(
+                side * card.random.mean, line=dict(color=ROLES["random"], width=1.5, dash="dash")
+            )
     _rows(figure, [plain(shortened(entry.glyph)) for entry in entries], theme)
     figure.update_xaxes(title=dict(text="change of the logit", font_size=11))
     figure.update_layout(bargap=0.25)

@@ -5,7 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from npt_viz.figures.theme import FAINT, INK, ColourScale, number, plain, shortened, styled
+from npt_viz.figures.theme import (
+    FAINT,
+    INK,
+    ColourScale,
+    Theme,
+    colour_scale,
+    number,
+    plain,
+    shortened,
+    styled,
+)
+from npt_viz.results.inspection import METRICS, Inspection
 
 WINDOW = 256
 """Tokens drawn at a time; more cells than pixels show nothing, and each cell is an object in the browser."""
@@ -76,6 +87,24 @@ def layer_by_token(
     # The nearest cell, however far: otherwise a click beside the invisible point finds nothing.
     figure.update_layout(hoverdistance=-1, hovermode="closest", clickmode="event+select")
     return figure
+
+
+def metric_map(
+    run: Inspection,
+    metric: str,
+    *,
+    left_out: np.ndarray,
+    pin: tuple[int, int],
+    shown: range,
+    theme: Theme = "light",
+) -> go.Figure:
+    """One column of METRICS for every layer and token of an inspection, on one scale; see `layer_by_token`."""
+    layers = sorted(run.layers)
+    values = np.stack([run.layers[layer].values(metric) for layer in layers])
+    scale = colour_scale(METRICS[metric], values[:, ~left_out], theme)
+    return layer_by_token(
+        values, layers=layers, tokens=run.tokens, scale=scale, left_out=left_out, pin=pin, shown=shown
+    )
 
 
 def token_axis(

@@ -9,6 +9,12 @@ from npt_viz.question import Positions
 from npt_viz.results.training import Seen
 from npt_viz.results.words import percent
 
+FLOOR_TEXTS = 24
+"""Texts of the bundled sample that a floor is estimated on; no demo checkpoint has seen them."""
+
+REFERENCE_TEXTS = 8
+"""Texts of the same sample on which the predictions are compared."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LayerFit:

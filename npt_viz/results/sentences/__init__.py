@@ -12,6 +12,7 @@ import numpy as np
 
 from npt_viz.question import Mode, Positions
 from npt_viz.results.estimate import Estimate
+from npt_viz.results.inspection import Inspection
 from npt_viz.results.words import counted
 
 
@@ -76,6 +77,11 @@ class Basis:
     """(token,) bool"""
     with_sinks: bool = False
     """Whether they count."""
+
+    @classmethod
+    def of_run(cls, run: Inspection, *, with_sinks: bool = False) -> "Basis":
+        """What a sentence about an inspected prompt is measured on."""
+        return cls(mode=run.mode, positions=run.positions, is_sink=run.is_sink, with_sinks=with_sinks)
 
     @property
     def counts(self) -> np.ndarray:

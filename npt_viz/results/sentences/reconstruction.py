@@ -49,6 +49,27 @@ def reconstruction(
     return sentence + (_allowed(floors) if floors else said("What its shape allows is not estimated yet."))
 
 
+def answer(
+    result: PositionsCompared,
+    run: Inspection,
+    layer: int,
+    *,
+    with_sinks: bool = False,
+    floors: Sequence[ClassFloor] = (),
+) -> Sentence:
+    """What the page says of one layer: what it recovers, what its shape allows, other positions, and KL to the base."""
+    basis = Basis.of_run(run, with_sinks=with_sinks)
+    share = reconstruction(
+        result.runs[run.positions],
+        layer,
+        mode=run.mode,
+        is_sink=run.is_sink,
+        with_sinks=with_sinks,
+        floors=floors,
+    )
+    return share + other_positions(result, layer, basis) + kl(run, basis)
+
+
 def _allowed(floors: Sequence[ClassFloor]) -> Sentence:
     own, *larger = floors
     # Another text than the prompt, so the checkpoint's own number there comes first.

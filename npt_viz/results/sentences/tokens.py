@@ -13,7 +13,7 @@ from npt_viz.results.words import counted, interval, number, percent
 @states("tokens")
 def tokens(run: Inspection, layer: int, *, with_sinks: bool = False) -> Sentence:
     """Share that one layer recovers on this prompt, and the token after which the prediction moves most."""
-    basis = Basis(mode=run.mode, positions=run.positions, is_sink=run.is_sink, with_sinks=with_sinks)
+    basis = Basis.of_run(run, with_sinks=with_sinks)
     return _recovered(run, layer, basis) + _among_layers(run, basis) + _moved(run, basis)
 
 
@@ -73,6 +73,13 @@ def largest(values: np.ndarray, left_out: np.ndarray) -> int:
     if not counts.any():
         counts = np.isfinite(values)
     return int(np.argmax(np.where(counts, values, -np.inf)))
+
+
+def most_moved(run: Inspection, *, with_sinks: bool = False) -> int:
+    """Token that is pinned at first: where the prediction moves most among those that count, or the last one."""
+    if run.kl is None:
+        return len(run.pieces) - 1
+    return largest(run.kl, ~Basis.of_run(run, with_sinks=with_sinks).counts)
 
 
 def layers_in_words(layers: Collection[int]) -> str:

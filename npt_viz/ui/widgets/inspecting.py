@@ -12,7 +12,7 @@ from npt_viz.errors import NptVizError
 from npt_viz.figures.theme import Theme
 from npt_viz.results.inspection import Inspection
 from npt_viz.results.load_report import LoadReport
-from npt_viz.results.sentences.tokens import largest
+from npt_viz.results.sentences.tokens import most_moved
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.loading import ready
 from npt_viz.ui.cache.opened import Asked
@@ -156,14 +156,9 @@ def view_of(key: Asked, run: Inspection) -> View:
     if session["tok"] is not None and not 0 <= session["tok"] < len(run.pieces):
         session["tok"] = None
     view = View(key, run, session["layer"], 0, session["metric"], session["sinks"], theme())
-    return replace(view, token=most_moved(view) if session["tok"] is None else session["tok"])
-
-
-def most_moved(view: View) -> int:
-    """Token that a page begins with: where the prediction moves most, or the last one."""
-    if view.run.kl is None:
-        return len(view.run.pieces) - 1
-    return largest(view.run.kl, view.left_out)
+    return replace(
+        view, token=most_moved(run, with_sinks=view.with_sinks) if session["tok"] is None else session["tok"]
+    )
 
 
 def theme() -> Theme:

@@ -47,12 +47,7 @@ class View:
     @property
     def basis(self) -> Basis:
         """What a sentence about this view is measured on."""
-        return Basis(
-            mode=self.run.mode,
-            positions=self.run.positions,
-            is_sink=self.run.is_sink,
-            with_sinks=self.with_sinks,
-        )
+        return Basis.of_run(self.run, with_sinks=self.with_sinks)
 
     @property
     def layers(self) -> list[int]:

@@ -9,7 +9,7 @@ import streamlit as st
 from npt_viz.figures import directions as figures
 from npt_viz.figures import parts
 from npt_viz.figures.card import vocabulary_changes
-from npt_viz.figures.theme import ROLES, number
+from npt_viz.figures.theme import number
 from npt_viz.results.directions import (
     DIRECTIONS,
     MAX_LOST,
@@ -206,12 +206,7 @@ def vocabulary(view: View, result: Directions) -> None:
         view.asked, view.layer, result.target, view.with_sinks, view.token, direction or DIRECTIONS[0]
     )
     if _there(part):
-        figure = vocabulary_changes(part, view.theme)
-        for side in (-1, 1):
-            figure.add_vline(
-                side * part.random.mean, line=dict(color=ROLES["random"], width=1.5, dash="dash")
-            )
-        chart(figure, key="directions_vocabulary")
+        chart(vocabulary_changes(part, view.theme), key="directions_vocabulary")
         st.caption(
             f"To first order at {code(view.run.tokens[view.token])} (token {view.token}): "
             f"{plain(part.linearised_at)}; layers above are skipped. Dashed: the largest change by a random "

@@ -6,8 +6,8 @@ import streamlit as st
 
 from npt_viz.figures import reconstruction as figures
 from npt_viz.results.sentences.reconstruction import ablations as ablations_in_words
-from npt_viz.results.sentences.reconstruction import class_floor, gate_oracle, kl, other_positions
-from npt_viz.results.sentences.reconstruction import reconstruction as sentence_of
+from npt_viz.results.sentences.reconstruction import answer as sentence_of
+from npt_viz.results.sentences.reconstruction import class_floor, gate_oracle
 from npt_viz.results.words import counted
 from npt_viz.ui.inspect.reconstruction.state import (
     ablations_of,
@@ -31,16 +31,15 @@ from npt_viz.ui.widgets.view import View
 
 def answer(view: View) -> str:
     """Share that the layer recovers, what its shape allows, what it recovers with other positions, and KL to the base."""
-    share = sentence_of(
-        reconstruction_of(view),
-        view.layer,
-        mode=view.question.mode,
-        is_sink=view.run.is_sink,
-        with_sinks=view.with_sinks,
-        floors=known_floors(view),
+    return markdown(
+        sentence_of(
+            positions_compared(view),
+            view.run,
+            view.layer,
+            with_sinks=view.with_sinks,
+            floors=known_floors(view),
+        )
     )
-    positions = other_positions(positions_compared(view), view.layer, view.basis)
-    return markdown(share + positions + kl(view.run, view.basis))
 
 
 def shares(view: View) -> None:

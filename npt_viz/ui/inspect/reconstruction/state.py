@@ -7,6 +7,8 @@ import streamlit as st
 from npt_viz.question import Positions
 from npt_viz.results.downstream import Continuations, Downstream
 from npt_viz.results.reconstruction import (
+    FLOOR_TEXTS,
+    REFERENCE_TEXTS,
     AblationTable,
     ClassFloor,
     GateOracle,
@@ -17,12 +19,6 @@ from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.on_demand import computed, on_demand, seconds_per_token, waiting, want
 from npt_viz.ui.cache.opened import Asked
 from npt_viz.ui.widgets.view import View
-
-FLOOR_TEXTS = 24
-"""Texts of the bundled sample that a floor is estimated on; no demo checkpoint has seen them."""
-
-REFERENCE_TEXTS = 8
-"""Texts of the same sample on which the predictions are compared."""
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
@@ -143,16 +139,9 @@ def _floor_button(targets: tuple[str, ...]) -> str:
 
 def floor_targets(view: View) -> list[tuple[str, ...]]:
     """Sets of targets to estimate a floor for: the layer's own, then the next larger; none where attention stays."""
-    from npt_viz.adapter import Additive, LowRank
+    from npt_viz.analysis.class_floor import classes_to_try
 
-    adapter = opened.opened(view.selection)[1].adapter(view.layer)
-    if adapter.attention == "standard":
-        return []
-    own = adapter.targets
-    if any(isinstance(m, (Additive, LowRank)) for m in adapter.learned.values()):
-        return [own]
-    larger = {("gate",): ("gate", "up"), ("gate", "up", "down"): None}.get(own, ("gate", "up", "down"))
-    return [own, larger] if larger else [own]
+    return classes_to_try(opened.opened(view.selection)[1].adapter(view.layer))
 
 
 def known_floors(view: View) -> list[ClassFloor]:
