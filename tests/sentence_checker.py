@@ -26,7 +26,8 @@ OPPOSITE = {
     "no sign": "a sign", "nothing": "something", "left out": "counted", "counted": "left out", "allows": "forbids",
     "too few": "enough", "not enough": "enough", "has collapsed": "has not collapsed", "deployed": "trained",
     "trained": "deployed", "no more": "more", "fits that": "fits nothing", "fits nothing": "fits that", "local": "propagated", "propagated": "local", "more": "less", "cannot be told": "can be told",
-    "differs": "does not differ", "little": "much", "alike": "apart", "last": "first",
+    "differs": "does not differ", "little": "much", "alike": "apart", "last": "first", "rises": "falls", "falls": "rises", "No token": "Every token",
+    "every": "no", "further": "nearer", "another one": "the same",
 }  # fmt: skip
 """Each turned, the sentence has to be refused."""
 

@@ -1,7 +1,9 @@
 """One prompt through the base model and the NPT model, in one pass."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import count
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,6 +32,17 @@ from npt_viz.results.inspection import Inspection, LayerInspection, TopTokens
 from npt_viz.shapes import Float, Tensor
 
 
+@runtime_checkable
+class Edits(Protocol):
+    """Permanent updates of a base model: a Ledger."""
+
+    def __len__(self) -> int: ...
+
+    def beneath(self) -> AbstractContextManager[None]:
+        """Block in which the base is the edited one."""
+        ...
+
+
 def inspect(
     model: BaseModel,
     checkpoint: Checkpoint,
@@ -40,6 +53,7 @@ def inspect(
     positions: str = "deployed",
     chat: bool = False,
     bos: Bos = "auto",
+    edits: Edits | None = None,
     top_k: int = 10,
     logits: bool = True,
     keep: Callable[[Pass], None] | None = None,
@@ -51,6 +65,7 @@ def inspect(
     layers: the NPT layers that run; the others of the checkpoint stay standard. All of them by default.
     mode: local feeds every NPT layer the base model's own h and a; propagated takes what the running NPT
         model sees and writes. The prediction (kl, nll, top-k) is that of the running NPT model in both.
+    edits: a ledger whose updates lie beneath: base and NPT model are then those of base + ledger.
     logits: False leaves the prediction out and saves the unembedding.
     keep: gets the pass that everything is read from, lanes BASE and NPT with every layer of `layers` recorded: what
         asks more about the same prompt takes it as `kept_pass` and need not run the prompt again.
@@ -74,7 +89,7 @@ def inspect(
     token_ids = torch.tensor([encoded.ids])
     chunks = -(-len(encoded.ids) // chunk_length(model, n_lanes=2)) if logits else 0
     step = _counted(progress, model.n_layers + chunks)
-    with model.lock, torch.no_grad():
+    with model.lock, torch.no_grad(), edits.beneath() if edits else nullcontext():
         recorded = forward_pass(
             model,
             token_ids,
@@ -104,6 +119,8 @@ def inspect(
         layers=inspected,
         # Of the base's stream in both modes, so that a mode does not change which tokens count.
         is_sink=sinks_of_any(record.hidden[BASE] for record in recorded.layers.values()).numpy(),
+        base=f"{model.size}, vocabulary {model.vocab_size:,}",
+        n_edits=len(edits) if edits else 0,
         notes=(*encoded.notes, *pooling_notes(adapters)),
         **_prediction_columns(model, predicted),
     )

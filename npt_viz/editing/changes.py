@@ -1,6 +1,7 @@
 """Updates in a forward pass: alpha * (x v_a^T) v_b is added to the projection's output; no weight changes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor
@@ -34,9 +35,13 @@ class LayerEdit:
         x: Float[Tensor, "*batch inp"],
         unmodulated: Float[Tensor, "*batch out"],
     ) -> Float[Tensor, "*batch out"]:
+        """ΔW x; the attention and the output that it is added to do not matter."""
+        return self.added(target, x).to(unmodulated)
+
+    def added(self, target: Target, x: Float[Tensor, "*batch inp"]) -> Float[Tensor, "*batch out"]:
         """ΔW x: in float32, because the change is small beside what it is added to."""
         v_a, v_b = self._factors[target]
-        return ((x.to(v_a) @ v_a.T) @ v_b).to(unmodulated)
+        return (x.to(v_a) @ v_a.T) @ v_b
 
 
 class EditedNpt:
@@ -80,14 +85,35 @@ def edited_lane(
     adapters: Mapping[int, LayerChange] | None = None,
 ) -> Lane:
     """Lane of the base with these updates; with adapters, their layers run as NPT layers on top of the edited weights."""
+    lane: dict = dict(adapters or {})
+    for layer, edit in _by_layer(model, updates).items():
+        lane[layer] = EditedNpt(lane[layer], edit) if layer in lane else edit
+    return lane
+
+
+@contextmanager
+def edited(model: BaseModel, updates: Iterable[Update]) -> Iterator[None]:
+    """Inside the block the base is the edited one, wherever its projections are called; afterwards no hook is left.
+
+    Holds the model's lock. What a lane changes comes on top.
+    """
+    with model.lock, ExitStack() as stack:
+        for layer, edit in _by_layer(model, updates).items():
+            for target in edit.targets:
+                projection = getattr(model.parts(layer), target)
+                stack.callback(projection.register_forward_hook(_adding(edit, target)).remove)
+        yield
+
+
+def _adding(edit: LayerEdit, target: Target):
+    return lambda module, args, output: output + edit.added(target, args[0]).to(output)
+
+
+def _by_layer(model: BaseModel, updates: Iterable[Update]) -> dict[int, LayerEdit]:
     by_layer: dict[int, dict[Target, Factors]] = {}
     for place, parts in accumulated(updates).items():
         by_layer.setdefault(place.layer, {})[place.target] = parts
-    lane: dict = dict(adapters or {})
-    for layer, targets in by_layer.items():
-        edit = LayerEdit(targets, layer_device(model, layer))
-        lane[layer] = EditedNpt(lane[layer], edit) if layer in lane else edit
-    return lane
+    return {layer: LayerEdit(targets, layer_device(model, layer)) for layer, targets in by_layer.items()}
 
 
 def layer_device(model: BaseModel, layer: int) -> torch.device:

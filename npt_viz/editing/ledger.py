@@ -2,13 +2,14 @@
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
 from npt_viz.adapter import LayerAdapter
 from npt_viz.capture.running import Lane
 from npt_viz.editing.base_check import check_base
-from npt_viz.editing.changes import edited_lane
+from npt_viz.editing.changes import edited, edited_lane
 from npt_viz.editing.files.exporting import Exported, export
 from npt_viz.editing.realised import DTYPES, check_finite, edit_report
 from npt_viz.editing.updates import Update, accumulated, merged_base
@@ -120,6 +121,10 @@ class Ledger:
     def lane(self, adapters: Mapping[int, LayerAdapter] | None = None) -> Lane:
         """The edited model as a lane of a forward pass; with adapters, their layers run as NPT layers on it."""
         return edited_lane(self.model, self.updates, adapters)
+
+    def beneath(self) -> AbstractContextManager[None]:
+        """Block in which the base is base + ledger, also for what `inspect` reads outside a forward pass."""
+        return edited(self.model, self.updates)
 
     def report(self, dtypes: Sequence[str] = tuple(DTYPES)) -> EditReport:
         """Requested and realised ΔW of the sum of all updates."""

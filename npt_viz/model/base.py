@@ -103,6 +103,11 @@ class BaseModel:
         return embedding.num_embeddings
 
     @property
+    def size(self) -> str:
+        """Layers and widths in words."""
+        return f"{self.n_layers} layers, d_model {self.d_model:,}, d_ffn {self.d_ffn:,}"
+
+    @property
     def dtype(self) -> torch.dtype:
         """Dtype of the weights."""
         return self.hf.dtype

@@ -1,7 +1,8 @@
 """A median or a share with its interval, and whether one thing is clearly more than another: the rule behind every verdict.
 
 The interval is that of the order statistics (the sign test turned round): it asks nothing of the distribution, and of
-few values it is infinitely wide, so that few tokens decide nothing.
+few values it is infinitely wide, so that few tokens decide nothing. Which single values stand out is told by their robust
+spread, which a few of them cannot stretch.
 """
 
 import math
@@ -15,6 +16,12 @@ CONFIDENCE = 0.95
 
 DECIDING = 0.999
 """Of an interval that decides: dozens of alternatives are tried on tokens that resemble their neighbours."""
+
+FAR = 3.0
+"""Robust standard deviations from the median beyond which a single value stands out."""
+
+OF_NORMAL = 1.4826
+"""Standard deviation of normal values, in units of their median distance from the median."""
 
 Comparison = Literal["more", "no more", "cannot tell"]
 
@@ -54,6 +61,35 @@ def compared(
     if difference.low > margin:
         return "more"
     return "no more" if difference.high < margin else "cannot tell"
+
+
+class Spread(NamedTuple):
+    """How far values lie from their median, a few far ones left aside."""
+
+    middle: float
+    """Their median."""
+    size: float
+    """FAR robust standard deviations, 3 · 1.4826 · median |value − median|; NaN where the values are too few to tell."""
+    n: int
+    """Finite values behind it."""
+
+    def stand_out(self, values: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Which values lie further from the median than the spread; none where it is not known."""
+        return np.abs(np.asarray(values, float) - self.middle) > self.size
+
+
+def spread_of(values: Sequence[float] | np.ndarray, *, rounding: float = 0.0) -> Spread:
+    """Robust spread of the finite values; unknown where their median has no interval either.
+
+    rounding: what a value can be off by rounding alone; the spread is no smaller, so that rounding never stands out.
+    """
+    kept = np.asarray(values, float).ravel()
+    kept = kept[np.isfinite(kept)]
+    if _left_out(len(kept), (1 - CONFIDENCE) / 2) < 0:
+        return Spread(float(np.median(kept)) if len(kept) else math.nan, math.nan, len(kept))
+    middle = float(np.median(kept))
+    size = FAR * OF_NORMAL * float(np.median(np.abs(kept - middle)))
+    return Spread(middle, max(size, rounding), len(kept))
 
 
 def sd(values: Sequence[float] | np.ndarray) -> float:

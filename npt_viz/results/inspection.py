@@ -286,6 +286,10 @@ class Inspection:
     nll_npt: np.ndarray | None = None
     base_top: TopTokens | None = None
     npt_top: TopTokens | None = None
+    base: str = ""
+    """Layers, widths and vocabulary of the base model: what two runs must share to be compared layer by layer."""
+    n_edits: int = 0
+    """Permanent updates that lie beneath both models: the base is then the edited one."""
     notes: tuple[str, ...] = field(default=())
     """What a reader must know, in sentences."""
 

@@ -7,11 +7,14 @@ import pytest
 import torch
 from conftest import specimen, tiny_model
 
+from npt_viz.capture.inspection import inspect
 from npt_viz.capture.running import changed
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.editing.ledger import Entry, Ledger
 from npt_viz.editing.making.from_source import update_from
 from npt_viz.errors import NptVizError
+from npt_viz.results.comparison import COMPARED
+from npt_viz.results.inspection import METRICS
 
 IDS = torch.tensor([[0, 72, 103, 31, 31, 200, 5]])
 
@@ -165,3 +168,37 @@ def test_rounding_to_bf16_loses_most_of_a_tiny_edit(tiny_llama, updates):
     ledger.apply(updates[0] * (1e-4 / size))
     row = next(row for row in ledger.report(("bfloat16",)).edits if "gate" in row.parameter)
     assert row.changed < 0.1 and row.cosine < 0.6
+
+
+@pytest.mark.parametrize(("mode", "positions"), [("local", "deployed"), ("propagated", "trained")])
+def test_an_inspection_on_a_ledger_is_that_of_a_model_whose_weights_are_edited(
+    tiny_llama, updates, mode, positions
+):
+    ledger = Ledger(tiny_llama)
+    ledger.apply_all(updates)
+    edited = tiny_model()
+    for update in updates:
+        for place, parts in update.factors.items():
+            weight = getattr(edited.parts(place.layer), place.target).weight
+            with torch.no_grad():
+                weight += update.alpha * torch.from_numpy(parts.v_b.T @ parts.v_a)
+    adapters = {layer: specimen(tiny_llama, "N5", layer, seed=7 + layer) for layer in (0, 1, 4)}
+    npt = Checkpoint.from_adapters(adapters, None, "specimen")
+    asked = {"prompt": "a cat", "mode": mode, "positions": positions}
+    found, expected = inspect(tiny_llama, npt, **asked, edits=ledger), inspect(edited, npt, **asked)
+    plain = inspect(tiny_llama, npt, **asked)
+    for metric in COMPARED:
+        of_model = metric not in METRICS
+        for layer in (4,) if of_model else adapters:
+            columns = [
+                getattr(run, metric) if of_model else run.layers[layer].values(metric)
+                for run in (found, expected, plain)
+            ]
+            np.testing.assert_allclose(columns[0], columns[1], rtol=2e-3, atol=1e-5, err_msg=metric)
+            # Layer 0 lies below every edit.
+            if np.isfinite(columns[0]).any() and layer == 4:
+                assert not np.allclose(columns[0], columns[2], rtol=5e-3, atol=1e-5, equal_nan=True), metric
+    assert (found.n_edits, plain.n_edits) == (4, 0)
+    # No hook is left.
+    again = inspect(tiny_llama, npt, **asked)
+    np.testing.assert_array_equal(again.nll_npt, plain.nll_npt)

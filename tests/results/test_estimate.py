@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npt_viz.results.estimate import compared, median_of, sd, wilson
+from npt_viz.results.estimate import compared, median_of, sd, spread_of, wilson
 
 
 def literal_interval(values, confidence):
@@ -83,3 +83,26 @@ def test_wilsons_interval_holds_the_share_and_stays_within_zero_and_one(hits, n)
 
 def test_no_trial_leaves_the_share_unknown():
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_a_spread_is_three_standard_deviations_of_normal_values_and_few_far_ones_do_not_stretch_it():
+    values = np.random.default_rng(11).normal(5, 0.2, 4001)
+    found = spread_of(values)
+    assert found.size == pytest.approx(3 * 0.2, rel=0.05) and found.middle == np.median(values)
+    values[:7] = 1e6
+    again = spread_of([*values, math.nan])
+    assert again.size == pytest.approx(found.size, rel=0.01) and again.n == 4001
+    assert again.stand_out([1e6, 5.0, math.nan, again.middle + 0.99 * again.size]).tolist() == [
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+def test_a_spread_is_unknown_where_the_median_has_no_interval():
+    for n in range(12):
+        values = np.arange(n, dtype=float)
+        assert np.isfinite(spread_of(values).size) == np.isfinite(median_of(values).low) == (n > 5)
+        assert not spread_of(values[:5]).stand_out([1e9]).any()
+    assert spread_of([1.0] * 9).size == 0 and spread_of([1.0] * 9, rounding=0.25).size == 0.25

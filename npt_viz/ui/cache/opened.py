@@ -183,7 +183,7 @@ def model_facts(selection: Selection) -> dict[str, str]:
     return {
         "name": model.name,
         "source": model.source,
-        "size": f"{model.n_layers} layers, d_model {model.d_model:,}, d_ffn {model.d_ffn:,}",
+        "size": model.size,
         "context": f"{model.context_length:,} tokens",
         "notes": " ".join(f"{note}." for note in model.notes),
         "runs": f"{str(model.dtype).removeprefix('torch.')} on {model.device}",

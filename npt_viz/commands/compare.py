@@ -1,0 +1,214 @@
+"""Two of anything that can be inspected, token by token: checkpoints, layers, prompts, modes, positions, edits."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from npt_viz.commands._options import (
+    AllLayers,
+    AsJson,
+    Checkpoint,
+    Device,
+    Dtype,
+    Model,
+    Positions,
+    Semantics,
+    numbers,
+)
+from npt_viz.commands._output import print_json, progress, say, table
+
+Mode = Annotated[
+    Literal["local", "propagated"],
+    typer.Option(
+        "--mode", help="local feeds every layer the base model's h and a; propagated runs the NPT model."
+    ),
+]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        "--edits", metavar="FILE", help="Permanent updates beneath A: a recipe or an exported folder."
+    ),
+]
+
+OF_B = "B's; A's by default."
+NO_EDITS = "none"
+"""What --b-edits says where A has edits and B has none."""
+
+
+def run(
+    model: Model,
+    checkpoint: Checkpoint,
+    prompt: Annotated[str, typer.Option("--prompt", help="A's text, taken as it is.", show_default=False)],
+    layer: Annotated[
+        int | None, typer.Option("--layer", help="Layer looked at; the highest that both have by default.")
+    ] = None,
+    layers: AllLayers = None,
+    mode: Mode = "local",
+    positions: Positions = "deployed",
+    edits: Recipe = None,
+    b_checkpoint: Annotated[str | None, typer.Option("--b-checkpoint", metavar="C", help=OF_B)] = None,
+    b_prompt: Annotated[str | None, typer.Option("--b-prompt", help=OF_B)] = None,
+    b_layer: Annotated[int | None, typer.Option("--b-layer", help=OF_B)] = None,
+    b_layers: Annotated[str | None, typer.Option("--b-layers", metavar="3,15", help=OF_B)] = None,
+    b_mode: Annotated[Literal["local", "propagated"] | None, typer.Option("--b-mode", help=OF_B)] = None,
+    b_positions: Annotated[
+        Literal["deployed", "trained"] | None, typer.Option("--b-positions", help=OF_B)
+    ] = None,
+    b_edits: Annotated[
+        str | None,
+        typer.Option("--b-edits", metavar="FILE", help=f"B's; A's by default, {NO_EDITS} for none."),
+    ] = None,
+    b_semantics: Annotated[str | None, typer.Option("--b-semantics", help=OF_B)] = None,
+    metric: Annotated[
+        str,
+        typer.Option("--metric", help="What sentence and list are about: recovered, kl, cosine, scalar …"),
+    ] = "recovered",
+    most: Annotated[
+        int, typer.Option("--most", min=1, help="Rows of the list of the largest differences.")
+    ] = 20,
+    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Rows of the next-token tables.")] = 10,
+    semantics: Semantics = None,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Inspect A and B, align their tokens by a diff, and give A, B and B − A of every number."""
+    lit = None if layers is None else numbers("--layers", layers)
+    b_lit = lit if b_layers is None else numbers("--b-layers", b_layers)
+    import npt_viz
+    from npt_viz.model.memory import out_of_memory_explained
+    from npt_viz.results.comparison import COMPARED
+
+    if metric not in COMPARED:
+        raise npt_viz.NptVizError(f"--metric {metric} does not exist; choose one of {', '.join(COMPARED)}")
+    base = npt_viz.open_model(model, dtype=dtype, device=device, progress=progress)
+    opened = npt_viz.open_checkpoint(checkpoint, base, semantics)
+    is_same = b_checkpoint is None and b_semantics is None
+    of_b = (
+        opened
+        if is_same
+        else npt_viz.open_checkpoint(b_checkpoint or checkpoint, base, b_semantics or semantics)
+    )
+    beneath = _ledger(base, edits)
+    beneath_b = beneath if b_edits is None else _ledger(base, None if b_edits == NO_EDITS else b_edits)
+    with out_of_memory_explained("this comparison", "shorten the prompts, or choose fewer --layers"):
+        a = npt_viz.inspect(
+            base, opened, prompt, layers=lit, mode=mode, positions=positions, edits=beneath, top_k=top_k
+        )
+        b = npt_viz.inspect(
+            base, of_b, prompt if b_prompt is None else b_prompt, layers=b_lit, mode=b_mode or mode,
+            positions=b_positions or positions, edits=beneath_b, top_k=top_k,
+        )  # fmt: skip
+    found = npt_viz.compare(a, b, layer=_looked_at(a, b, layer, b_layer))
+    if as_json:
+        print_json(comparison_json(found, metric, most))
+    else:
+        print(in_words(found, metric, most))
+    for note in dict.fromkeys((*a.notes, *b.notes)):
+        say(f"note: {note}")
+
+
+def _ledger(base, path: str | None):
+    """Ledger of a recipe's updates; None where there is none."""
+    if path is None:
+        return None
+    import npt_viz
+
+    ledger = npt_viz.Ledger(base)
+    ledger.apply_all(npt_viz.updates_from_recipe(path, base))
+    return ledger
+
+
+def _looked_at(a, b, layer: int | None, b_layer: int | None) -> int | tuple[int, int] | None:
+    if layer is None and b_layer is None:
+        return None
+    if layer is None:
+        return (b_layer if b_layer in a.layers else max(a.layers), b_layer)  # pyright: ignore[reportReturnType]
+    return (layer, layer if b_layer is None else b_layer)
+
+
+def comparison_json(found, metric: str, most: int) -> dict:
+    """A Comparison as plain values: what A and B are, the alignment, every number of every row, the next tokens."""
+    from npt_viz.results.comparison import COMPARED
+    from npt_viz.results.inspection import METRICS
+    from npt_viz.results.sentences.comparison import comparison
+
+    a, b = found.sides
+    spread = found.spread(metric)
+    of_layers = [name for name in found.metrics if name in METRICS]
+
+    def numbers_of(name: str, row: tuple[int, int]) -> dict:
+        columns = found.columns(name, row)
+        return {"a": columns.a, "b": columns.b, "difference": columns.difference}
+
+    return {
+        "a": a,
+        "b": b,
+        "differs": found.differs,
+        "sentence": str(comparison(found, metric)),
+        "metric": metric,
+        "label": COMPARED[metric].label,
+        "tokens": [
+            {"glyph": token.glyph, "id": token.id, "a": pair.a, "b": pair.b, "kind": pair.kind, "is_sink": bool(sink)}
+            for token, pair, sink in zip(found.tokens, found.pairs, found.is_sink, strict=True)
+        ],
+        "spread": {"size": spread.size, "middle": spread.middle, "n": spread.n},
+        "largest": [
+            {
+                "column": each.column, "token_a": each.pair.a, "token_b": each.pair.b, "glyph": each.token.glyph, "a": each.a,
+                "b": each.b, "difference": each.difference, "stands_out": each.stands_out,
+            }
+            for each in found.largest(metric, most)
+        ],
+        "layers": [
+            {"layer_a": row[0], "layer_b": row[1], "numbers": {name: numbers_of(name, row) for name in of_layers}}
+            for row in found.rows
+        ],
+        "model": {name: numbers_of(name, found.layers) for name in found.metrics if name not in METRICS},
+        "next": [
+            {"a": _rows(found.a.npt_top, pair.a), "b": _rows(found.b.npt_top, pair.b)} for pair in found.pairs
+        ],
+        "notes": list(dict.fromkeys((*found.a.notes, *found.b.notes))),
+    }  # fmt: skip
+
+
+def _rows(top, token: int | None) -> list | None:
+    """Rows [glyph, id, probability] of the NPT model after a token, most probable first."""
+    return None if top is None or token is None else top.rows(token)
+
+
+def in_words(found, metric: str, most: int) -> str:
+    """Text of a Comparison for a terminal: what A and B are, the sentence, and the largest differences."""
+    from npt_viz.results.comparison import COMPARED
+    from npt_viz.results.sentences.comparison import comparison
+
+    a, b = found.sides
+    parts = ["\n".join(f"{name}: {_said(each)}" for name, each in (("A", a), ("B", b)))]
+    parts.append(str(comparison(found, metric)))
+    rows = [
+        (
+            "–" if each.pair.a is None else each.pair.a, "–" if each.pair.b is None else each.pair.b, each.token.glyph,
+            each.a, each.b, each.difference, "further than the spread" if each.stands_out else "", *_best(found, each.pair),
+        )
+        for each in found.largest(metric, most)
+    ]  # fmt: skip
+    if rows:
+        headers = ("# A", "# B", "token", "A", "B", "B − A", "", "next, A", "next, B")
+        parts.append(f"{COMPARED[metric].label}, the largest differences\n{table(headers, rows)}")
+    return "\n\n".join(parts)
+
+
+def _said(side) -> str:
+    """What A or B is, in a line."""
+    edits = f", {side.n_edits} permanent update{'s' * (side.n_edits != 1)} beneath" if side.n_edits else ""
+    lit = ", ".join(map(str, side.layers))
+    return (
+        f"{side.checkpoint} on {side.model}, layer {side.layer} of NPT layers {lit}, {side.mode}, positions as "
+        f"{side.positions}{edits}, “{side.prompt}”"
+    )
+
+
+def _best(found, pair) -> tuple[str, str]:
+    tables = ((found.a.npt_top, pair.a), (found.b.npt_top, pair.b))
+    best = (None if top is None else top.rows(token)[0] for top, token in tables)
+    return tuple("–" if each is None else f"{each[0]} {each[2]:.2f}" for each in best)  # pyright: ignore[reportReturnType]
