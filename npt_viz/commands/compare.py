@@ -1,28 +1,27 @@
 """Two of anything that can be inspected, token by token: checkpoints, layers, prompts, modes, positions, edits."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from npt_viz.commands._options import (
     AllLayers,
     AsJson,
+    Bos,
+    Chat,
     Checkpoint,
     Device,
     Dtype,
+    KeepSinks,
+    Mode,
     Model,
     Positions,
+    Prompt,
     Semantics,
     numbers,
 )
 from npt_viz.commands._output import print_json, progress, say, table
 
-Mode = Annotated[
-    Literal["local", "propagated"],
-    typer.Option(
-        "--mode", help="local feeds every layer the base model's h and a; propagated runs the NPT model."
-    ),
-]
 Recipe = Annotated[
     str | None,
     typer.Option(
@@ -38,7 +37,7 @@ NO_EDITS = "none"
 def run(
     model: Model,
     checkpoint: Checkpoint,
-    prompt: Annotated[str, typer.Option("--prompt", help="A's text, taken as it is.", show_default=False)],
+    prompt: Prompt,
     layer: Annotated[
         int | None, typer.Option("--layer", help="Layer looked at; the highest that both have by default.")
     ] = None,
@@ -67,6 +66,9 @@ def run(
         int, typer.Option("--most", min=1, help="Rows of the list of the largest differences.")
     ] = 20,
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="Rows of the next-token tables.")] = 10,
+    chat: Chat = False,
+    bos: Bos = "auto",
+    keep_sinks: KeepSinks = False,
     semantics: Semantics = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -91,19 +93,20 @@ def run(
     )
     beneath = _ledger(base, edits)
     beneath_b = beneath if b_edits is None else _ledger(base, None if b_edits == NO_EDITS else b_edits)
+    both: Any = {"top_k": top_k, "chat": chat, "bos": {"auto": "auto", "yes": True, "no": False}[bos]}
     with out_of_memory_explained("this comparison", "shorten the prompts, or choose fewer --layers"):
         a = npt_viz.inspect(
-            base, opened, prompt, layers=lit, mode=mode, positions=positions, edits=beneath, top_k=top_k
+            base, opened, prompt, layers=lit, mode=mode, positions=positions, edits=beneath, **both
         )
         b = npt_viz.inspect(
             base, of_b, prompt if b_prompt is None else b_prompt, layers=b_lit, mode=b_mode or mode,
-            positions=b_positions or positions, edits=beneath_b, top_k=top_k,
+            positions=b_positions or positions, edits=beneath_b, **both,
         )  # fmt: skip
     found = npt_viz.compare(a, b, layer=_looked_at(a, b, layer, b_layer))
     if as_json:
-        print_json(comparison_json(found, metric, most))
+        print_json(comparison_json(found, metric, most, keep_sinks))
     else:
-        print(in_words(found, metric, most))
+        print(in_words(found, metric, most, keep_sinks))
     for note in dict.fromkeys((*a.notes, *b.notes)):
         say(f"note: {note}")
 
@@ -127,14 +130,14 @@ def _looked_at(a, b, layer: int | None, b_layer: int | None) -> int | tuple[int,
     return (layer, layer if b_layer is None else b_layer)
 
 
-def comparison_json(found, metric: str, most: int) -> dict:
+def comparison_json(found, metric: str, most: int, with_sinks: bool = False) -> dict:
     """A Comparison as plain values: what A and B are, the alignment, every number of every row, the next tokens."""
     from npt_viz.results.comparison import COMPARED
     from npt_viz.results.inspection import METRICS
     from npt_viz.results.sentences.comparison import comparison
 
     a, b = found.sides
-    spread = found.spread(metric)
+    spread = found.spread(metric, with_sinks=with_sinks)
     of_layers = [name for name in found.metrics if name in METRICS]
 
     def numbers_of(name: str, row: tuple[int, int]) -> dict:
@@ -145,7 +148,7 @@ def comparison_json(found, metric: str, most: int) -> dict:
         "a": a,
         "b": b,
         "differs": found.differs,
-        "sentence": str(comparison(found, metric)),
+        "sentence": str(comparison(found, metric, with_sinks=with_sinks)),
         "metric": metric,
         "label": COMPARED[metric].label,
         "tokens": [
@@ -158,7 +161,7 @@ def comparison_json(found, metric: str, most: int) -> dict:
                 "column": each.column, "token_a": each.pair.a, "token_b": each.pair.b, "glyph": each.token.glyph, "a": each.a,
                 "b": each.b, "difference": each.difference, "stands_out": each.stands_out,
             }
-            for each in found.largest(metric, most)
+            for each in found.largest(metric, most, with_sinks=with_sinks)
         ],
         "layers": [
             {"layer_a": row[0], "layer_b": row[1], "numbers": {name: numbers_of(name, row) for name in of_layers}}
@@ -177,20 +180,20 @@ def _rows(top, token: int | None) -> list | None:
     return None if top is None or token is None else top.rows(token)
 
 
-def in_words(found, metric: str, most: int) -> str:
+def in_words(found, metric: str, most: int, with_sinks: bool = False) -> str:
     """Text of a Comparison for a terminal: what A and B are, the sentence, and the largest differences."""
     from npt_viz.results.comparison import COMPARED
     from npt_viz.results.sentences.comparison import comparison
 
     a, b = found.sides
     parts = ["\n".join(f"{name}: {_said(each)}" for name, each in (("A", a), ("B", b)))]
-    parts.append(str(comparison(found, metric)))
+    parts.append(str(comparison(found, metric, with_sinks=with_sinks)))
     rows = [
         (
             "–" if each.pair.a is None else each.pair.a, "–" if each.pair.b is None else each.pair.b, each.token.glyph,
             each.a, each.b, each.difference, "further than the spread" if each.stands_out else "", *_best(found, each.pair),
         )
-        for each in found.largest(metric, most)
+        for each in found.largest(metric, most, with_sinks=with_sinks)
     ]  # fmt: skip
     if rows:
         headers = ("# A", "# B", "token", "A", "B", "B − A", "", "next, A", "next, B")

@@ -115,7 +115,12 @@ def test_two_layers_and_a_table_in_words(call):
     assert status == 0 and "of layer 1 in A and 3 in B" in out
     assert out.startswith("A: npt-tiny on ") and "\nB: npt-tiny on " in out
     assert "share recovered, the largest differences" in out and len(out.split("largest differences\n")[1].splitlines()) == 4  # fmt: skip
-    found = json.loads(call("compare", "--prompt", PROMPT, "--b-layer", 1, "--json")[1])
+    asked = ("--b-layer", 1, "--bos", "yes", "--keep-sinks", "--top-k", 3, "--json")
+    found = json.loads(call("compare", "--prompt", PROMPT, *asked)[1])
+    assert found["tokens"][0]["glyph"] == "<bos>" and len(found["next"][0]["a"]) == 3
+    assert (
+        len(found["largest"]) == min(20, len(found["tokens"])) and " 1 sink left out" not in found["sentence"]
+    )
     assert [found[side]["layer"] for side in "ab"] == [1, 1] and found["differs"] == []
 
 
