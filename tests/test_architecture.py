@@ -34,17 +34,18 @@ LAYERS = (
 """The numerics, lowest first: a package imports its own layer and those below it."""
 
 NUMERICS = set().union(*LAYERS)
-ABOVE = {"figures", "ui", "commands", "__main__"}
+ABOVE = {"figures", "ui", "server", "commands", "__main__"}
 
 HOMES = {
-    "streamlit": ("npt_viz/ui", "pages", "app.py"),
+    "streamlit": ("npt_viz/ui", "npt_viz/server", "pages", "app.py"),
+    "starlette": ("npt_viz/server", "app.py"),
     "plotly": ("npt_viz/figures", "npt_viz/ui"),
     "captum": ("npt_viz/analysis/attribution.py", "npt_viz/analysis/attribution"),
     "typer": ("npt_viz/commands", "npt_viz/__main__.py"),
 }
 """Library -> the only places that import it."""
 
-ALONE = {"captum", "jaxtyping", "pandas", "plotly", "streamlit"}
+ALONE = {"captum", "jaxtyping", "pandas", "plotly", "starlette", "streamlit"}
 """What a bare GPU box may lack."""
 
 

@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,6 +43,9 @@ IDLE_VARIABLE = "NPT_VIZ_IDLE_HOURS"
 
 IDLE_HOURS = 12.0
 
+BEING_MADE = 1.0
+"""Seconds that a workspace may take to get its mark."""
+
 
 class Workspace:
     """A folder that can be used, or a temporary one with a sentence that says why the wanted one cannot."""
@@ -56,6 +60,11 @@ class Workspace:
     def is_temporary(self) -> bool:
         """Whether it goes with this process."""
         return self.problem is not None
+
+    def close(self) -> None:
+        """Remove the folder where it goes with this process."""
+        if self.is_temporary:
+            shutil.rmtree(self.root, ignore_errors=True)
 
 
 def opened(folder: str | Path, *, limit: float = LIMIT_GB * 1e9) -> Workspace:
@@ -103,6 +112,9 @@ def _prepare(root: Path) -> None:
         # Prompts can be private, and other users of the machine need none of this.
         root.mkdir(parents=True, mode=0o700)
     mark = root / FILE
+    until = time.monotonic() + BEING_MADE
+    while not mark.exists() and any(root.iterdir()) and time.monotonic() < until:
+        time.sleep(0.02)  # Another session, or another server, may be making it this moment.
     if mark.exists():
         _check(mark)
     elif any(root.iterdir()):
@@ -134,9 +146,10 @@ def _check(mark: Path) -> None:
 
 def _temporary(reason: str, limit: float) -> Workspace:
     root = Path(tempfile.mkdtemp(prefix="npt_viz-"))
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
     with suppress(NptVizError):
         write_whole(root / FILE, json.dumps({"format": FORMAT, "format_version": VERSION}) + "\n")
-    return Workspace(
+    made = Workspace(
         root, limit=limit, problem=f"{reason}. Until then what you do is kept only while this server runs."
     )
+    atexit.register(made.close)
+    return made

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,17 @@ def test_a_folder_of_other_files_is_refused(tmp_path):
     found = place.opened(tmp_path)
     assert found.is_temporary and "is no workspace of npt_viz and is not empty" in found.problem
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_workspace_that_another_session_is_making_is_waited_for(tmp_path):
+    """Its mark is written whole: for a moment there is only the file that becomes it."""
+    half = tmp_path / ".workspace.json.half"
+    half.write_text(json.dumps({"format": "npt_viz workspace", "format_version": 1}))
+    timer = threading.Timer(0.2, half.rename, [tmp_path / "workspace.json"])
+    timer.start()
+    found = place.opened(tmp_path)
+    timer.join()
+    assert found.root == tmp_path and not found.is_temporary
 
 
 def test_a_file_in_the_place_of_the_folder_is_a_sentence(tmp_path):

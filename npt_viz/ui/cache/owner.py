@@ -1,6 +1,6 @@
 """Owner: one browser, with what all its tabs share and what is kept of it on disk.
 
-A browser is known by a cookie. Until it sends one, and where cookies are blocked, a session is its own owner, and
+A browser is known by a cookie, which server/document.js sets. Where cookies are blocked a session is its own owner, and
 nothing of it outlives the session.
 """
 
@@ -298,6 +298,14 @@ _saver = _Saver()
 _owners = _Owners()
 
 
+def farewell() -> None:
+    """End all work, wait until everything is on the disk, and remove what goes with this server."""
+    _owners.close()
+    _saver.flush()
+    if workspace.cache_info().currsize:
+        workspace().close()
+
+
 def flush() -> None:
     """Wait until everything that is kept is on the disk."""
     _saver.flush()
@@ -312,8 +320,7 @@ def owner() -> Owner:
             session["_owner"] = _owners.of(sent)
             _owners.hold(session["_owner"])
         else:
-            session["_owner_id"] = new_id()
-            session["_owner"] = _owners.of(session["_owner_id"])
+            session["_owner"] = _owners.of(new_id())
         if problem := session["_owner"].folder.workspace.problem:
             session["_owner"].say(problem)
     return session["_owner"]
@@ -336,8 +343,7 @@ class _Tab:
 
 
 @st.cache_resource(scope="session", on_release=lambda tab: tab.close(), show_spinner=False)
-def _tab(folder: str) -> _Tab:
-    """folder: of the owner; a session that learns whose it is changes it."""
+def _tab() -> _Tab:
     return _Tab(owner())
 
 
@@ -346,45 +352,15 @@ _tabs: weakref.WeakSet[_Tab] = weakref.WeakSet()
 
 def attend() -> Owner:
     """Owner of this session's browser, which has a tab open: the frame's first call."""
-    present = owner()
-    _tab(present.folder.path.name)
-    return present
+    _tab()
+    return owner()
 
 
 def show(checkpoint: str) -> None:
     """This session's tab shows a checkpoint, which then is not removed to make room."""
-    _tab(owner().folder.path.name).uses = Path(checkpoint).absolute() if checkpoint else None
+    _tab().uses = Path(checkpoint).absolute() if checkpoint else None
 
 
 def in_use() -> list[Path]:
     """Checkpoints that tabs show."""
     return [tab.uses for tab in list(_tabs) if tab.uses is not None]
-
-
-_cookie = st.components.v2.component(
-    "npt_browser", js=(Path(__file__).parent / "cookie.js").read_text(encoding="utf-8")
-)
-
-
-def introduce() -> None:
-    """Give the browser its id where it sent none; draws nothing that can be seen."""
-    if "_owner_id" in st.session_state:
-        _introduced()
-
-
-@st.fragment
-def _introduced() -> None:
-    if (browser := st.session_state.get("_owner_id")) is not None:
-        _cookie(data={"id": browser}, key="npt_browser", on_id_change=_known)
-
-
-def _known() -> None:
-    """The browser has the id that it was given, or has had another."""
-    told = st.session_state["npt_browser"].get("id")
-    if not is_id(told):
-        return
-    session = st.session_state
-    if told != session.pop("_owner_id", None):
-        session["_owner"] = _owners.of(told)
-        _tab(session["_owner"].folder.path.name)
-    _owners.hold(session["_owner"])

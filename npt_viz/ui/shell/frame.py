@@ -1,12 +1,10 @@
-"""Frame of every page: style, navigation, errors as sentences; memory, folded, at the foot of the sidebar."""
-
-from pathlib import Path
+"""Frame of every page: navigation, errors as sentences; memory, folded, at the foot of the sidebar."""
 
 import streamlit as st
 
 from npt_viz.ui.cache.loading import is_open
 from npt_viz.ui.cache.memory import memory, memory_bar, release_button
-from npt_viz.ui.cache.owner import attend, introduce, show
+from npt_viz.ui.cache.owner import attend, show
 from npt_viz.ui.shell import keeping, state
 from npt_viz.ui.shell.asked import selection
 from npt_viz.ui.shell.guarded import guarded
@@ -14,18 +12,10 @@ from npt_viz.ui.shell.lease import job_banner
 from npt_viz.ui.shell.nav import HOME, configure_page, framed, pages
 from npt_viz.ui.shell.text import plain
 
-_HERE = Path(__file__).parent
-_STYLE = (_HERE / "app.css").read_text(encoding="utf-8")
-
-_history = st.components.v2.component(
-    "npt_history", html="<span hidden></span>", js=(_HERE / "history.js").read_text(encoding="utf-8")
-)
-
 
 def run_app() -> None:
     """Run the app once: shared state, navigation, the page, memory; keep what was chosen, however the run ends."""
     configure_page()
-    st.html(f"<style>{_STYLE}</style>")
     for sentence in attend().sayings():
         st.toast(plain(sentence), icon=":material/info:", duration="infinite")
     with keeping.remembered():
@@ -37,9 +27,6 @@ def run_app() -> None:
 def _run() -> None:
     page = st.navigation(pages(), expanded=True)
     foot = st.sidebar.container(key="sidebar_foot")
-    with st.sidebar.container(key="npt_browser_box"):  # app.css hides it
-        introduce()
-        _history(key="history")
     with guarded(), framed():
         job_banner(page.url_path or HOME)
         page.run()
