@@ -13,17 +13,9 @@ from streamlit import config, file_util
 
 from npt_viz.places import ROOT
 
-AHEAD = (
-    "Html",
-    "BidiComponent",
-    "Button",
-    "ButtonGroup",
-    "Selectbox",
-    "PageLink",
-    "TextArea",
-    "Checkbox",
-)
-"""Parts of Streamlit's code that first screens need; otherwise a browser asks for each when its first element arrives."""
+AHEAD = ("Html", "BidiComponent")
+"""Parts of Streamlit's code that every first screen waits for. With more of them the first connection waited for the
+queue of downloads: browsers fetch six files at a time."""
 
 UNFRAMED = {"Content-Security-Policy": "frame-ancestors 'none'", "X-Frame-Options": "DENY"}
 """No other site may show the app in a frame of its own and have a visitor's clicks land in it."""

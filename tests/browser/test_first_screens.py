@@ -140,3 +140,10 @@ def test_a_page_that_jumps_while_it_loads_is_found(shown):
 def test_axe_finds_a_field_without_a_name_and_faint_text(shown):
     faults = first_screens.inaccessible(shown('<input><p style="color: #bbb; background: #fff">faint</p>'))
     assert {text.split()[0] for text in texts(faults)} == {"label", "color-contrast"}
+
+
+@pytest.mark.timeout(600)
+def test_the_first_screens_of_all_pages_have_none_of_these_faults(chromium, server):
+    """The demo checkpoint and prompt, at both sizes and in both themes."""
+    found = list(first_screens.walk(chromium, server))
+    assert not found, first_screens.report(found)

@@ -11,7 +11,9 @@ MOST_AXES = 60
 
 def choices(view: View) -> None:
     """Choice of the principal axes: vectors, text, number and centring."""
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    with st.container(
+        key="orthogonality_choices", horizontal=True, vertical_alignment="bottom", gap="medium"
+    ):
         target_choice(view, TARGET)
         down = target_of(view, TARGET) == "down"
         st.segmented_control(
