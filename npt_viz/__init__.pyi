@@ -15,6 +15,9 @@ from npt_viz.analysis.orthogonality import orthogonality as orthogonality
 # Layer inputs of some texts, for `orthogonality`.
 from npt_viz.analysis.orthogonality import reference_vectors as reference_vectors
 
+# How well the modulated MLP replaces attention, in both modes.
+from npt_viz.analysis.reconstruction import reconstruction as reconstruction
+
 # One prompt, token by token: scalar, ‖ΔW‖, share recovered, predictions.
 from npt_viz.capture.inspection import inspect as inspect
 
@@ -71,6 +74,9 @@ from npt_viz.results.comparison import compare as compare
 
 # A training log: ours, or one of the public code.
 from npt_viz.runs import read_run as read_run
+
+# Steps and health of a training loop of your own, in a run folder that the page Runs follows.
+from npt_viz.runs.watching import watch as watch
 
 # Texts sampled from the demo base model.
 from npt_viz.texts import bundled_texts as bundled_texts

@@ -15,3 +15,4 @@ if runs:
     panels.shares(view)
     panels.table(view)
     panels.downloads(view)
+    panels.follow(view)

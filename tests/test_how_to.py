@@ -69,3 +69,26 @@ def test_every_field_the_page_names_is_there():
     named = set(re.findall(r"`s\.(\w+)", PAGE.read_text(encoding="utf-8")))
     known = {*Student.__dataclass_fields__, *vars(Student)}
     assert named and named <= known
+
+
+def test_the_code_for_ones_own_training_runs_as_it_stands(tiny_llama, tmp_path, monkeypatch):
+    import torch
+
+    import npt_viz
+
+    page = PAGE.with_name("look-into-your-own-training.md").read_text(encoding="utf-8")
+    torch.manual_seed(1)
+    factors = [torch.nn.Parameter(0.3 * torch.randn(shape)) for shape in ((24, 7), (7, 24), (7, 31))]
+    names = dict(zip(("W_down", "W_a_up", "W_b_up"), factors, strict=True)) | {
+        "npt_viz": npt_viz,
+        "model": tiny_llama.hf,
+        "tokenizer": tiny_llama.tokenizer,
+        "batches": range(100),
+        "objective": lambda batch: factors[2].square().mean(),
+        "optimiser": torch.optim.SGD(factors, lr=1e-3),
+    }
+    monkeypatch.chdir(tmp_path)
+    for block in re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S):
+        exec(compile(block, "page", "exec"), names)
+    run = npt_viz.read_run("runs/mine")
+    assert run.last_step == 100 and run.layers[2].measured("heldout/recovered")[0].tolist() == [50, 100]

@@ -19,7 +19,7 @@ from npt_viz.capture.finite import refuse_overflow
 from npt_viz.capture.inspection import adapters_of, scalars_of
 from npt_viz.capture.layer_trace import mlp_input_of
 from npt_viz.capture.running import forward_pass, refuse_pooled
-from npt_viz.checkpoint import Checkpoint
+from npt_viz.checkpoint import Checkpoint, Live, as_checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import Encoded, display_token, encode
@@ -50,7 +50,7 @@ Function = Callable[[Tensor], Tensor]
 
 def attribution(
     model: BaseModel,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Live,
     prompt: Prompt | Question,
     quantity: Quantity,
     *,
@@ -75,6 +75,7 @@ def attribution(
 
     Raises NptVizError for a number that this layer does not have, a pin with nothing before it, an unknown method.
     """
+    checkpoint = as_checkpoint(checkpoint, model)
     question = as_question(
         prompt,
         layers=None if layers is None else tuple(layers),

@@ -11,7 +11,7 @@ from npt_viz.analysis.collapse import verdicts
 from npt_viz.analysis.updates import Updates, updates_of
 from npt_viz.capture.layer_view import LayerView, layer_views
 from npt_viz.capture.running import Pass
-from npt_viz.checkpoint import Checkpoint
+from npt_viz.checkpoint import Checkpoint, Live, as_checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.results.directions import (
@@ -44,7 +44,7 @@ EXACT = {"gate": "W_g (z_C − z)", "up": "W_u (z_C − z)", "down": "a"}
 
 def directions(
     model: BaseModel,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Live,
     run: Inspection,
     layer: int,
     *,
@@ -60,6 +60,7 @@ def directions(
     A part that this input does not have is an Unavailable with the reason.
     Raises NptVizError where there is no ΔW (additive rules), for fewer than MIN_TOKENS tokens, for NaN.
     """
+    checkpoint = as_checkpoint(checkpoint, model)
     view = layer_views(model, checkpoint, run, [layer], kept_pass=kept_pass)[layer]
     target, _ = view.weight_change(target)
     tokens, notes = compared_tokens(run, keep_sinks=keep_sinks)

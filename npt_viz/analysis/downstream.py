@@ -15,7 +15,7 @@ from npt_viz.analysis.drift import recorded_drift
 from npt_viz.capture.inspection import adapters_of, pooling_notes
 from npt_viz.capture.predictions import predictions
 from npt_viz.capture.running import Lane, NoAttention, forward_pass
-from npt_viz.checkpoint import Checkpoint
+from npt_viz.checkpoint import Checkpoint, Live, as_checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import encode
@@ -41,7 +41,7 @@ class Version(NamedTuple):
 
 def downstream(
     model: BaseModel,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Live,
     texts: str | Sequence[str] | Sequence[Sequence[int]],
     *,
     layers: Sequence[int] | None = None,
@@ -61,6 +61,7 @@ def downstream(
 
     Raises NptVizError for no text, an empty one, or a layer the checkpoint does not have.
     """
+    checkpoint = as_checkpoint(checkpoint, model)
     sequences: list = [texts] if isinstance(texts, str) else list(texts)
     if not sequences:
         raise NptVizError("the reference text is empty; give at least one sequence")

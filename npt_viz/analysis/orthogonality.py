@@ -17,7 +17,7 @@ from npt_viz.capture.inspection import adapters_of
 from npt_viz.capture.layer_trace import attention_sinks
 from npt_viz.capture.layer_view import LayerView, layer_views, views_of
 from npt_viz.capture.running import Pass
-from npt_viz.checkpoint import Checkpoint
+from npt_viz.checkpoint import Checkpoint, Live, as_checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import text_ids
@@ -48,7 +48,7 @@ N_DRAWS = 64
 
 def orthogonality(
     model: BaseModel,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Live,
     run: Inspection,
     *,
     layers: Sequence[int] | None = None,
@@ -70,6 +70,7 @@ def orthogonality(
     A layer that has no answer is an Unavailable with the reason.
     Raises NptVizError for q below 1, a layer that was not inspected, NaN.
     """
+    checkpoint = as_checkpoint(checkpoint, model)
     if top < 1:
         raise NptVizError(f"the number of axes must be at least 1, got {top}")
     _check_of(of)
@@ -92,7 +93,7 @@ def orthogonality(
 
 def reference_vectors(
     model: BaseModel,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Live,
     texts: Sequence[str],
     *,
     layers: Sequence[int] | None = None,
@@ -106,6 +107,7 @@ def reference_vectors(
 
     Raises NptVizError where the texts have no token, and for activations that are not finite.
     """
+    checkpoint = as_checkpoint(checkpoint, model)
     _check_of(of)
     adapters = adapters_of(checkpoint, layers)
     rows: dict[int, list[Tensor]] = {}

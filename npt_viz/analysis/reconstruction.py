@@ -9,7 +9,7 @@ from npt_viz.analysis.references import exact_patch
 from npt_viz.capture.inspection import adapters_of
 from npt_viz.capture.layer_trace import LayerTrace, Traces, as_numpy, fit_of, mlp_input_of, target_of, traces
 from npt_viz.capture.running import Pass
-from npt_viz.checkpoint import Checkpoint
+from npt_viz.checkpoint import Checkpoint, Live, as_checkpoint
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import encode
 from npt_viz.question import Positions, Prompt, Question, as_question
@@ -19,7 +19,7 @@ from npt_viz.shapes import Float, Tensor
 
 def reconstruction(
     model: BaseModel,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Live,
     question: Prompt | Question,
     *,
     kept_pass: Pass | None = None,
@@ -29,6 +29,7 @@ def reconstruction(
     kept_pass: what `inspect` kept of the same prompt and layers; then no pass is run.
     Raises NptVizError as `inspect` does.
     """
+    checkpoint = as_checkpoint(checkpoint, model)
     question = as_question(question)
     encoded = encode(model, question)
     adapters = adapters_of(checkpoint, question.layers)

@@ -22,7 +22,7 @@ from npt_viz.capture.layer_trace import (
 )
 from npt_viz.capture.predictions import Predictions, chunk_length, predictions
 from npt_viz.capture.running import Pass, forward_pass
-from npt_viz.checkpoint import Checkpoint
+from npt_viz.checkpoint import Checkpoint, Live, as_checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import Encoded, display_token, encode
@@ -45,7 +45,7 @@ class Edits(Protocol):
 
 def inspect(
     model: BaseModel,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Live,
     prompt: Prompt | Question,
     *,
     layers: Sequence[int] | None = None,
@@ -74,6 +74,7 @@ def inspect(
     Raises NptVizError for an empty or too long prompt, a layer the checkpoint does not have, a mode or positions that
     do not exist, and NotFiniteError where a value of the base or of the adapter is NaN or infinite.
     """
+    checkpoint = as_checkpoint(checkpoint, model)
     question = as_question(
         prompt,
         layers=None if layers is None else tuple(layers),

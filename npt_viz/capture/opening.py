@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from npt_viz.capture.probe import probed
+from npt_viz.checkpoint.live import Live, live_checkpoint
 from npt_viz.checkpoint.meaning import Choice
 from npt_viz.checkpoint.opening import Checkpoint, checkpoint_in
 from npt_viz.checkpoint.saving import Converted, save_converted
@@ -12,13 +13,13 @@ from npt_viz.model.base import BaseModel
 
 
 def open_checkpoint(
-    path: str | Path,
+    path: str | Path | Live,
     model: BaseModel | None = None,
     semantics: Choice | Mapping[int, Choice] | None = None,
 ) -> Checkpoint:
     """Open a checkpoint of any known format; reads names, shapes and configs, no weights.
 
-    path: a weights file, its folder, or a run directory.
+    path: a weights file, its folder, or a run directory; or adapters in memory (`live_checkpoint`).
     model: the base; where given, the file's dimensions have to fit it.
     semantics: None reads or infers it; "probe" runs the model to see which attention path the weights fit; for the
         other choices, for all layers or by layer, see `Choice`.
@@ -28,9 +29,12 @@ def open_checkpoint(
     is_probe = isinstance(semantics, str) and semantics.lower() == "probe"
     if is_probe and model is None:
         raise NptVizError(
-            f"{path}: semantics probe runs the base model, and none was given; give the model (--model), or choose a "
+            f"{path if isinstance(path, str | Path) else 'live adapters'}: semantics probe runs the base model, and none was given; give the model (--model), or choose a "
             "variant by name"
         )
+    if not isinstance(path, str | Path):
+        live = live_checkpoint(path, model, None if is_probe else semantics)
+        return probed(live, model) if is_probe and model is not None else live
     checkpoint = checkpoint_in(path, model)
     try:
         if is_probe and model is not None:

@@ -16,7 +16,7 @@ from npt_viz.capture.alternatives import Trial, trials
 from npt_viz.capture.inspection import adapters_of
 from npt_viz.capture.layer_trace import BASE, LayerTrace, attention_sinks, fit_of, layer_run, mlp_input_of
 from npt_viz.capture.running import LayerRecord, forward_pass
-from npt_viz.checkpoint import Checkpoint
+from npt_viz.checkpoint import Checkpoint, Live, as_checkpoint
 from npt_viz.checkpoint.meaning import Choice
 from npt_viz.errors import NotFiniteError
 from npt_viz.model.base import BaseModel
@@ -52,7 +52,7 @@ class Seen:
 
 def probe(
     model: BaseModel,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Live,
     texts: Sequence[str] | None = None,
     *,
     layers: Sequence[int] | None = None,
@@ -65,6 +65,7 @@ def probe(
 
     Raises NptVizError for a layer that the checkpoint does not have, and where the model overflows.
     """
+    checkpoint = as_checkpoint(checkpoint, model)
     sequences = windows(model, bundled_texts("heldout")[-SEQUENCES:] if texts is None else texts, SEQUENCES)
     named = "bundled text" if texts is None else "your text"
     progress("running the base with and without RoPE", 0.0)

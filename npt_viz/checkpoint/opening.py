@@ -66,10 +66,11 @@ class Checkpoint:
         name: str,
         *,
         recipe: Mapping[str, Any] | None = None,
+        provenance: Provenance = "chosen by the user",
     ) -> "Checkpoint":
         """Adapters that are already in memory, as a checkpoint; `adapter(layer)` gives these very objects.
 
-        recipe: how they were trained, where that is known.
+        recipe: how they were trained, where that is known. provenance: of their semantics.
         """
         tensors = {}
         for layer in sorted(adapters):
@@ -77,10 +78,8 @@ class Checkpoint:
         files = CheckpointFiles(store=MappingStore(tensors))
         layout = layout_of(files.store.infos, name)
         semantics = {layer: adapter.semantics for layer, adapter in adapters.items()}
-        provenance: dict[int, Provenance] = dict.fromkeys(adapters, "chosen by the user")
-        self = cls(
-            files, layout, semantics, provenance, name=name, format="memory", model=model, recipe=recipe
-        )
+        origins: dict[int, Provenance] = dict.fromkeys(adapters, provenance)
+        self = cls(files, layout, semantics, origins, name=name, format="memory", model=model, recipe=recipe)
         self._adapters.update(adapters)
         return self
 
@@ -195,7 +194,7 @@ class Checkpoint:
         needed = stored + 2 * 4 * rank**2
         what = f"{self._where}: layer {layer} of rank {rank:,} ({in_words(stored)} of weights)"
         advice = "use fewer layers, or an adapter of lower rank: beyond d_model a rank adds nothing"
-        home = torch.device("cpu") if self.model is None else _home(self.model, layer)
+        home = torch.device("cpu") if self.model is None else home_of(self.model, layer)
         check_fits(needed, home, what, advice)
         with out_of_memory_explained(what, advice):
             modulations = {
@@ -203,7 +202,7 @@ class Checkpoint:
                 for target, tensors in plan.targets.items()
             }
             adapter = LayerAdapter(layer, semantics, modulations).eval().requires_grad_(False)
-            return adapter if self.model is None else adapter.to(_home(self.model, layer))
+            return adapter if self.model is None else adapter.to(home_of(self.model, layer))
 
     def _values(self, layer: int, keys: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[Tensor, ...]]:
         return {
@@ -248,7 +247,7 @@ def _recognised(files: CheckpointFiles, model: BaseModel | None) -> Checkpoint:
     where = str(files.path)
     layout = layout_of(files.store.infos, where)
     if model is not None:
-        _check_fit(layout, model, where)
+        check_fit(layout, model, where)
     if files.native is not None:
         described = native.read_layers(files.native, layout.layers, f"{where}/{NATIVE_CONFIG}")
         semantics, provenance, format_ = described.semantics, described.provenance, "native"
@@ -280,7 +279,8 @@ def _name(path: Path) -> str:
     return parts[-1]
 
 
-def _check_fit(layout: Layout, model: BaseModel, where: str) -> None:
+def check_fit(layout: Layout, model: BaseModel, where: str) -> None:
+    """Raise NptVizError where the adapters have other dimensions than the model, or a layer that it does not have."""
     if (layout.d_model, layout.d_ffn or model.d_ffn) != (model.d_model, model.d_ffn):
         raise NptVizError(
             f"{where}: was made for d_model {layout.d_model}, d_ffn {layout.d_ffn}, but {model.name} has "
@@ -294,7 +294,7 @@ def _check_fit(layout: Layout, model: BaseModel, where: str) -> None:
         )
 
 
-def _home(model: BaseModel, layer: int) -> torch.device:
+def home_of(model: BaseModel, layer: int) -> torch.device:
     """The device on which the layer computes, also where accelerate keeps its weights elsewhere."""
     gate = model.parts(layer).gate
     device = getattr(getattr(gate, "_hf_hook", None), "execution_device", None)

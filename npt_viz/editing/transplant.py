@@ -10,7 +10,7 @@ from torch import Tensor
 from npt_viz.adapter import LayerAdapter, Target
 from npt_viz.capture.inspection import layers_of
 from npt_viz.capture.running import Lane, forward_pass, refuse_pooled
-from npt_viz.checkpoint import Checkpoint
+from npt_viz.checkpoint import Checkpoint, Live, as_checkpoint
 from npt_viz.editing.judging.preview import outcomes, top_rows
 from npt_viz.editing.making.from_source import position
 from npt_viz.editing.making.readings import layer_readings
@@ -88,7 +88,7 @@ class Grafted:
 @torch.no_grad()
 def transplant(
     model: BaseModel,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Live,
     donor: str | Sequence[int],
     prompt: str | Sequence[int],
     *,
@@ -107,6 +107,7 @@ def transplant(
     model (local) or through the NPT model (propagated) to make its ΔW.
     Raises NptVizError for a layer, token, mode, positions or operation that does not exist.
     """
+    checkpoint = as_checkpoint(checkpoint, model)
     check_mode(mode)
     check_positions(positions)
     if not np.isfinite(strength):

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from npt_viz.errors import NptVizError
@@ -15,6 +16,7 @@ from npt_viz.model.base import BaseModel
 from npt_viz.model.finite import check_weights
 from npt_viz.model.gguf import check_gguf, dense_model, gguf_tokenizer, incomplete_gguf
 from npt_viz.model.hub import Located
+from npt_viz.model.live import live_model
 from npt_viz.model.llama_type import KNOWN, check_arithmetic, check_structure
 from npt_viz.model.locating import located
 from npt_viz.model.memory import best_device, free_bytes, out_of_memory_explained
@@ -30,15 +32,18 @@ Placement = torch.device | str | Mapping[str, object]
 
 
 def open_model(
-    name: str | Path,
+    name: str | Path | nn.Module,
     *,
+    tokenizer: Any = None,
     dtype: str | torch.dtype = "auto",
     device: str | torch.device | Mapping[str, object] = "auto",
     progress: Progress = no_progress,
 ) -> BaseModel:
     """Open a base model, in eval mode and without gradients.
 
-    name: an alias (`smollm2-135m`), a local folder, a .gguf file, or a hub id; an alias is never downloaded here.
+    name: an alias (`smollm2-135m`), a local folder, a .gguf file, or a hub id; an alias is never downloaded here. Or a
+        transformers model that is in memory, in training or not: its weights are shared and it is never changed.
+    tokenizer: of a model in memory; where it is not given, the one under the model's own name on this machine.
     dtype: float32, bfloat16 or float16; auto is the checkpoint's own on an accelerator and float32 on the CPU.
     device: cpu, cuda, cuda:1, mps; auto is the best there is; map spreads a model over all devices with
         accelerate, and auto does the same where the model is too big for the best device. A mapping is
@@ -46,6 +51,16 @@ def open_model(
     Raises NptVizError where the model is not there, cannot carry NPT layers, or does not fit, and NotFiniteError
     where one of its weights is NaN or infinite.
     """
+    if isinstance(name, nn.Module):
+        if (dtype, device) != ("auto", "auto"):
+            raise NptVizError(
+                "a model in memory keeps its dtype and device; leave out dtype and device, or move it yourself"
+            )
+        return live_model(name, tokenizer, _skeleton)
+    if tokenizer is not None:
+        raise NptVizError(
+            f"{name}: a tokenizer is given with a model in memory alone; this one is opened with its own"
+        )
     name = str(name)
     files = located(name, progress)
     if files.is_gguf:

@@ -1,4 +1,4 @@
-"""Training logs: finding, reading and turning them into curves. Nothing here runs a model."""
+"""Training logs: finding, reading and turning them into curves. Only `watching`, which writes one, runs a model."""
 
 from npt_viz.runs.beside import files_of
 from npt_viz.runs.curves import line, shares, summary

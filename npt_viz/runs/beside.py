@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from npt_viz.runs.findings import FINDINGS
+
 MOST_BYTES = 2**22
 _BELOW_THE_ROOT = re.compile(
     r"logs?|training_logs?|checkpoints?|evaluation|best|final|(checkpoint|step)[-_]?\w*", re.I
@@ -37,7 +39,8 @@ def files_of(log: Path) -> list[Path]:
     """All files that a run is read from: the log, and what lies beside it."""
     root = _root(log)
     config = _config_path(log, root)
-    return [log, *filter(None, [config, _state_path(root)]), *(path for _, path in _evaluation_paths(root))]
+    others = [config, _state_path(root), findings if (findings := log.parent / FINDINGS).is_file() else None]
+    return [log, *filter(None, others), *(path for _, path in _evaluation_paths(root))]
 
 
 def beside(log: Path) -> Beside:

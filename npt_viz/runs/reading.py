@@ -18,6 +18,7 @@ from npt_viz.results.training import Curves
 from npt_viz.runs.beside import NOTHING, Beside, beside
 from npt_viz.runs.config import Published, published
 from npt_viz.runs.finding import LOGS, found_runs
+from npt_viz.runs.findings import findings_beside
 from npt_viz.runs.lines import Lines
 from npt_viz.runs.published import FIXED_SET, Columns, is_evaluation
 from npt_viz.runs.table import Table, measurement, step_of
@@ -49,6 +50,7 @@ def read_run(source: Source) -> Run:
     if others:
         raise NptVizError(f"{source} holds {len(others) + 1} runs; name one of them, for example {path}")
     around = beside(path)
+    around = around._replace(notes=(*around.notes, *findings_beside(path)))
     try:
         if path.stat().st_size and (kind := content_kind(path)) is not None:
             raise NptVizError(f"{path} is {kind.words}, and no log; give a {' or '.join(LOGS)}")

@@ -4,7 +4,6 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -29,14 +28,14 @@ class StepLog:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("w", encoding="utf-8")
-            self._file.write(_line(_first(name, settings)))
+            self._file.write(first_line(name, settings))
         except OSError as error:
             raise self._unwritable(error) from None
 
     def add(self, step: Step) -> None:
         try:
             for row in step.rows():
-                self._file.write(_line(row))
+                self._file.write(row_line(row))
             self._file.flush()
         except OSError as error:
             raise self._unwritable(error) from None
@@ -65,8 +64,9 @@ def save_log(path: str | Path, rows: Iterable[Mapping], *, name: str, settings: 
     Raises NptVizError where it cannot be written; an earlier file of that name is then as it was.
     """
     with whole_file(path, parents=True) as partial, partial.open("w", encoding="utf-8") as file:
-        for fields in chain([_first(name, settings)], rows):
-            file.write(_line(fields))
+        file.write(first_line(name, settings))
+        for fields in rows:
+            file.write(row_line(fields))
     return Path(path)
 
 
@@ -110,11 +110,13 @@ def steps_logged(path: str | Path) -> int:
         return 0
 
 
-def _first(name: str, settings: Mapping) -> dict:
-    return {"format": FORMAT, "name": name, "settings": settings}
+def first_line(name: str, settings: Mapping) -> str:
+    """First line of a log. settings: how it is trained, as plain JSON values."""
+    return row_line({"format": FORMAT, "name": name, "settings": settings})
 
 
-def _line(fields: Mapping) -> str:
+def row_line(fields: Mapping) -> str:
+    """A line of a log, whole."""
     return json.dumps({key: _plain(value) for key, value in fields.items()}, ensure_ascii=False) + "\n"
 
 

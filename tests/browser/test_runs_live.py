@@ -66,3 +66,15 @@ def test_the_link_shows_the_same_to_someone_else(visit, server, tmp_path):
     drawn(other, 2)
     other.locator(".st-key-runs_axes button").first.click()
     expect(other.locator(".st-key-runs_log input")).to_be_checked(timeout=PATIENCE)
+
+
+def test_a_watched_training_is_followed_without_a_click(visit, server, tmp_path):
+    import npt_viz
+
+    watching = npt_viz.watch(tmp_path / "mine", layers=2)
+    watching.step(8.0)
+    watching.step(4.0)
+    tab = visit(server, "runs", model="nobody/has-this", checkpoint="", runs=str(tmp_path / "mine"))
+    tab.get_by_text("at step 2").wait_for()
+    watching.step(2.0)
+    tab.get_by_text("at step 3").wait_for(timeout=PATIENCE)

@@ -13,7 +13,7 @@ from npt_viz.analysis.health.rules import findings
 from npt_viz.capture.inspection import layers_of
 from npt_viz.capture.probe import SEQUENCES, WINDOW, seen_by_base, windows
 from npt_viz.capture.running import refuse_pooled
-from npt_viz.checkpoint import Checkpoint
+from npt_viz.checkpoint import Checkpoint, Live, as_checkpoint
 from npt_viz.errors import NotFiniteError, NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import text_ids
@@ -37,7 +37,7 @@ MIN_TOKENS = 32
 
 def health(
     model: BaseModel,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Live,
     texts: Sequence[str] | None = None,
     *,
     layers: Sequence[int] | None = None,
@@ -55,6 +55,7 @@ def health(
 
     Raises NptVizError for a layer that the checkpoint does not have, and text too short to judge by.
     """
+    checkpoint = as_checkpoint(checkpoint, model)
     started = time.monotonic()
     try:
         return _examined(model, checkpoint, texts, layers, floor, quick, progress, started)

@@ -9,7 +9,7 @@ from torch import Tensor
 import npt_viz.next_token as next_token
 from npt_viz.capture.predictions import predictions
 from npt_viz.capture.running import Lane, changed, forward_pass
-from npt_viz.checkpoint import Checkpoint
+from npt_viz.checkpoint import Checkpoint, Live, as_checkpoint
 from npt_viz.editing.base_check import check_base
 from npt_viz.editing.cases import in_context
 from npt_viz.editing.changes import edited_lane
@@ -61,7 +61,7 @@ class UpdatePreview:
 
 def preview_update(
     model: BaseModel,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Live,
     source: str | Sequence[int],
     layer: int | Sequence[int],
     token: Tokens = -1,
@@ -80,6 +80,7 @@ def preview_update(
     ledger: earlier edits that both sides have.
     Raises NptVizError for a layer, token or component that does not exist, and an alpha that is not finite.
     """
+    checkpoint = as_checkpoint(checkpoint, model)
     update = update_from(
         model, checkpoint, source, layer=layer, token=token, alpha=alpha, rule=rule, reference=reference
     )

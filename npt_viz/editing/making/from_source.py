@@ -11,7 +11,7 @@ from torch import Tensor
 from npt_viz.adapter import Additive, LayerAdapter
 from npt_viz.capture.inspection import layers_of, pooling_notes
 from npt_viz.capture.layer_trace import LayerInputs
-from npt_viz.checkpoint import Checkpoint
+from npt_viz.checkpoint import Checkpoint, Live, as_checkpoint
 from npt_viz.editing.cases import whitening_texts
 from npt_viz.editing.making.keys import without_effect_on
 from npt_viz.editing.making.readings import (
@@ -39,7 +39,7 @@ Tokens = int | Sequence[int] | str
 @torch.no_grad()
 def update_from(
     model: BaseModel,
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Live,
     source: str | Sequence[int],
     *,
     layer: int | Sequence[int],
@@ -54,6 +54,7 @@ def update_from(
     in which they are made. reference: what the edited projections read over the rule's reference texts, where it is
     known already. Raises NptVizError for a layer, token or component that does not exist.
     """
+    checkpoint = as_checkpoint(checkpoint, model)
     check_alpha(alpha)
     rule = rule_of(rule)
     layers = layers_of(checkpoint, [layer] if isinstance(layer, int) else list(layer))

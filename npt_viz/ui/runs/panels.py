@@ -8,7 +8,7 @@ from npt_viz.results.runs import HELDOUT, Run
 from npt_viz.results.sentences.runs import runs as sentence_of
 from npt_viz.runs import curves
 from npt_viz.training.log import RUNS
-from npt_viz.ui.runs.state import RunsView
+from npt_viz.ui.runs.state import RunsView, has_grown, is_going_on
 from npt_viz.ui.shell.guarded import guarded
 from npt_viz.ui.shell.text import code, markdown, plain
 from npt_viz.ui.widgets.charts import chart
@@ -19,8 +19,22 @@ from npt_viz.ui.widgets.tables import table as small_table
 HEIGHT = 360
 """Pixels of the curves: what the first screen leaves."""
 
+REFRESH = 3.0
+"""Seconds between two looks for new lines."""
+
 FEW = 30
 """Rows up to which the table needs no grid."""
+
+
+def follow(view: RunsView) -> None:
+    """Draw the page again when a training that is going on has written more; nothing where none is."""
+
+    def look() -> None:
+        if has_grown(view.runs):
+            st.rerun()
+
+    if is_going_on(view.runs):
+        st.fragment(look, run_every=REFRESH)()
 
 
 def answer(view: RunsView) -> None:

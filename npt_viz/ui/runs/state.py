@@ -1,5 +1,6 @@
 """Runs page: which runs are open, read once as long as their files do not change."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,9 @@ UPLOAD = "upload: "
 CHOSEN = "runs"
 
 UPLOADS = "_runs_uploads"
+
+READ = "_runs_read"
+"""Log -> its time and size when it was read."""
 
 keeping.keep(UPLOADS, {})
 
@@ -67,12 +71,37 @@ def runs_at(path: str) -> list[Run]:
             st.caption(f"{code(path)} holds {len(logs)} runs; the first {MOST_OF_A_FOLDER} are shown.")
         for log in logs[:MOST_OF_A_FOLDER]:
             marks = [(file.stat().st_mtime_ns, file.stat().st_size) for file in files_of(log)]
+            st.session_state.setdefault(READ, {})[str(log)] = marks[0]
             runs.append(_run(str(log), tuple(marks)))
     except NptVizError as error:
         problem(str(error))
     except OSError as error:
         problem(f"{path} cannot be read ({error.strerror}); check the path and its permissions")
     return runs
+
+
+GROWING = 180.0
+"""Seconds since its last line within which a training may still be going on."""
+
+
+def is_going_on(runs: list[Run]) -> bool:
+    """Whether one of the logs was written a moment ago."""
+    return any(time.time() - written / 1e9 < GROWING for written, _ in map(_written, runs))
+
+
+def has_grown(runs: list[Run]) -> bool:
+    """Whether one of the logs is another than the one that was read."""
+    read = st.session_state[READ]
+    return any(_written(run) != read.get(run.origin, _written(run)) for run in runs)
+
+
+def _written(run: Run) -> tuple[int, int]:
+    """Time and size of a run's log; zeros where it has no file."""
+    try:
+        status = Path(run.origin).stat()
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
 
 
 @st.cache_resource(max_entries=32, show_spinner="Reading the log")
