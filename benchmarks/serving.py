@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from npt_viz.places import ROOT
 
@@ -37,28 +38,28 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(script: str = "app.py", /, **environment: str) -> Iterator[str]:
+def served(script: str = "app.py", folder: str | Path = ROOT, /, **environment: str) -> Iterator[str]:
     """Address of a fresh server that ends with the block.
 
-    script: what it serves, from the root of the project.
+    script: what it serves. folder: where it is started; the root of the project.
     environment: variables of the server beside those of this process; without NPT_VIZ_WORKSPACE its workspace is a
     folder that goes with it, never the user's own.
     Raises RuntimeError where it does not answer within PATIENCE.
     """
     with (
         tempfile.TemporaryDirectory(prefix="npt_viz-", ignore_cleanup_errors=True) as workspace,
-        _served(script, {"NPT_VIZ_WORKSPACE": workspace} | environment) as address,
+        _served(script, folder, {"NPT_VIZ_WORKSPACE": workspace} | environment) as address,
     ):
         yield address
 
 
 @contextmanager
-def _served(script: str, environment: dict[str, str]) -> Iterator[str]:
+def _served(script: str, folder: str | Path, environment: dict[str, str]) -> Iterator[str]:
     port = free_port()
     command = [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port)]
     server = subprocess.Popen(
         command,
-        cwd=ROOT,
+        cwd=folder,
         env=os.environ | environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -6,7 +6,7 @@ from npt_viz import ui
 from npt_viz.results.load_report import LoadReport
 from npt_viz.ui.home import controls, panels
 from npt_viz.ui.widgets import tour
-from npt_viz.ui.widgets.findings import findings, quick_look
+from npt_viz.ui.widgets.findings import best_known, findings
 
 ui.require_app()
 trust: list[panels.Trust] = []
@@ -24,7 +24,7 @@ def body(view: ui.View) -> None:
 
 def below(report: LoadReport) -> None:
     with ui.guarded():
-        panels.what_next(quick_look(ui.selection()))
+        panels.what_next(best_known(ui.selection()))
     tour.offer()
     trust[0].fill()
     trust[0].fill(panels.parity_tile(ui.selection()))

@@ -25,10 +25,10 @@ RULES: dict[str, RuleInfo] = {
     "left_over": RuleInfo("tensors that nothing uses", "home"),
     "nothing_loaded": RuleInfo("the modulation adds nothing", "home"),
     "untrained": RuleInfo("tensors as training began", "home"),
+    "wrong_layer": RuleInfo("fits another layer", "home"),
     "vanishing": RuleInfo("the modulation is too small to matter", "directions"),
     "scalar_constant": RuleInfo("the scalar is a constant", "directions"),
     "direction_collapsed": RuleInfo("one direction for all tokens", "directions"),
-    "wrong_layer": RuleInfo("fits another layer", "home"),
     "sign_flipped": RuleInfo("fits with its sign turned", "home"),
     "swapped": RuleInfo("fits with parts exchanged", "home"),
     "wrong_size": RuleInfo("right direction, wrong size", "home"),
@@ -43,7 +43,7 @@ RULES: dict[str, RuleInfo] = {
     "rank_floor": RuleInfo("as good as its shape allows", "reconstruction"),
     "undertrained": RuleInfo("its shape allows more", "reconstruction"),
 }
-"""Every rule, in the order in which a person would look."""
+"""Every rule, in the order in which a person would look: in another layer, a modulation vanishes or is a constant as a consequence."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,7 @@ def test_an_edit_is_applied_downloaded_undone_and_brought_back(visit, server, tm
     tab.get_by_role("link", name="Tokens").click()
     tab.locator(".st-key-prompt_view button.token").first.wait_for()
     button(tab, "head_ledger").click()
+    tab.get_by_role("button", name="Undo", exact=True).click()
     button(tab, "ledger_undo_1").click()
     ledger(tab, 0)
     tab.get_by_role("link", name="Permanent update").click()

@@ -120,6 +120,7 @@ def test_ledger_and_choices_are_kept_by_reload_second_tab_and_restart_and_hidden
         tab.locator(".st-key-edit_alpha input[value='2.5']").wait_for()
         counts(tab, 1)
         ledger_of(tab).get_by_role("button", name="Undo", exact=True).click()
+        tab.get_by_role("button", name="Take update #1 back").click()
         counts(tab, 0)
         bring_back = tab.get_by_role("button", name="Undone: bring 1 update back")
         if not bring_back.is_visible():

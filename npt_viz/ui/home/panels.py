@@ -165,8 +165,8 @@ def parity_tile(selection: Selection) -> Tile:
 
 
 def what_next(report: HealthReport | None) -> None:
-    """Draw the worst findings with the pages that show them; of a checkpoint without one, the pages that say how good it is."""
-    if report is not None and report.findings:
+    """Draw health in a line, the worst findings with the pages that show them, and where there is no error what to look at."""
+    if report is not None:
         first_findings(report)
     if report is not None and report.of("error"):
         return

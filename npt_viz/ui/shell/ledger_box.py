@@ -1,7 +1,9 @@
 """Ledger of permanent updates: one for each base model and browser, kept as a recipe, never in the shared base."""
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import streamlit as st
@@ -19,10 +21,12 @@ if TYPE_CHECKING:
     from npt_viz.editing.updates import Update
     from npt_viz.model.base import BaseModel
 
-LEDGERS = "ledgers"
-"""Name under which the owner keeps what a ledger's list shows, so that it can be shown before a model is open."""
+LEDGERS, UNDONE = "ledgers", "ledgers_undone"
+"""Names under which the owner keeps what a ledger's list shows, so that it can be shown before a model is open, and
+what it showed before the last undoing."""
 
-ENDING = ".npt_edits.json"
+ENDINGS = {LEDGERS: ".npt_edits.json", UNDONE: ".before_undo.json"}
+"""Of the recipes on disk."""
 
 
 class Line(NamedTuple):
@@ -33,7 +37,7 @@ class Line(NamedTuple):
 
 
 class _Ledgers:
-    """The ledgers of one owner that are open, and what the last undoing took."""
+    """The ledgers of one owner that are open, and what stood in them before the last undoing."""
 
     def __init__(self) -> None:
         self.of_base: dict[str, Ledger] = {}
@@ -71,22 +75,21 @@ def entries(selection: Selection) -> "tuple[Entry, ...]":
 
 def listed(selection: Selection) -> tuple[Line, ...]:
     """What the ledger's list shows, also before its base model is open."""
-    kept = (owner().get(LEDGERS) or {}).get(_name(selection), ())
-    return tuple(Line(int(number), str(sentence)) for number, sentence in kept)
+    return _lines(owner(), selection, LEDGERS)
 
 
 def apply(selection: Selection, *updates: "Update") -> None:
     """Add updates to the ledger, all or none, and keep it."""
     ledger(selection).apply_all(updates)
-    _open_ledgers().undone.pop(selection.model, None)
+    _forget_undone(selection)
     _keep(selection)
     _draw_head()
 
 
 def undone(selection: Selection) -> int:
     """Number of updates that the last undoing took and that can be brought back."""
-    before = _open_ledgers().undone.get(selection.model)
-    return 0 if before is None else len(before) - len(listed(selection))
+    before = _lines(owner(), selection, UNDONE)
+    return max(0, len(before) - len(listed(selection)))
 
 
 def ledger_list(selection: Selection) -> None:
@@ -97,14 +100,15 @@ def ledger_list(selection: Selection) -> None:
     for row in rows:
         text, button = st.columns([5, 2], vertical_alignment="center")
         text.caption(plain(row.sentence))
-        button.button(
-            "Undo",
-            key=f"ledger_undo_{row.number}",
-            on_click=_undo,
-            args=[selection, row.number],
-            type="tertiary",
-            help="Take this update back; the others stay, and the base has had its own bits all along.",
-        )
+        with button.popover("Undo", type="tertiary"):
+            st.button(
+                f"Take update #{row.number} back",
+                key=f"ledger_undo_{row.number}",
+                on_click=_undo,
+                args=[selection, row.number],
+                type="primary",
+                help="The others stay, and the base has had its own bits all along. It can be brought back.",
+            )
     if rows:
         st.caption(
             "Permanent update shows base + ledger; all other pages show the base, which never changes."
@@ -146,16 +150,39 @@ def _undo_some(selection: Selection, number: int | None = None) -> None:
     found = ledger(selection)
     if found.entries:
         _open_ledgers().undone[selection.model] = found.entries
+        _write(selection, UNDONE, found.entries)
         found.undo_all() if number is None else found.undo(number)
         _keep(selection)
 
 
 @guarded_callback
 def _bring_back(selection: Selection) -> None:
-    before = _open_ledgers().undone.pop(selection.model, ())
+    before = _open_ledgers().undone.get(selection.model) or _undone_on_disk(selection)
     if before:
         ledger(selection).put_back(before)
         _keep(selection)
+    _forget_undone(selection)
+
+
+def _undone_on_disk(selection: Selection) -> "tuple[Entry, ...]":
+    """What the ledger held before the last undoing, which an earlier server did; empty where that is gone."""
+    from npt_viz.editing.files.recipe import updates_from_recipe
+    from npt_viz.editing.ledger import Ledger
+
+    present, model = owner(), opened_model(*selection.base)
+    file = _file(present, selection, UNDONE)
+    if not file.is_file():
+        return ()
+    numbers = [row.number for row in _lines(present, selection, UNDONE)]
+    return Ledger.restored(model, updates_from_recipe(file, model), numbers).entries
+
+
+def _forget_undone(selection: Selection) -> None:
+    present = owner()
+    _open_ledgers().undone.pop(selection.model, None)
+    if _lines(present, selection, UNDONE):
+        present.put(UNDONE, {**(present.get(UNDONE) or {}), _name(selection): []})
+        _file(present, selection, UNDONE).unlink(missing_ok=True)
 
 
 def _restored(present: Owner, selection: Selection, model: "BaseModel") -> "Ledger":
@@ -163,7 +190,7 @@ def _restored(present: Owner, selection: Selection, model: "BaseModel") -> "Ledg
     from npt_viz.editing.files.recipe import updates_from_recipe
     from npt_viz.editing.ledger import Ledger
 
-    file = present.folder.ledgers / f"{_name(selection)}{ENDING}"
+    file = _file(present, selection, LEDGERS)
     if not file.is_file():
         return Ledger(model)
     try:
@@ -177,7 +204,7 @@ def _set_aside(present: Owner, selection: Selection, model: "BaseModel", error: 
     """An empty ledger in place of one that cannot be used; its file stays, under a name that nothing overwrites."""
     from npt_viz.editing.ledger import Ledger
 
-    file = present.folder.ledgers / f"{_name(selection)}{ENDING}"
+    file = _file(present, selection, LEDGERS)
     with suppress(OSError):
         file.replace(file.with_name(f"{file.name}.{time.strftime('%Y%m%d-%H%M%S')}"))
     present.say(f"The ledger that was kept for {selection.model} cannot be used and was set aside: {error}")
@@ -192,18 +219,32 @@ def _draw_head() -> None:
 
 
 def _keep(selection: Selection) -> None:
-    """Write the ledger, and what its list shows; says once where the disk does not take it."""
+    """Write the ledger, and what its list shows."""
+    _write(selection, LEDGERS, ledger(selection).entries)
+
+
+def _write(selection: Selection, kind: str, entries: "Sequence[Entry]") -> None:
+    """Write entries as a recipe, and their lines; says once where the disk does not take it. kind: of ENDINGS."""
     from npt_viz.editing.files.recipe import recipe_text
 
-    present, found = owner(), ledger(selection)
-    rows = [[entry.number, entry.sentence] for entry in found.entries]
+    present = owner()
     if present.lasts:
-        file = present.folder.ledgers / f"{_name(selection)}{ENDING}"
+        text = recipe_text(opened_model(*selection.base), [entry.update for entry in entries])
         try:
-            write_whole(file, recipe_text(found.model, found.updates), parents=True)
+            write_whole(_file(present, selection, kind), text, parents=True)
         except NptVizError as error:
             present.say(f"The ledger is kept only while this server runs. {error}")
-    present.put(LEDGERS, {**(present.get(LEDGERS) or {}), _name(selection): rows})
+    rows = [[entry.number, entry.sentence] for entry in entries]
+    present.put(kind, {**(present.get(kind) or {}), _name(selection): rows})
+
+
+def _lines(present: Owner, selection: Selection, kind: str) -> tuple[Line, ...]:
+    kept = (present.get(kind) or {}).get(_name(selection), ())
+    return tuple(Line(int(number), str(sentence)) for number, sentence in kept)
+
+
+def _file(present: Owner, selection: Selection, kind: str) -> Path:
+    return present.folder.ledgers / f"{_name(selection)}{ENDINGS[kind]}"
 
 
 def _name(selection: Selection) -> str:

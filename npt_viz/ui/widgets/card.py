@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 
 from npt_viz.figures.card import gate_units, vocabulary_changes
-from npt_viz.figures.theme import ROLES, number, shortened
+from npt_viz.figures.theme import ROLES, number
 from npt_viz.results.glossary import explained
 from npt_viz.results.inspection import (
     METRICS,
@@ -31,9 +31,6 @@ PARTS = ("components", "gate units", "next tokens")
 
 MOST_COMPONENTS = 12
 """Components of a target that are listed: those that add most. T1 has as many as its rank."""
-
-LONGEST_GLYPH = 11
-"""Characters of a next token that fit into the card."""
 
 keeping.keep("card_part", PARTS[0])
 
@@ -111,9 +108,9 @@ def _prediction(run: Inspection, token: int) -> str:
     rank_in_base = {id_: rank for rank, (_, id_, _) in enumerate(base_rows, 1)}
     rows: list[dict[str, Cell]] = [
         {
-            "base": shortened(base_glyph, LONGEST_GLYPH),
+            "base": base_glyph,
             "p base": p_base,
-            "NPT": shortened(npt_glyph, LONGEST_GLYPH),
+            "NPT": npt_glyph,
             "p NPT": p_npt,
             "before": moved(rank, rank_in_base.get(id_), len(base_rows)),
         }

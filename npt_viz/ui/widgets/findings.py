@@ -50,8 +50,15 @@ def quick_look(selection: Selection) -> HealthReport | None:
     )
 
 
+def best_known(selection: Selection) -> HealthReport | None:
+    """The whole examination where it was made, else the quick look: see `quick_look`."""
+    whole = computed(_whole(selection))
+    return quick_look(selection) if whole is None else whole
+
+
 def first_findings(report: HealthReport) -> None:
-    """Draw the worst findings, and where to look next."""
+    """Draw what was read and the worst findings, with where to look next."""
+    st.caption(markdown(health_in_words(report)))
     for i, finding in enumerate(report.findings[:FIRST_SHOWN]):
         _card(finding, key=f"home_finding_{i}")
     if len(report.findings) > FIRST_SHOWN:
@@ -59,7 +66,7 @@ def first_findings(report: HealthReport) -> None:
 
 
 def findings(selection: Selection) -> None:
-    """Draw the rest: what was read, the findings that are not on the first screen, what each layer fits, what was left out.
+    """Draw the rest: the findings that are not on the first screen, what each layer fits, what was left out.
 
     The whole examination is made after a click.
     """
@@ -71,7 +78,6 @@ def findings(selection: Selection) -> None:
             "Rules on load, collapse, fit and predictions, on bundled text; each layer is also tried in every other way."
         )
         return
-    st.markdown(markdown(health_in_words(report)))
     for i, finding in enumerate(report.findings[FIRST_SHOWN:], FIRST_SHOWN):
         _card(finding, key=f"home_finding_{i}")
     for note in report.notes:

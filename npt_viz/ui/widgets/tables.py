@@ -8,11 +8,17 @@ from typing import TypeGuard
 
 import streamlit as st
 
-from npt_viz.figures.theme import ROLES, shortened
+from npt_viz.figures.theme import ROLES
 from npt_viz.results.editing import NextToken
 from npt_viz.results.words import number
 
 Cell = str | int | float | None
+
+
+LONGEST_LINE = 11
+"""Characters of a token in a line of a table; a longer one has several lines, and all of its characters."""
+
+_WRAPPED = f"display:inline-block;width:{LONGEST_LINE}ch;white-space:pre-wrap;overflow-wrap:anywhere"
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ def next_token_table(rows: Sequence[NextToken], *, sides: tuple[str, str], label
     table(
         [
             {
-                "next token": shortened(row.glyph),
+                "next token": row.glyph,
                 before: row.probability_before,
                 after: row.probability_after,
                 "rank": f"{row.rank_after:,}"
@@ -120,6 +126,8 @@ def _cell(
 ) -> str:
     kind = " ".join(["number"] * is_numeric + ["code"] * is_code)
     text = html.escape(_text(value, form))
+    if is_code and len(str(value)) > LONGEST_LINE:
+        text = f'<span style="{_WRAPPED}">{text}</span>'
     if bar is None or not _is_number(value):
         return f'<td class="{kind}">{text}</td>'
     share = min(max(float(value) / bar.full, 0.0), 1.0) if math.isfinite(float(value)) else 0.0

@@ -8,7 +8,7 @@ from onpage import tables
 import npt_viz
 from npt_viz.figures.theme import number
 
-DONOR, PROMPT = "the sky was green", "The capital of Italy is"
+DONOR, PROMPT = "the sky was green", "The capital of Germany is"
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def kl_of(found) -> str:
 
 def test_it_opens_alone_with_the_pinned_token_as_donor(page, opened):
     assert not page.exception and not page.error
-    expected = npt_viz.transplant(*opened, DONOR, PROMPT, layers=[1, 3], donor_token=7)
-    assert "The ΔW of `␣` #7 at `s` #22" in said(page) and kl_of(expected) in said(page)
+    expected = npt_viz.transplant(*opened, DONOR, PROMPT, layers=[1, 3], donor_token=7, strength=3.0)
+    assert "The ΔW of `␣` #7 at `s` #24" in said(page) and kl_of(expected) in said(page)
 
 
 def test_a_pinned_token_of_the_second_strip_receives(page, opened):
@@ -45,7 +45,7 @@ def test_a_pinned_token_of_the_second_strip_receives(page, opened):
     expected = npt_viz.transplant(
         *opened, DONOR, PROMPT, layers=3, donor_token=7, token=18, operation="blend", strength=0.25
     )
-    assert "at `l` #18" in said(page) and kl_of(expected) in said(page)
+    assert "at `m` #18" in said(page) and kl_of(expected) in said(page)
 
 
 def test_a_shorter_prompt_moves_the_receiving_token_into_it(page):
@@ -70,14 +70,14 @@ def test_kept_results_stand_in_a_list_and_only_once(page):
     page.button(key="transplant_keep").click().run()
     assert not page.exception and not page.error
     (kept,) = tables(page, "kept results")
-    assert re.findall(r"replace \([^)]*\)", kept) == ["replace (-1)", "replace (1)"]
+    assert re.findall(r"replace \([^)]*\)", kept) == ["replace (-1)", "replace (3)"]
     page.button(key="transplant_clear").click().run()
     assert not tables(page, "kept results")
 
 
 def test_candidates_stand_in_a_table_with_what_the_library_says(page, opened):
     (shown,) = tables(page, "next token of the receiver")
-    expected = npt_viz.transplant(*opened, DONOR, PROMPT, layers=[1, 3], donor_token=7)
+    expected = npt_viz.transplant(*opened, DONOR, PROMPT, layers=[1, 3], donor_token=7, strength=3.0)
     for row in expected.next_tokens[:8]:
         assert number(row.probability_after) in shown and number(row.probability_before) in shown
 

@@ -95,6 +95,20 @@ def test_an_undo_is_brought_back(page, on_disk):
     assert len(json.loads(recipe(page).read_text())["edits"]) == 2
 
 
+def test_an_undo_is_brought_back_by_a_server_that_starts_anew(page, app, on_disk):
+    applied(page, 1.0, 3.0)
+    before = [entry.update.digest() for entry in ledger_of(page, on_disk).entries]
+    page.button(key="ledger_undo_1").click().run()
+    found = reopened(page, app, on_disk)
+    assert "Undone: bring 1 update back" in labels(found) and "#1: npt" not in said(found)
+    found.button(key="ledger_bring_back").click().run()
+    assert not found.exception and not found.error
+    ledger = ledger_of(found, on_disk)
+    assert [entry.number for entry in ledger.entries] == [1, 2]
+    assert [entry.update.digest() for entry in ledger.entries] == before
+    assert "ledger_bring_back" not in keys(reopened(found, app, on_disk))
+
+
 def keys(page) -> set[str]:
     return {each.key for each in page.button}
 

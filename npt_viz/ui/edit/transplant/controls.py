@@ -11,7 +11,15 @@ from npt_viz.figures.theme import colour_scale
 from npt_viz.results.inspection import Token
 from npt_viz.results.load_report import LoadReport
 from npt_viz.ui.cache import opened
-from npt_viz.ui.edit.transplant.state import MOVED, keep, receive, receive_at, requested, transplanted
+from npt_viz.ui.edit.transplant.state import (
+    MOVED,
+    SHOWN_STRENGTH,
+    keep,
+    receive,
+    receive_at,
+    requested,
+    transplanted,
+)
 from npt_viz.ui.shell.asked import selection
 from npt_viz.ui.shell.guarded import guarded_callback
 from npt_viz.ui.widgets.prompt import HEIGHTS
@@ -30,9 +38,6 @@ CHANNEL = "receiver"
 
 SHOWN_PAIR = next(case for case in BUILT_IN if "Germany" in case.prompt)
 """A fact: its source gives, the prompt without the context receives."""
-
-SHOWN_STRENGTH = 3.0
-"""At 1 a single token's ΔW changes little; at 3 the demo checkpoints say something else."""
 
 
 def sides(report: LoadReport) -> None:

@@ -14,11 +14,14 @@ from npt_viz.ui.shell import keeping
 from npt_viz.ui.shell.guarded import guarded_callback
 from npt_viz.ui.widgets.view import View
 
+SHOWN_STRENGTH = 3.0
+"""At 1 a single token's ΔW changes little; at 3 the demo checkpoints say something else."""
+
 DEFAULTS = {
-    "transplant_prompt": "The capital of Italy is",
+    "transplant_prompt": "The capital of Germany is",
     "transplant_token": None,
     "transplant_operation": "replace",
-    "transplant_strength": 1.0,
+    "transplant_strength": SHOWN_STRENGTH,
     "transplant_all_layers": True,
 }
 
