@@ -43,7 +43,13 @@ ALIGNED = 96
 """Tokens of an alignment matrix that are drawn: its cells are their square."""
 
 _NAMED = 40
-"""Tokens of a map up to which each has its text beside it."""
+"""Tokens of a map up to which each has its text beside it, where there is room."""
+
+_MAP_PIXELS = np.array([330.0, 300.0])
+"""Room for the points of a map on a small screen."""
+
+_CHARACTER, _LINE = 6.4, 13.0
+"""Pixels of a label's character, with its gap, and of its height."""
 
 
 def direction_map(
@@ -68,7 +74,15 @@ def direction_map(
         x=x,
         y=y,
         mode="markers+text" if named else "markers",
-        text=[plain(shortened(tokens[i], 10)) for i in map(int, result.tokens)] if named else None,
+        text=apart(
+            result.coordinates
+            if not result.far.any()
+            else result.coordinates.clip(-result.radius, result.radius),
+            [plain(shortened(tokens[i], 10)) for i in map(int, result.tokens)],
+            first=pinned,
+        )
+        if named
+        else None,
         textposition="top center",
         textfont=dict(family="monospace", size=10),
         hovertext=[
@@ -105,6 +119,26 @@ def direction_map(
     figure.update_yaxes(scaleanchor="x")
     figure.update_layout(hovermode="closest", clickmode="event+select")
     return figure
+
+
+def apart(points: np.ndarray, labels: Sequence[str], *, first: np.ndarray) -> list[str]:
+    """Labels of which none covers another: of two that would, one is empty, and the pointer shows it.
+
+    points: (point, 2), drawn with one unit for both axes. first: (point,) which labels go before the others.
+    Points far from the middle have theirs before those in a heap.
+    """
+    if not len(points):
+        return []
+    extent = np.ptp(points, axis=0).clip(1e-12)
+    unit = min(_MAP_PIXELS / extent)  # pixels; at least, on a small screen
+    shown, kept = [], [""] * len(labels)
+    for i in sorted(range(len(labels)), key=lambda i: (not first[i], -np.linalg.norm(points[i]))):
+        half = np.array([_CHARACTER * len(labels[i]), _LINE]) / 2
+        middle = points[i] * unit
+        if all((np.abs(middle - other) >= half + other_half).any() for other, other_half in shown):
+            shown.append((middle, half))
+            kept[i] = labels[i]
+    return kept
 
 
 def spreads(result: DirectionMap, theme: Theme = "light") -> go.Figure:

@@ -5,6 +5,7 @@ The numbers of a token are METRICS of results/inspection.py; the rules of health
 
 from typing import NamedTuple
 
+from npt_viz.results.attribution import MAX_DELTA
 from npt_viz.results.health import RULES
 from npt_viz.results.inspection import METRICS, TOKEN_METRICS, Metric
 
@@ -135,7 +136,101 @@ GLOSSARY: dict[str, dict[str, Entry]] = {
             f"{_MATHS} §7, docs/health.md parity",
         ),
     },
+    "Attribution": {
+        "feature ablation": Entry(
+            "how much a number falls when one token is replaced by a stand-in; below 0 the token lowers the number",
+            "f(prompt) − f(prompt without token t)",
+            "no sum is promised: tokens that say the same share one effect",
+            "npt_viz/analysis/attribution.py",
+        ),
+        "integrated gradients": Entry(
+            "gradients along the straight way from the stand-in to the token, summed up",
+            "(x − x₀) · ∫ ∇f(x₀ + α (x − x₀)) dα",
+            "scores add up to f(prompt) − f(all replaced), as delta checks",
+            "Sundararajan et al. 2017, Axiomatic Attribution for Deep Networks",
+        ),
+        "gradient × activation": Entry(
+            "first-order effect of each token's embedding; quick, and wrong where the number is far from linear",
+            "∇f(x) · x",
+            "agrees with the other two in sign for the strongest tokens",
+            "npt_viz/analysis/attribution.py",
+        ),
+        "delta": Entry(
+            "by how much the scores miss the change that they should add up to",
+            "|Σ scores − (value − all replaced)| / |value − all replaced|",
+            f"below {MAX_DELTA:.0%}; above, take more steps",
+            "npt_viz/results/attribution.py",
+        ),
+    },
+    "Trainings": {
+        "loss, weighted": Entry(
+            "a term of what is minimised, times its weight; totals of runs with other weights are other sums",
+            "w_i L_i, share |w_i L_i| / Σ |w_j L_j|",
+            "direct falls below 1, which is no modulation; for others compare runs with the same weights",
+            f"{_MATHS} §10",
+        ),
+        "share recovered, held-out": Entry(
+            "median share recovered on sequences that the training does not see",
+            "1 − ‖ŷ−target‖² / ‖MLP(z)−target‖²",
+            "rises from 0; the alarm sounds below −0.02. Demo checkpoints end at 0.42 (gate) to 0.94 (gate, up, down)",
+            f"{_MATHS} §3, §11, checkpoints/README.md",
+        ),
+        "sinks recovered": Entry(
+            "share recovered at attention sinks alone; a large one can dominate a mean",
+            "the same formula",
+            "above 0: below it, deep stacks fail at the first token",
+            "docs/health.md sink_dominates",
+        ),
+        "gradient of a loss": Entry(
+            "how hard one term pulls, with respect to the adapter, before its weight; cosines tell which terms pull apart",
+            "‖∇L_i‖, cos(∇L_i, ∇L_j)",
+            "a cosine above −0.5, where the alarm sounds",
+            f"{_MATHS} §10",
+        ),
+        "variance of the scalar": Entry(
+            "spread of v_a·x over the tokens of a step",
+            "Var_t(v_a·x)",
+            "not 0: a constant scalar makes one update of all",
+            "docs/health.md scalar_constant",
+        ),
+        "spread": Entry(
+            "standard deviation over the seeds of an arm",
+            "√(Σ (x − mean)² / (n − 1))",
+            "small against the difference that you ask about; three seeds tell little",
+            "docs/experiments/losses.md",
+        ),
+        "difference ±": Entry(
+            "arm − reference, seed by seed, with the range that holds for all arms together at 95 %",
+            "Student's t over the seeds, for as many comparisons as there are",
+            "within chance where the range reaches over 0",
+            "docs/experiments/losses.md",
+        ),
+    },
     "Edits": {
+        "KL(before ‖ after)": Entry(
+            "how far one prediction moves by an edit or a transplant",
+            "Σ P ln(P / Q), nats",
+            "large at the prompt you edit, at most 0.1 at unrelated ones",
+            f"{_MATHS} §9, docs/editing.md",
+        ),
+        "recovered by an edit": Entry(
+            "part of what a context does to a prediction that an edit does without the context",
+            "1 − KL(with context ‖ edited) / KL(with context ‖ plain)",
+            "1 is all of it, 0 nothing; below 0 the edit leads away",
+            "docs/editing.md",
+        ),
+        "usable window": Entry(
+            "strengths at which the new token beats the old one and little else moves",
+            "p(new) > p(old), unrelated KL ≤ 0.1 nats, perplexity ≤ 1.05 of before",
+            "there is one; a wide one is robust",
+            "docs/editing.md",
+        ),
+        "score of an edit": Entry(
+            "efficacy at the prompt, generality at paraphrases, locality at unrelated prompts; whiskers are Wilson's 95 %",
+            "harmonic mean; 0 as soon as one part is 0",
+            "near 1 in all three",
+            "docs/editing.md",
+        ),
         "leakage": Entry(
             "what a permanent update adds at other tokens, as a share of what it adds at its source",
             "v_a·x′ / v_a·x",
@@ -213,6 +308,83 @@ GLOSSARY: dict[str, dict[str, Entry]] = {
     },
 }
 """Group -> term -> what it means."""
+
+PAGES: dict[str, tuple[str, ...]] = {
+    "npt_viz": (
+        "share recovered",
+        "KL(base ‖ NPT)",
+        "median share, [low, high]",
+        "parity checks",
+        "attention sink",
+    ),
+    "Tokens": (
+        "scalar v_a·z",
+        "share recovered",
+        "relative error",
+        "KL(base ‖ NPT)",
+        "attention sink",
+        "gauge",
+    ),
+    "Reconstruction": (
+        "share recovered",
+        "median share, [low, high]",
+        "relative error",
+        "exact patch",
+        "what a fresh fit reaches",
+        "gate oracle",
+        "KL(base ‖ NPT)",
+        "perplexity",
+        "deployed, trained",
+    ),
+    "Directions": (
+        "effective rank",
+        "participation ratio",
+        "cos(s·v_b, exact change)",
+        "cos(ΔW_t, ΔW_t')",
+        "sd / |mean| of the scalar",
+        "relative gate change",
+        "gauge",
+    ),
+    "Orthogonality": ("share in q axes", "sd / |mean| of the scalar", "h, a, z, z_C", "gauge"),
+    "Attribution": (
+        "feature ablation",
+        "integrated gradients",
+        "gradient × activation",
+        "delta",
+        "scalar v_a·z",
+    ),
+    "Compare": ("share recovered", "median share, [low, high]", "KL(base ‖ NPT)", "attention sink"),
+    "Training": (
+        "share recovered, held-out",
+        "loss, weighted",
+        "gradient of a loss",
+        "variance of the scalar",
+        "‖ΔW‖ of the gate",
+    ),
+    "Experiments": (
+        "share recovered, held-out",
+        "relative error",
+        "KL(base ‖ NPT)",
+        "perplexity",
+        "top-1 agreement",
+        "sinks recovered",
+        "spread",
+        "difference ±",
+    ),
+    "Runs": ("loss, weighted", "share recovered, held-out", "gradient of a loss", "variance of the scalar"),
+    "Permanent update": (
+        "KL(before ‖ after)",
+        "recovered by an edit",
+        "strength",
+        "usable window",
+        "score of an edit",
+        "leakage",
+        "realised ΔW",
+        "ledger",
+    ),
+    "Transplant": ("KL(before ‖ after)", "strength", "scalar v_a·z", "local, propagated"),
+}
+"""Title of a page -> the terms of its numbers, those of the first screen first."""
 
 
 def explained(term: str) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from npt_viz.figures.directions import ALIGNED, agreement, alignment_map, direction_map, spreads
+from npt_viz.figures.directions import ALIGNED, agreement, alignment_map, apart, direction_map, spreads
 from npt_viz.figures.parts import component_cosines, component_shares, moved_units
 from npt_viz.figures.theme import INK, colour_scale
 from npt_viz.results.directions import (
@@ -58,6 +58,21 @@ def test_the_map_has_the_coordinates_the_pin_and_the_token_under_every_point(dra
     assert (max(ellipse.x), max(ellipse.y)) == pytest.approx((3.0, 2.5), rel=0.01)
     assert "70% of the variance" in figure.layout.xaxis.title.text
     assert figure.layout.yaxis.scaleanchor == "x"
+
+
+def test_no_label_of_a_map_covers_another_and_the_pinned_one_is_there():
+    draw = np.random.default_rng(3)
+    heap, far = draw.normal(scale=0.02, size=(11, 2)), np.array([[-1.0, 1.0], [1.0, -1.0]])
+    points, labels = np.vstack([heap, far]), ["capital"] * 11 + ["far", "away"]
+    kept = apart(points, labels, first=np.arange(13) == 5)
+    shown = [i for i, label in enumerate(kept) if label]
+    assert {5, 11, 12} <= set(shown) and len(shown) < 13 and all(kept[i] == labels[i] for i in shown)
+    for i in shown:
+        for j in shown[: shown.index(i)]:
+            # 300 pixels for two units; 13 a line, 6.4 a character.
+            across, down = np.abs(points[i] - points[j]) * 150
+            assert across >= 3.2 * (len(labels[i]) + len(labels[j])) or down >= 13
+    assert apart(np.array([[0.0, 0.0], [9.0, 9.0]]), ["a", "b"], first=np.zeros(2, bool)) == ["a", "b"]
 
 
 def test_a_map_of_many_tokens_leaves_their_text_to_the_tooltip(drawn_map):

@@ -108,7 +108,8 @@ def notes(view: RunsView) -> None:
         names = [code(run.name) for run in view.runs]
         about["These runs weigh their losses differently, so their totals are different sums."] = names
     for note, names in about.items():
-        st.caption(f":material/info: {', '.join(names)}: {plain(note)}")
+        whose = f"all {len(names)} runs" if len(names) == len(view.runs) > 2 else ", ".join(names)
+        st.caption(f":material/info: {whose}: {plain(note)}")
 
 
 def _weighted_differently(runs: list[Run]) -> bool:

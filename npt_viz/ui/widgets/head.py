@@ -6,6 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from npt_viz.question import MODES, POSITIONS
+from npt_viz.results.glossary import PAGES, explained
 from npt_viz.results.load_report import LoadReport
 from npt_viz.ui.cache.uploads import uploaded_checkpoint
 from npt_viz.ui.shell.asked import open_checkpoint, selection
@@ -36,8 +37,18 @@ _link = st.components.v2.component(
 
 
 def page_title(title: str, question: str) -> None:
-    """Draw the page's name and the question that it answers."""
-    st.html(f'<div class="npt-title"><h1>{title}</h1><span>{question}</span></div>', width="stretch")
+    """Draw the page's name and the question that it answers; the meaning of its numbers is one hover away."""
+    terms = PAGES.get(title, ())
+    with st.container(key="page_title", horizontal=True, vertical_alignment="center", gap="small"):
+        st.html(f'<div class="npt-title"><h1>{title}</h1><span>{question}</span></div>', width="content")
+        if terms:
+            st.markdown(":small[Numbers]", help=meanings(terms), width="content")
+
+
+def meanings(terms: Sequence[str]) -> str:
+    """What terms mean, as safe Markdown: one paragraph each, and where all others are."""
+    lines = [f"**{plain(term)}**: {plain(explained(term))}" for term in terms]
+    return "\n\n".join([*lines, "Every other number is in the Glossary."])
 
 
 def source_bar(*, asks: bool) -> "st.delta_generator.DeltaGenerator":

@@ -7,8 +7,18 @@ _painted = st.components.v2.component(
     html="<span hidden></span>",
     js="""
 export default function ({ setTriggerValue }) {
-  const id = requestAnimationFrame(() => setTimeout(() => setTriggerValue("painted", true)))
-  return () => cancelAnimationFrame(id)
+  let timer
+  // Said again where it was not heard, which a busy server may do; never into a run, which it would begin anew.
+  const isAtRest = () => document.querySelector("[data-testid=stApp]")?.dataset.testScriptState === "notRunning"
+  const say = (isFirst) => {
+    if (isFirst || isAtRest()) setTriggerValue("painted", true)
+    timer = setTimeout(say, 2000, false)
+  }
+  const frame = requestAnimationFrame(() => (timer = setTimeout(say, 0, true)))
+  return () => {
+    cancelAnimationFrame(frame)
+    clearTimeout(timer)
+  }
 }
 """,
 )

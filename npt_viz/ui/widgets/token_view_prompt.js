@@ -59,7 +59,7 @@ function takePrompt(view) {
   const { prompt } = view.data
   const { examples } = view.box
   view.find(".tools").hidden = !prompt
-  if (!prompt) return
+  if (!prompt) return showTools(view)
   examples.replaceChildren(option("", "Examples"), ...prompt.examples.map(([name]) => option(name, name)))
   view.waiting = null
   const isTyping = view.isEditing && view.find(".editor").value !== view.askedText
