@@ -17,6 +17,7 @@ from npt_viz.workspace.place import BROWSERS, Workspace
 
 KEPT_FILE = "kept.json"
 UPLOADS, TRAININGS, LEDGERS, RUNS = "uploads", "trainings", "ledgers", "runs"
+HISTORY = "history.sqlite"
 
 _ID = re.compile("[0-9a-f]{32}")
 
@@ -61,6 +62,10 @@ class BrowserFolder:
     @property
     def runs(self) -> Path:
         return self.path / RUNS
+
+    @property
+    def history(self) -> Path:
+        return self.path / HISTORY
 
     def kept(self) -> tuple[dict, str | None]:
         """What kept.json holds, and a sentence where it cannot be read: it is then set aside, and nothing is held."""

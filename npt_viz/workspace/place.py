@@ -3,6 +3,7 @@
     workspace.json                      format and version
     browsers/<hash of the browser's id>/
         kept.json                       choices, prompts, the list of transplants
+        history.sqlite                  what was asked, what it said, and its numbers
         ledgers/<hash>.npt_edits.json   permanent updates, as recipes
         uploads/<hash>/<name>           checkpoints and texts that were uploaded
         trainings/<name>/               state, log and checkpoints of a training

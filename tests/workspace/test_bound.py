@@ -5,7 +5,9 @@ import os
 import pytest
 
 from npt_viz.errors import NptVizError
-from npt_viz.workspace.bound import make_room
+from npt_viz.workspace.bound import NUMBERS, make_room, room_for_history
+from npt_viz.workspace.entry import Entry
+from npt_viz.workspace.history import History
 from npt_viz.workspace.place import Workspace
 from npt_viz.workspace.trainings import write_record
 
@@ -81,3 +83,36 @@ def test_what_went_has_the_name_that_its_user_knows(workspace):
     )
     gone = make_room(workspace, needs_bytes=workspace.limit - 1000)
     assert sorted(item.label for item in gone) == ["file", "file", "layer 2"]
+
+
+def history_of(workspace, browser, sizes) -> History:
+    """A history whose entries are from 1970: the oldest of all."""
+    kept = History(workspace.root / "browsers" / browser / "history.sqlite")
+    for at, size in enumerate(sizes):
+        said = {"kind": "inspection", "page": "tokens", "title": f"{browser} {at}", "sentence": "s"}
+        kept.put(Entry(key=f"{browser}{at}", time=float(at), **said), os.urandom(size))
+    kept.write()
+    return kept
+
+
+def test_numbers_of_histories_go_before_any_upload_and_the_entries_stay(workspace):
+    one, two = (history_of(workspace, browser, (30_000, 30_000)) for browser in ("one", "two"))
+    others = sum(path.stat().st_size for path in workspace.root.rglob("*") if path.is_file())
+    workspace.limit = others
+    gone = make_room(workspace, needs_bytes=45_000)
+    assert [(item.label, item.key) for item in gone] == [(NUMBERS, "one0"), (NUMBERS, "two0")]
+    assert [entry.n_bytes for entry in one.found().entries] == [30_000, 0] and two.numbers("two0") is None
+    assert two.numbers("two1") is not None and left(workspace) == "abcx"
+    after = sum(path.stat().st_size for path in workspace.root.rglob("*") if path.is_file())
+    assert after + 45_000 <= workspace.limit, "the files are smaller by it"
+    workspace.limit = after
+    gone = make_room(workspace, needs_bytes=60_050)
+    assert [item.path.name for item in gone if not item.key] == ["a"] and one.found().n == 2
+
+
+def test_a_history_takes_its_share_or_what_is_left(workspace):
+    file = history_of(workspace, "one", (5_000,)).file
+    others = sum(path.stat().st_size for path in workspace.root.rglob("*") if path.is_file() and path != file)
+    for limit, room in ((others + 100.0, 100.0), (others - 1.0, 0.0), (1e9, 1e8)):
+        workspace.limit = limit
+        assert room_for_history(workspace, file) == pytest.approx(room)

@@ -20,8 +20,10 @@ import streamlit as st
 from npt_viz.errors import NptVizError
 from npt_viz.files import plain_json
 from npt_viz.workspace import place
-from npt_viz.workspace.bound import make_room
+from npt_viz.workspace.bound import make_room, room_for_history
 from npt_viz.workspace.browser import BrowserFolder, is_id, new_id
+from npt_viz.workspace.entry import Entry
+from npt_viz.workspace.history import History
 from npt_viz.workspace.place import Workspace
 
 COOKIE = "npt_viz_browser"
@@ -65,7 +67,8 @@ class Owner:
         self._left = time.monotonic()
         self._shared: dict[str, Any] = {}
         self._sayings: list[str] = []
-        self._cannot_write = False
+        self._cannot_write: set[str] = set()
+        self.history = History(self.folder.history)
         self._read()
         self._known_again = [False]
         # These objects and not the owner: a reference to it would keep it alive.
@@ -118,18 +121,24 @@ class Owner:
     def sayings(self) -> list[str]:
         """Take the sentences that were left."""
         with self.lock:
-            taken, self._sayings = self._sayings, []
+            taken, self._sayings = [*self._sayings, *self.history.sayings()], []
         return taken
+
+    def record(self, entry: Entry, numbers: bytes | None = None) -> None:
+        """Take an entry into the history; written soon."""
+        self.history.put(entry, numbers)
+        self._save()
 
     def room_for(self, n_bytes: int, *, spare: Iterable[Path] = ()) -> None:
         """Make room in the workspace and leave a sentence about what went; NptVizError where there is too little."""
         gone = make_room(self.folder.workspace, needs_bytes=n_bytes, spare=[*spare, *in_use()])
         if gone:
-            more = f" and {len(gone) - 5} more" if len(gone) > 5 else ""
-            names = ", ".join(item.label for item in gone[:5]) + more
+            labels = list(dict.fromkeys(item.label for item in gone))
+            more = f" and {len(labels) - 5} more" if len(labels) > 5 else ""
+            names = ", ".join(labels[:5]) + more
             self.say(
-                f"The workspace is full: the oldest of its uploads and trainings went: {names}. What you saved "
-                "under a name of yours elsewhere stays; --workspace-gb raises the bound."
+                f"The workspace is full: numbers of its history, then the oldest uploads and trainings went: {names}. "
+                "What you saved under a name of yours elsewhere stays; --workspace-gb raises the bound."
             )
 
     def last(self) -> None:
@@ -169,15 +178,25 @@ class Owner:
         """Write what is kept; the saver's call. Says once where the disk does not take it."""
         with self.lock:
             text = json.dumps(self._kept)
-        try:
-            self.folder.write(text)
-            self._cannot_write = False
-        except NptVizError as error:
-            if not self._cannot_write:
-                self._cannot_write = True
-                self.say(f"Nothing more is kept on disk for now. {error}")
+        self._try("Nothing more is kept on disk for now.", lambda: self.folder.write(text))
         with self.lock:
             self._mark = self.folder.mark()
+        if self.history.waits:
+            self._try("The history is not kept on disk for now.", self._write_history)
+
+    def _write_history(self) -> None:
+        room = room_for_history(self.folder.workspace, self.history.file)
+        self.history.write(most_bytes=room)
+
+    def _try(self, otherwise: str, writing: Callable[[], None]) -> None:
+        """Write; where that fails say so, once until it works again."""
+        try:
+            writing()
+            self._cannot_write.discard(otherwise)
+        except NptVizError as error:
+            if otherwise not in self._cannot_write:
+                self._cannot_write.add(otherwise)
+                self.say(f"{otherwise} {error}")
 
     def _read(self) -> None:
         self._kept, problem = self.folder.kept()

@@ -2,11 +2,13 @@
 
 import gc
 import json
+import sqlite3
 
 import pytest
 
 from npt_viz.ui.cache import owner as owners
 from npt_viz.ui.cache.owner import Owner
+from npt_viz.workspace.entry import Entry
 from npt_viz.workspace.place import Workspace
 
 ONE, OTHER = "1" * 32, "2" * 32
@@ -106,6 +108,47 @@ def test_a_full_disk_is_said_once_and_the_values_stay(where, monkeypatch):
     monkeypatch.undo()
     made.put("a", 4)
     assert read(where, ONE) == {"a": 4} and made.sayings() == []
+
+
+def asked(name) -> Entry:
+    return Entry(key=name, time=1.0, kind="inspection", page="tokens", title=name, sentence="s")
+
+
+def test_the_history_is_read_by_a_new_server_and_by_no_other_browser(where):
+    lasting(ONE, where).record(asked("a"), b"numbers")
+    owners.flush()
+    assert Owner(ONE, where).history.numbers("a") == b"numbers"
+    assert Owner(OTHER, where).history.found().n == 0
+
+
+def test_the_history_of_a_browser_without_cookies_stays_in_memory_until_it_has_its_id(where):
+    made = Owner(ONE, where)
+    made.record(asked("a"))
+    owners.flush()
+    assert made.history.found().n == 1 and not made.folder.history.exists()
+    made.last()
+    owners.flush()
+    assert Owner(ONE, where).history.found().n == 1
+
+
+def test_a_new_tab_keeps_what_the_history_could_not_write(where, monkeypatch):
+    here, there = lasting(ONE, where), lasting(ONE, where)
+    here.record(asked("a"))
+    owners.flush()
+    monkeypatch.setattr("npt_viz.workspace.history.insert", refused)
+    here.record(asked("b"))
+    here.record(asked("c"))
+    owners.flush()
+    (sentence,) = here.sayings()
+    assert sentence.startswith("The history is not kept on disk for now.") and "disk is full" in sentence
+    there.put("x", 1)
+    owners.flush()
+    here.enter()
+    assert here.history.found().n == 3
+
+
+def refused(*_):
+    raise sqlite3.OperationalError("database or disk is full")
 
 
 def test_time_away_counts_from_the_last_tab(where, monkeypatch):
