@@ -18,7 +18,24 @@ PAGE = 25
 NUMBERS = 30_000
 """Bytes of an entry's numbers: a prompt of 100 tokens in four layers."""
 
-WORDS = "the capital of France is a river that flows north because cats and quantum fields differ".split()
+WORDS = [
+    "the",
+    "capital",
+    "of",
+    "France",
+    "is",
+    "a",
+    "river",
+    "that",
+    "flows",
+    "north",
+    "because",
+    "cats",
+    "and",
+    "quantum",
+    "fields",
+    "differ",
+]
 
 
 def entries() -> list[Entry]:

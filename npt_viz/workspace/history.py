@@ -240,7 +240,7 @@ class History:
             if not self.file.exists() or not self.file.stat().st_size:
                 yield None
                 return
-            with closing(connected(self.file, "ro")) as base:
+            with closing(connected(self.file, "rw")) as base:
                 yield base
 
     @contextmanager

@@ -77,14 +77,17 @@ def kept_numbers(file: Path) -> list[tuple[str, float, int]]:
         found = header(file)
         if found is None or not found.is_history or found.version > VERSION:
             return []
-        with closing(connected(file, "ro")) as base:
+        with closing(connected(file, "rw")) as base:
             return base.execute("SELECT key, time, n_bytes FROM entries WHERE n_bytes > 0").fetchall()
     except (OSError, sqlite3.Error):
         return []
 
 
 def connected(file: Path, mode: str) -> sqlite3.Connection:
-    """The file, open. mode: ro, rw, or rwc to make it where it is missing."""
+    """The file, open. mode: rw, or rwc to make it where it is missing.
+
+    Readers too take rw: they undo what a killed writer has left half done. On a read-only disk SQLite reads all the same.
+    """
     base = sqlite3.connect(
         f"{file.absolute().as_uri()}?mode={mode}", uri=True, timeout=_PATIENCE, isolation_level=None
     )

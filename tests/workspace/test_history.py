@@ -232,6 +232,27 @@ def test_a_writer_that_is_killed_at_any_moment_loses_nothing_that_it_said_was_wr
         assert base.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
+HALF = """
+import os, signal, sys
+from pathlib import Path
+from npt_viz.workspace.history_file import connected
+base = connected(Path(sys.argv[1]), "rw")
+base.execute("PRAGMA cache_size = 2")
+base.execute("BEGIN IMMEDIATE")
+base.execute("UPDATE entries SET title = 'half', thumbnail = hex(randomblob(1000000))")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_writer_left_half_done_is_undone_by_whoever_reads_first(kept):
+    for name in "abc":
+        kept.put(entry(name))
+    kept.write()
+    subprocess.run([sys.executable, "-c", HALF, str(kept.file)], cwd=ROOT)
+    assert kept.file.with_name("history.sqlite-journal").stat().st_size and b"half" in kept.file.read_bytes()
+    assert sorted(titles(kept.found())) == ["a", "b", "c"]
+
+
 def test_two_servers_and_two_tabs_write_at_once(kept):
     here, there = kept, anew(kept)
 
