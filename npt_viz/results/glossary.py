@@ -256,6 +256,26 @@ GLOSSARY: dict[str, dict[str, Entry]] = {
             f"{_MATHS} §12",
         ),
     },
+    "Comparisons": {
+        "A, B, B − A": Entry(
+            "two inspections: A is pinned or set on Compare, B is the head; their tokens are aligned by a diff, and only those of both are compared",
+            "difflib on token ids",
+            "",
+            "docs/compare.md",
+        ),
+        "spread of the differences": Entry(
+            "what a single difference is held against: a token stands out where B − A lies further than that from the median difference",
+            "3 · 1.4826 · median |d − median d|",
+            "normally distributed differences stand out at 0.3 % of the tokens; fewer than six tokens have no spread",
+            "docs/compare.md",
+        ),
+        "deleted, inserted": Entry(
+            "tokens that only A has (−), and that only B has (+); they have no difference",
+            "",
+            "",
+            "docs/compare.md",
+        ),
+    },
     "Words": {
         "local, propagated": Entry(
             "local feeds every NPT layer the base's own h and a, as in training; propagated runs the NPT model, so errors add up",

@@ -111,7 +111,8 @@ def ledger_list(selection: Selection) -> None:
             )
     if rows:
         st.caption(
-            "Permanent update shows base + ledger; all other pages show the base, which never changes."
+            "Permanent update shows base + ledger, and Compare where it is asked to; all other pages show the base, "
+            "which never changes."
         )
     if (n := len(rows)) > 1:
         with st.popover("Undo all", type="tertiary"):

@@ -8,6 +8,7 @@ address shows the same view in every browser.
 import os
 import time
 from collections.abc import Callable, Iterable
+from copy import copy
 from typing import NamedTuple
 
 import streamlit as st
@@ -21,6 +22,10 @@ from npt_viz.ui.shell.found import first_checkpoint
 
 LAG = 0.7
 """Seconds in which the browser may still send the address before the one just written."""
+
+
+NONE = "-"
+"""No value, or none of several, where an address has to say so: of A, which may have none where the view has some."""
 
 
 class Shared(NamedTuple):
@@ -46,7 +51,7 @@ def _flag(text: str) -> bool:
 
 
 def _numbers(text: str) -> list[int]:
-    return sorted({int(number) for number in text.split(",")})
+    return [] if text == NONE else sorted({int(number) for number in text.split(",")})
 
 
 SHARED: dict[str, Shared] = {
@@ -61,11 +66,19 @@ SHARED: dict[str, Shared] = {
     "bos": Shared("auto", one_of("auto", "yes", "no")),
     "on": Shared([], _numbers),
     "layer": Shared(None, int),
+    "edits": Shared([], _numbers),
     "tok": Shared(None, int),
     "metric": Shared("relative_error", one_of(*METRICS, *TOKEN_METRICS)),
     "sinks": Shared(False, _flag),
 }
-"""`on`: layers that run as NPT, all of them where empty. `layer`, `tok`: None lets the page choose."""
+"""`on`: layers that run as NPT, all of them where empty. `layer`, `tok`: None lets the page choose. `edits`: numbers of the ledger's
+updates that lie beneath, on Compare."""
+
+SIDE = ("model", "checkpoint", "semantics", "mode", "positions", "chat", "bos", "on", "layer", "edits")
+"""What is pinned as A, beside the prompt. Precision and device are those of the view that it is compared with."""
+
+OF_A = "a_"
+"""Before a name in the address: A's value, where it is not that of the view."""
 
 ALWAYS = ("model", "checkpoint")
 """What every address names: a server may open something else first, and a browser may remember something else."""
@@ -73,10 +86,12 @@ ALWAYS = ("model", "checkpoint")
 _FIRST = {name: os.environ[variable] for name, variable in OPENED_FIRST.items() if variable in os.environ}
 """What this server opens first."""
 
-_OWN = {*SHARED, *address.PROMPT_NAMES}
+_NAMES_OF_A = tuple(f"{OF_A}{name}" for name in (*SIDE, *address.PROMPT_NAMES))
+_OWN = {*SHARED, *address.PROMPT_NAMES, *_NAMES_OF_A}
 
 keeping.keep("prompt", EXAMPLES[DEFAULT])
 keeping.keep("private", False)
+keeping.keep("a_side")
 for _name in SHARED:
     keeping.keep(_name)
 
@@ -101,6 +116,7 @@ def begin() -> None:
     _take_prompt(said, is_whole)
     if not state["checkpoint"]:
         state["checkpoint"] = first_checkpoint()
+    _take_a(said, is_whole)
     write()
 
 
@@ -148,6 +164,55 @@ def _take_prompt(said: dict[str, str], is_whole: bool) -> None:
     state.setdefault("prompt", keeping.kept("prompt") or EXAMPLES[DEFAULT])
 
 
+def _take_a(said: dict[str, str], is_whole: bool) -> None:
+    """Take over what the address says of A: the view, but for what is named."""
+    state = st.session_state
+    named = {name.removeprefix(OF_A): said[name] for name in _NAMES_OF_A if name in said}
+    if any(_is_new(name, said) for name in _NAMES_OF_A) and (named or is_whole):
+        state["a_side"] = side() | _read_of_a(named) if named else None
+    if "a_side" not in state:
+        before = keeping.kept("a_side")
+        is_one = isinstance(before, dict) and {*before} == {*SIDE, "prompt"}
+        state["a_side"] = before if is_one else None
+
+
+def _read_of_a(named: dict[str, str]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name in SIDE:
+        try:
+            if name in named:
+                shared = SHARED[name]
+                is_none = named[name] == NONE and not shared.default
+                found[name] = copy(shared.default) if is_none else shared.read(named[name])
+        except ValueError:
+            continue
+    if prompt := {name: text for name, text in named.items() if name in address.PROMPT_NAMES}:
+        try:
+            found["prompt"] = address.prompt_of(prompt)
+        except address.UnknownPromptError as error:
+            kept = keeping.kept_prompt(prompt.get("p", ""))
+            if kept is not None:
+                found["prompt"] = kept
+            else:
+                st.toast(f"A: {error}", icon=":material/lock:")
+    return found
+
+
+def side() -> dict[str, object]:
+    """What is looked at, as it can be pinned as A."""
+    return {name: copy(st.session_state[name]) for name in (*SIDE, "prompt")}
+
+
+def pin_as_a(**changes: object) -> None:
+    """Pin what is looked at as A, the side that Compare compares with, but for the changes."""
+    st.session_state["a_side"] = side() | changes
+
+
+def look_at(other: dict[str, object]) -> None:
+    """Look at what was pinned as A; the pinned token belonged to the prompt before."""
+    st.session_state.update({**other, "tok": None})
+
+
 def pin(token: int, layer: int | None = None) -> None:
     """Pin a token, and a layer where one is given, for every page."""
     st.session_state["tok"] = token
@@ -188,10 +253,28 @@ def _said_of_state() -> dict[str, str]:
     of_prompt = address.of_prompt(state["prompt"], is_private=bool(state.get("private")))
     if "p" in of_prompt:
         keeping.keep_prompt(of_prompt["p"], state["prompt"])
-    return said | of_prompt
+    return said | of_prompt | _said_of_a()
+
+
+def _said_of_a() -> dict[str, str]:
+    """What A has otherwise than the view."""
+    state = st.session_state
+    other = state.get("a_side")
+    if not other:
+        return {}
+    said = {name: _shown(other[name]) or NONE for name in SIDE if other[name] != state[name]}
+    if other["prompt"] != state["prompt"]:
+        is_private = bool(state.get("private"))
+        of_prompt = address.of_prompt(other["prompt"], is_private=is_private) or {"example": DEFAULT}
+        if "p" in of_prompt:
+            keeping.keep_prompt(of_prompt["p"], other["prompt"])
+        said |= of_prompt
+    return {f"{OF_A}{name}": text for name, text in said.items()}
 
 
 def _shown(value: object) -> str:
+    if value is None or value == []:
+        return NONE
     if isinstance(value, Iterable) and not isinstance(value, str):
         return ",".join(map(str, value))
     return str(int(value)) if isinstance(value, bool) else str(value)

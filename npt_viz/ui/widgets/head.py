@@ -9,9 +9,11 @@ from npt_viz.question import MODES, POSITIONS
 from npt_viz.results.glossary import PAGES, explained
 from npt_viz.results.load_report import LoadReport
 from npt_viz.ui.cache.uploads import uploaded_checkpoint
+from npt_viz.ui.shell import state
 from npt_viz.ui.shell.asked import open_checkpoint, selection
 from npt_viz.ui.shell.found import checkpoints_here
 from npt_viz.ui.shell.ledger_box import ledger_list, listed
+from npt_viz.ui.shell.nav import page_file
 from npt_viz.ui.shell.text import plain
 
 MODELS = ("smollm2-135m",)
@@ -66,8 +68,11 @@ def source_bar(*, asks: bool) -> "st.delta_generator.DeltaGenerator":
     return line
 
 
-def question_bar(line, report: LoadReport, running: Sequence[int]) -> None:
-    """Second part of the head's line: layer, mode, positions, layers that run, ledger, link."""
+def question_bar(line, report: LoadReport, running: Sequence[int], *, pins: bool = True) -> None:
+    """Second part of the head's line: layer, mode, positions, layers that run, ledger, A to compare with, link.
+
+    pins: False where the page has a line for A.
+    """
     variants = {each.layer: each.variant for each in report.layers}
     with line:
         st.selectbox(
@@ -84,7 +89,7 @@ def question_bar(line, report: LoadReport, running: Sequence[int]) -> None:
             MODES,
             key="mode",
             label_visibility="collapsed",
-            width=120,
+            width=116,
             help=MODE_HELP,
         )
         st.selectbox(
@@ -92,11 +97,13 @@ def question_bar(line, report: LoadReport, running: Sequence[int]) -> None:
             POSITIONS,
             key="positions",
             label_visibility="collapsed",
-            width=114,
+            width=110,
             help=POSITIONS_HELP,
         )
         _running_layers(variants, running)
         _ledger()
+        if pins:
+            _other_side()
         _link_to_view()
 
 
@@ -146,18 +153,18 @@ def _checkpoint() -> None:
         placeholder="Path of a checkpoint",
         on_change=lambda: open_checkpoint(st.session_state["checkpoint"]),
         label_visibility="collapsed",
-        width=246,
+        width=236,
         help="A demo checkpoint, or type the path of a file, folder or run directory of any format.",
     )
 
 
 def _running_layers(variants: dict[int, str], running: Sequence[int]) -> None:
-    layers, state = list(variants), st.session_state
+    layers, session = list(variants), st.session_state
     count = f"all {len(layers)}" if len(layers) > 1 else str(layers[0])
     label = f"NPT: {count if len(running) == len(layers) else f'{len(running)} of {len(layers)}'}"
     with st.popover(label, icon=":material/layers:", key="head_on", help="Layers that run as NPT"):
         # Lit is on: the pills show what runs, also where no choice means all.
-        state["head_running"] = list(running)
+        session["head_running"] = list(running)
         st.pills(
             "Layers that run as NPT",
             layers,
@@ -180,6 +187,34 @@ def _ledger() -> None:
         str(n), icon=":material/edit_note:", key="head_ledger", help="Permanent updates in the ledger"
     ):
         ledger_list(selection())
+
+
+def _other_side() -> None:
+    other = st.session_state.get("a_side")
+    with st.popover("", icon=":material/compare:", key="head_compare", help="Compare with another view, A"):
+        st.caption(f"Pinned as A: {_described(other)}" if other else "Nothing is pinned as A yet.")
+        st.button(
+            "Pin this as A",
+            key="pin_as_a",
+            icon=":material/push_pin:",
+            on_click=state.pin_as_a,
+            # What this page shows is the base without the ledger.
+            kwargs={"edits": []},
+            help="Then look at something else, and compare it with A.",
+        )
+        st.page_link(
+            page_file("compare"),
+            label="Compare with A" if other else "Compare",
+            icon=":material/arrow_forward:",
+        )
+
+
+def _described(other: dict) -> str:
+    """What is pinned as A, in a line, as safe Markdown."""
+    layer = "" if other["layer"] is None else f", layer {other['layer']}"
+    prompt = " ".join(other["prompt"].split())
+    where = f"{short(Path(other['checkpoint'] or '').name)}{layer}, {other['mode']}, {other['positions']}, "
+    return plain(f"{where}“{prompt[:LONGEST_NAME]}{'…' * (len(prompt) > LONGEST_NAME)}”")
 
 
 def _link_to_view() -> None:

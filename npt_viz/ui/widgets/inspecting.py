@@ -39,12 +39,13 @@ def inspect_page(
     above: Callable[[LoadReport], None] | None = None,
     below: Callable[[LoadReport], None] | None = None,
     parts: Sequence[Part] | None = None,
+    drawn: Callable[[View], None] | None = None,
 ) -> None:
     """Draw a page about the prompt.
 
     answer: one sentence about what is seen, as safe Markdown. body: draws what stands below it.
     beside: draws what stands to the right of the token view, which then has profile and map unless parts says otherwise.
-    colours: of the prompt, in place of the metric that is chosen for all pages.
+    colours: of the prompt, in place of the metric that is chosen for all pages. drawn: draws another token view in its place.
     above, below: draw what a pin does not change, above the token view and at the end.
     """
     with st.container(key="title_line", horizontal=True, vertical_alignment="center"):
@@ -54,7 +55,7 @@ def inspect_page(
     line = source_bar(asks=True)
     report = loaded()
     running = running_layers(report)
-    question_bar(line, report, running)
+    question_bar(line, report, running, pins=drawn is None)
     tour.step(title)
     if above:
         above(report)
@@ -67,7 +68,7 @@ def inspect_page(
             if st.session_state["layer"] != drawn_layer or st.session_state.pop("_draw_all", False):
                 st.rerun()  # What stands outside the fragment shows the layer, or waits for the first paint.
             state.write()
-            _draw(report, running, answer, body, beside, colours, shown)
+            _draw(report, running, answer, body, beside, colours, shown, drawn)
 
     looked_at()
     if below and has_painted():
@@ -75,7 +76,7 @@ def inspect_page(
 
 
 def _draw(
-    report: LoadReport, running: list[int], answer, body, beside, colours, parts: Sequence[Part]
+    report: LoadReport, running: list[int], answer, body, beside, colours, parts: Sequence[Part], drawn
 ) -> None:
     left, right = st.columns([11, 9], gap="medium") if beside else (st.container(), None)
     with left:
@@ -84,7 +85,10 @@ def _draw(
         except NptVizError:
             prompt_view(None, theme=theme())
             raise
-        prompt_view(view, parts=parts, colours=colours(view) if colours else None)
+        if drawn:
+            drawn(view)
+        else:
+            prompt_view(view, parts=parts, colours=colours(view) if colours else None)
         with st.container(key="answer"):
             st.markdown(answer(view))
             for note in view.run.notes:

@@ -52,7 +52,7 @@ def prompt_view(
         data = empty_view(theme)
     else:
         data = view_data(view, parts) if colours is None else coloured_data(view, colours)
-    token_view(data, key="prompt_view", on_pin=state.pin, on_ask=_ask)
+    token_view(data, key="prompt_view", on_pin=state.pin, on_ask=ask)
     if view is not None:
         pin_signal(view.token, view.layer, key="prompt_pin")
 
@@ -90,7 +90,7 @@ def view_data(view: View, parts: Sequence[Part], *, is_editable: bool = True) ->
         columns=tooltip(view),
         parts=parts,
         heights=HEIGHTS,
-        prompt=_box() if is_editable else None,
+        prompt=box() if is_editable else None,
     )
 
 
@@ -106,7 +106,7 @@ def coloured_data(view: View, colours: Colours) -> dict:
         columns=colours.columns,
         parts=("strip",),
         heights=HEIGHTS,
-        prompt=_box(),
+        prompt=box(),
     )
 
 
@@ -114,7 +114,7 @@ def empty_view(theme: Theme) -> dict:
     """A view without tokens: the box in which the prompt is edited."""
     scale = colour_scale(METRICS["relative_error"], np.zeros((1, 0)), theme)
     return token_view_data(
-        (), np.zeros((1, 0)), scale, layers=[0], layer=0, parts=("strip",), heights=HEIGHTS, prompt=_box()
+        (), np.zeros((1, 0)), scale, layers=[0], layer=0, parts=("strip",), heights=HEIGHTS, prompt=box()
     )
 
 
@@ -130,11 +130,13 @@ def tooltip(view: View) -> dict[str, np.ndarray | list[str]]:
     return columns
 
 
-def _box() -> PromptBox:
+def box() -> PromptBox:
+    """What the prompt of the head can be edited to."""
     session = st.session_state
     return PromptBox(text=session["prompt"], chat=session["chat"], bos=session["bos"], examples=EXAMPLES)
 
 
-def _ask(prompt: str, chat: bool, bos: str) -> None:
+def ask(prompt: str, chat: bool, bos: str) -> None:
+    """Ask about another prompt, on the whole page."""
     state.ask(prompt, chat=chat, bos=bos)
     st.session_state["_draw_all"] = True
