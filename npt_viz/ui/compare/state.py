@@ -64,9 +64,8 @@ def compared(view: View) -> Comparison:
             f"A was pinned on the base model {other['model']}, and the head names {session['model']}: only runs of one base "
             "model can be compared; choose that model in the head, or pin A anew"
         )
-    of_b = Asking(view.asked, tuple(session["edits"]))
     try:
-        of_a = _asking(view, other)
+        of_a, of_b = sides(view)
         a = _run(of_a, "A")
     except NptVizError as error:
         raise NptVizError(f"A: {error}") from None
@@ -76,6 +75,11 @@ def compared(view: View) -> Comparison:
         found = compare(a, _run(of_b, "B"), layer=layers)
         results().put(key, found)
     return found
+
+
+def sides(view: View) -> tuple[Asking, Asking]:
+    """A and B as they are asked for. Raises NptVizError where A's checkpoint does not open."""
+    return _asking(view, side_a()), Asking(view.asked, tuple(st.session_state["edits"]))
 
 
 def column_of(view: View, found: Comparison) -> int:

@@ -54,26 +54,34 @@ def described(view: View, frame: pd.DataFrame) -> dict:
 
 def python(asked: Asked, then: Sequence[str] = WHOLE_RUN) -> str:
     """Script that gives the same numbers; every value is a literal, so text cannot become code."""
+    lines = [
+        "import npt_viz",
+        "",
+        f"model = npt_viz.open_model({asked.selection.model!r})",
+        *inspecting(asked, "checkpoint", "run"),
+        *then,
+    ]
+    return "\n".join(lines)
+
+
+def inspecting(asked: Asked, checkpoint: str, run: str, *, edits: str = "") -> list[str]:
+    """Lines that open the checkpoint and inspect the prompt, under these names. edits: name of a ledger beneath."""
     selection, question = asked
+    semantics = f", semantics={selection.semantics!r}" if selection.semantics else ""
     arguments = [
         f"    layers={list(question.layers)!r}," if question.layers else "",
         f"    mode={question.mode!r},",
         f"    positions={question.positions!r},",
         "    chat=True," if question.chat else "",
         f"    bos={question.bos!r}," if question.bos != "auto" else "",
+        f"    edits={edits}," if edits else "",
     ]
-    semantics = f", semantics={selection.semantics!r}" if selection.semantics else ""
-    lines = [
-        "import npt_viz",
-        "",
-        f"model = npt_viz.open_model({selection.model!r})",
-        f"checkpoint = npt_viz.open_checkpoint({selection.checkpoint!r}, model{semantics})",
-        "run = npt_viz.inspect(",
+    return [
+        f"{checkpoint} = npt_viz.open_checkpoint({selection.checkpoint!r}, model{semantics})",
+        f"{run} = npt_viz.inspect(",
         "    model,",
-        "    checkpoint,",
+        f"    {checkpoint},",
         f"    {question.prompt!r},",
         *filter(None, arguments),
         ")",
-        *then,
     ]
-    return "\n".join(lines)

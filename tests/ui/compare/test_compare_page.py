@@ -239,3 +239,15 @@ def test_every_number_and_both_strips_are_there_when_asked_for(page, opened):
     ]
     both = [each for each in strips if str(each.get("channel", "")).startswith("side")]
     assert len(both) == 2 and both[0]["metric"] == both[1]["metric"], "one scale"
+
+
+def test_the_snippet_gives_the_numbers_of_the_page(app, opened, other, capsys):
+    page = app("compare", prompt=PROMPT, layer="3", a_prompt=OTHER, a_checkpoint=other, a_on="1", a_layer="1", mode="propagated")  # fmt: skip
+    (snippet,) = [each.value for each in page.code if "npt_viz.compare" in each.value]
+    names = {}
+    exec(snippet, names)
+    model, checkpoint = opened
+    a = npt_viz.inspect(model, npt_viz.open_checkpoint(other, model), OTHER, layers=[1], mode="propagated")
+    found = npt_viz.compare(a, npt_viz.inspect(model, checkpoint, PROMPT, mode="propagated"), layer=(1, 3))
+    assert sentence(names["found"]) == sentence(found) and "layer_a" in capsys.readouterr().out
+    assert sentence(names["found"], "relative_error") in said(page)
