@@ -12,6 +12,7 @@ from npt_viz.commands._options import (
     Checkpoint,
     Device,
     Dtype,
+    Html,
     KeepSinks,
     Mode,
     Model,
@@ -21,6 +22,7 @@ from npt_viz.commands._options import (
     numbers,
 )
 from npt_viz.commands._output import print_json, progress, say, table
+from npt_viz.files import write_whole
 
 Recipe = Annotated[
     str | None,
@@ -72,6 +74,7 @@ def run(
     semantics: Semantics = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    html: Html = None,
     as_json: AsJson = False,
 ) -> None:
     """Inspect A and B, align their tokens by a diff, and give A, B and B − A of every number."""
@@ -103,6 +106,9 @@ def run(
             positions=b_positions or positions, edits=beneath_b, **both,
         )  # fmt: skip
     found = npt_viz.compare(a, b, layer=_looked_at(a, b, layer, b_layer))
+    if html is not None:
+        write_whole(html, page(found, metric, most, keep_sinks))
+        say(f"figures in {html}")
     if as_json:
         print_json(comparison_json(found, metric, most, keep_sinks))
     else:
@@ -199,6 +205,36 @@ def in_words(found, metric: str, most: int, with_sinks: bool = False) -> str:
         headers = ("# A", "# B", "token", "A", "B", "B − A", "", "next, A", "next, B")
         parts.append(f"{COMPARED[metric].label}, the largest differences\n{table(headers, rows)}")
     return "\n\n".join(parts)
+
+
+def page(found, metric: str, most: int, with_sinks: bool = False) -> str:
+    """The page's sentence, figures and list as one HTML file."""
+    from npt_viz.figures import comparison as figures
+    from npt_viz.figures.document import document, drawn, heading, note, paragraph, rows
+    from npt_viz.results.comparison import COMPARED
+    from npt_viz.results.sentences.comparison import comparison
+    from npt_viz.results.words import number
+
+    largest = found.largest(metric, most, with_sinks=with_sinks)
+    a, b = found.sides
+    blocks = [
+        *(note(f"{name}: {_said(each)}") for name, each in (("A", a), ("B", b))),
+        paragraph(str(comparison(found, metric, with_sinks=with_sinks))),
+        drawn(figures.differences(found, metric, with_sinks=with_sinks, pin=largest[0].column if largest else None)),
+        drawn(figures.b_against_a(found, metric, with_sinks=with_sinks, height=420)),
+        heading(f"The largest differences of {COMPARED[metric].label}"),
+        rows(
+            ["token", "in A", "in B", "A", "B", "B − A", "beyond the spread", "next, A", "next, B"],
+            [
+                (
+                    each.token.glyph, each.pair.a, each.pair.b, number(each.a), number(each.b), number(each.difference),
+                    "yes" if each.stands_out else "no", *_best(found, each.pair),
+                )
+                for each in largest
+            ],
+        ),
+    ]  # fmt: skip
+    return document(f"Compare: {a.checkpoint} and {b.checkpoint} on {a.model}", blocks)
 
 
 def _said(side) -> str:

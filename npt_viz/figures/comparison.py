@@ -1,16 +1,93 @@
-"""Two inspections in pictures: a number in B against the same in A."""
+"""Two inspections in pictures: B − A by layer and token, and a number in B against the same in A."""
 
 import numpy as np
 import plotly.graph_objects as go
 
-from npt_viz.figures.theme import INK, REFERENCE, ROLES, Theme, number, plain, shortened, styled
+from npt_viz.figures.maps import layer_by_token, window
+from npt_viz.figures.theme import (
+    INK,
+    REFERENCE,
+    ROLES,
+    ColourScale,
+    Theme,
+    colour_scale,
+    plain,
+    shortened,
+    styled,
+)
 from npt_viz.results.comparison import COMPARED, Comparison
+from npt_viz.results.inspection import METRICS, Token
 
 BAND = "rgba(128,132,142,0.13)"
 """Fainter than what is left out: most points lie on it."""
 
+MARKED = 256
+"""Points up to which the pinned one is marked: with more, a pin would send all of them anew."""
+
+CLIPPED_QUANTILE, FEW = 0.005, 50
+"""Of many points so many lie beyond each end of the axes, where they are drawn at the edge: a few must not squash the rest."""
+
 LABELLED = 4
 """Tokens that are named: the largest differences that stand out."""
+
+
+MARKS = {"deleted": "−", "inserted": "+"}
+"""Before a token that only A has, and one that only B has."""
+
+
+def marked(found: Comparison) -> list[Token]:
+    """Tokens of the alignment, with a mark before those that one side has not."""
+    return [
+        token if pair.kind == "same" else token._replace(glyph=MARKS[pair.kind] + token.glyph, kind=pair.kind)
+        for token, pair in zip(found.tokens, found.pairs, strict=True)
+    ]
+
+
+def row_names(found: Comparison, metric: str) -> list[str]:
+    """What the rows of the differences are called."""
+    if metric not in METRICS:
+        return ["NPT model"]
+    return [f"layer {b}" if a == b else f"layer {a} → {b}" for a, b in found.rows]
+
+
+def difference_scale(
+    found: Comparison, metric: str, *, with_sinks: bool = False, theme: Theme = "light"
+) -> ColourScale:
+    """Colours of B − A over all rows, so that another layer does not change what a colour means."""
+    shown = COMPARED[metric]
+    signed = shown._replace(label=f"B − A of {shown.label}", reference=0.0, signed=True)
+    return colour_scale(signed, found.differences(metric)[:, found.counts(with_sinks=with_sinks)], theme)
+
+
+def common_scale(
+    found: Comparison, metric: str, *, with_sinks: bool = False, theme: Theme = "light"
+) -> ColourScale:
+    """Colours of A and of B, the same for both."""
+    columns, counts = found.columns(metric), found.counts(with_sinks=with_sinks)
+    return colour_scale(COMPARED[metric], np.concatenate([each[counts] for each in columns]), theme)
+
+
+def differences(
+    found: Comparison,
+    metric: str,
+    *,
+    with_sinks: bool = False,
+    pin: int | None = None,
+    theme: Theme = "light",
+) -> go.Figure:
+    """B − A, layers upwards, tokens of the alignment to the right; tokens of one side alone have no colour."""
+    values = found.differences(metric)
+    layers = [b for _, b in found.rows] if len(values) == len(found.rows) else [found.layers[1]]
+    return layer_by_token(
+        values,
+        layers=layers,
+        tokens=[token.glyph for token in marked(found)],
+        scale=difference_scale(found, metric, with_sinks=with_sinks, theme=theme),
+        left_out=found.is_sink & ~found.counts(with_sinks=with_sinks),
+        pin=None if pin is None else (found.layers[1], pin),
+        shown=window(len(found.pairs), pin or 0),
+        names=row_names(found, metric),
+    )
 
 
 def b_against_a(
@@ -25,43 +102,42 @@ def b_against_a(
     """One point a token of both prompts, on equal axes; on the diagonal nothing changes.
 
     Tokens that stand out are filled and the largest of them named; the band is the spread around the median difference.
-    pin: column of the pinned token. customdata is (column, A, B).
+    pin: column of the pinned token. customdata is (column, A, B, B − A).
     """
     columns, counts = found.columns(metric), found.counts(with_sinks=with_sinks)
     drawn = np.flatnonzero(counts & np.isfinite(columns.difference))
     spread = found.spread(metric, with_sinks=with_sinks)
     out = spread.stand_out(columns.difference)[drawn]
-    a, b, label = columns.a[drawn], columns.b[drawn], plain(COMPARED[metric].label)
-    low, high = _range(np.concatenate([a, b]))
+    label = plain(COMPARED[metric].label)
+    low, high = _range(np.concatenate([columns.a[drawn], columns.b[drawn]]))
+    x, y = np.clip(columns.a, low, high), np.clip(columns.b, low, high)
     figure = go.Figure()
     if np.isfinite(spread.size):
         _band(figure, low, high, spread.middle, spread.size)
     figure.add_shape(type="line", x0=low, y0=low, x1=high, y1=high, line=dict(color=REFERENCE, width=1))
     tokens = found.tokens
     figure.add_scatter(
-        x=a,
-        y=b,
+        x=x[drawn],
+        y=y[drawn],
         mode="markers",
         marker=dict(
             size=np.where(out, 8, 6),
             color=np.where(out, ROLES["npt"], REFERENCE),
             opacity=np.where(out, 1.0, 0.75),
         ),
-        customdata=np.stack([drawn, a, b], -1),
-        text=[
-            f"<b>{plain(tokens[i].glyph)}</b>  {_where(found, i)}<br>A {number(columns.a[i])}<br>B {number(columns.b[i])}"
-            f"<br>B − A {number(columns.difference[i])}"
-            for i in map(int, drawn)
-        ],
-        hovertemplate="%{text}<extra></extra>",
+        customdata=np.stack(
+            [drawn, *(_digits(each[drawn]) for each in (columns.a, columns.b, columns.difference))], -1
+        ),
+        text=[f"<b>{plain(tokens[i].glyph)}</b>  {_where(found, i)}" for i in map(int, drawn)],
+        hovertemplate="%{text}<br>A %{customdata[1]}<br>B %{customdata[2]}<br>B − A %{customdata[3]}<extra></extra>",
         selected=dict(marker=dict(opacity=1)),
         unselected=dict(marker=dict(opacity=0.75)),
         showlegend=False,
     )
-    if pin is not None and pin in drawn:
+    if pin is not None and pin in drawn and len(drawn) <= MARKED:
         figure.add_scatter(
-            x=[columns.a[pin]],
-            y=[columns.b[pin]],
+            x=[x[pin]],
+            y=[y[pin]],
             mode="markers",
             marker=dict(size=14, symbol="circle-open", color=INK[theme], line=dict(width=2)),
             hoverinfo="skip",
@@ -78,10 +154,18 @@ def b_against_a(
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
-    """Ends of both axes, with room around the points."""
-    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+    """Ends of both axes, with room around the points; of many, a few far ones left aside."""
+    if not values.size:
+        return 0.0, 1.0
+    far = CLIPPED_QUANTILE if values.size > 2 * FEW else 0.0
+    low, high = map(float, np.quantile(values, [far, 1 - far]))
     room = 0.06 * ((high - low) or abs(high) or 1.0)
     return low - room, high + room
+
+
+def _digits(values: np.ndarray) -> np.ndarray:
+    """What a tooltip shows: four significant digits, as short text is short to send."""
+    return np.array([float(f"{value:.4g}") for value in values])
 
 
 def _band(figure: go.Figure, low: float, high: float, middle: float, size: float) -> None:
@@ -104,14 +188,14 @@ def _names(
     """Names beside the largest differences; one that would lie on another is left out."""
     placed: list[tuple[float, float]] = []
     for each in found.largest(metric, LABELLED, with_sinks=with_sinks):
-        x, y = ((value - low) / (high - low) for value in (each.a, each.b))
+        x, y = (float(np.clip((value - low) / (high - low), 0, 1)) for value in (each.a, each.b))
         if not each.stands_out or any(abs(x - u) < 0.25 and abs(y - v) < 0.09 for u, v in placed):
             continue
         placed.append((x, y))
         to_left = x > 0.6
         figure.add_annotation(
-            x=each.a,
-            y=each.b,
+            x=low + x * (high - low),
+            y=low + y * (high - low),
             text=plain(shortened(each.token.glyph)),
             showarrow=False,
             xanchor="right" if to_left else "left",

@@ -1,6 +1,8 @@
 """`compare` on tiny files: JSON against the difference of two `inspect`s, made token by token by hand."""
 
+import html
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from onpage import save_variant
 from npt_viz.__main__ import main
 from npt_viz.results.comparison import COMPARED
 from npt_viz.results.inspection import METRICS
+from npt_viz.results.words import number
 
 PROMPT, OTHER = "The old cat is asleep", "The new cats is asleep."
 
@@ -144,3 +147,17 @@ def test_prompts_with_nothing_in_common_are_said_to_be_so(call):
     assert status == 0 and {each["kind"] for each in found["tokens"]} == {"deleted", "inserted"}
     assert "have no token in common" in found["sentence"] and "(A has 3 tokens, B 4)" in found["sentence"]
     assert found["largest"] == [] and found["spread"]["size"] is None
+
+
+def test_figures_and_list_are_one_file_that_loads_nothing(call, tmp_path):
+    file, prompt = tmp_path / "a.html", "<b>old</b> cat"
+    status, out, err = call(
+        "compare", "--prompt", prompt, "--b-prompt", "<b>new</b> cat", "--html", file, "--json"
+    )
+    found, written = strict(out), file.read_text(encoding="utf-8")
+    assert status == 0 and f"figures in {file}" in err
+    assert html.escape(found["sentence"]) in written and "<b>old" not in written.split("<body>")[1]
+    assert "<script src" not in written and "<link" not in written.split("<body>")[1]
+    first = found["largest"][0]
+    cells = re.findall(r"<td>(.*?)</td>", written)[:6]
+    assert cells == [html.escape(first["glyph"]), str(first["token_a"]), str(first["token_b"]), *(number(first[name]) for name in ("a", "b", "difference"))]  # fmt: skip

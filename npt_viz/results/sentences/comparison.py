@@ -74,10 +74,9 @@ def _basis(found: Comparison, n: int, with_sinks: bool) -> str:
     n_sinks = int((found.same & found.is_sink).sum())
     fate = "counted" if found.counts(with_sinks=with_sinks)[found.is_sink].any() else "left out"
     sinks = f"{counted(n_sinks, 'sink')} {fate}" if n_sinks else "no attention sink"
-    return (
-        f"(A {a.mode}, positions as {a.positions}; B {b.mode}, positions as {b.positions}; {counted(n, 'aligned token')}"
-        f"{unaligned}, {sinks}; 95 % intervals)"
-    )
+    how = [f"{side.mode}, positions as {side.positions}" for side in (a, b)]
+    asked = f"A and B {how[0]}" if how[0] == how[1] else f"A {how[0]}; B {how[1]}"
+    return f"({asked}; {counted(n, 'aligned token')}{unaligned}, {sinks}; 95 % intervals)"
 
 
 def _standing_out(found: Comparison, metric: str, with_sinks: bool) -> Sentence:

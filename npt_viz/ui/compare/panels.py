@@ -5,20 +5,17 @@ import pandas as pd
 import streamlit as st
 
 from npt_viz.errors import NptVizError
-from npt_viz.figures.comparison import b_against_a
+from npt_viz.figures.comparison import b_against_a, common_scale, difference_scale, marked, row_names
 from npt_viz.figures.theme import ROLES, shortened
 from npt_viz.results.comparison import COMPARED, Comparison
 from npt_viz.results.glossary import explained
-from npt_viz.results.inspection import METRICS, Inspection, Token, TopTokens
+from npt_viz.results.inspection import METRICS, Inspection, TopTokens
 from npt_viz.results.sentences.comparison import comparison as sentence_of
 from npt_viz.results.words import number
 from npt_viz.ui.compare.state import (
     column_of,
-    common_scale,
     compared,
-    difference_scale,
     pin,
-    row_names,
     sides,
 )
 from npt_viz.ui.shell.text import markdown, plain
@@ -28,9 +25,6 @@ from npt_viz.ui.widgets.prompt import HEIGHTS, ask, box, prompt_view
 from npt_viz.ui.widgets.tables import Bar, Cell, table
 from npt_viz.ui.widgets.token_view import first_choices, pin_signal, token_view, token_view_data
 from npt_viz.ui.widgets.view import View
-
-MARKS = {"deleted": "−", "inserted": "+", "same": ""}
-"""Before a token that only A has, and one that only B has."""
 
 LISTED = 8
 """Rows of the list of the largest differences."""
@@ -71,7 +65,7 @@ def difference_data(view: View, found: Comparison) -> dict:
     return token_view_data(
         marked(found),
         values,
-        difference_scale(view, found),
+        difference_scale(found, view.metric_name, with_sinks=view.with_sinks, theme=view.theme),
         layers=[view.layer] if of_model else [b for _, b in found.rows],
         layer=view.layer,
         names=row_names(found, view.metric_name),
@@ -81,14 +75,6 @@ def difference_data(view: View, found: Comparison) -> dict:
         heights=HEIGHTS,
         prompt=box(),
     )
-
-
-def marked(found: Comparison) -> list[Token]:
-    """Tokens of the alignment, with a mark before those that one side has not."""
-    return [
-        token if pair.kind == "same" else token._replace(glyph=MARKS[pair.kind] + token.glyph, kind=pair.kind)
-        for token, pair in zip(found.tokens, found.pairs, strict=True)
-    ]
 
 
 def answer(view: View) -> str:
@@ -221,7 +207,9 @@ def side_by_side(view: View) -> None:
     found = _found(view)
     if found is None:
         return
-    scale, counts = common_scale(view, found), found.counts(with_sinks=view.with_sinks)
+    counts = found.counts(with_sinks=view.with_sinks)
+    scale = common_scale(found, view.metric_name, with_sinks=view.with_sinks, theme=view.theme)
+    pinned = found.pairs[column_of(view, found)]
     for side, (name, run) in enumerate((("A", found.a), ("B", found.b))):
         columns = found.columns(view.metric_name)[side]
         here = [(i, pair[side]) for i, pair in enumerate(found.pairs) if pair[side] is not None]
@@ -243,6 +231,7 @@ def side_by_side(view: View) -> None:
             key=f"compare_side_{name}",
             on_pin=lambda token, layer, side=side: pin(found, _column(found, side, token), None),
         )
+        pin_signal(pinned[side], None, key=f"compare_pin_{name}", channel=f"side {name}")
 
 
 def _column(found: Comparison, side: int, token: int) -> int:

@@ -2,13 +2,11 @@
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import streamlit as st
 
 from npt_viz.errors import NptVizError
-from npt_viz.figures.theme import ColourScale, colour_scale
-from npt_viz.results.comparison import COMPARED, Comparison, compare
-from npt_viz.results.inspection import METRICS, Inspection
+from npt_viz.results.comparison import Comparison, compare
+from npt_viz.results.inspection import Inspection
 from npt_viz.results.load_report import LoadReport
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.kept import results
@@ -104,28 +102,6 @@ def pin(found: Comparison, column: int, layer: int | None) -> None:
         state.pin(pair.b, layer)
     elif layer is not None:
         st.session_state["layer"] = layer
-
-
-def difference_scale(view: View, found: Comparison) -> ColourScale:
-    """Colours of B − A over all rows, so that another layer does not change what a colour means."""
-    metric = COMPARED[view.metric_name]
-    signed = metric._replace(label=f"B − A of {metric.label}", reference=0.0, signed=True)
-    kept = found.differences(view.metric_name)[:, found.counts(with_sinks=view.with_sinks)]
-    return colour_scale(signed, kept, view.theme)
-
-
-def common_scale(view: View, found: Comparison) -> ColourScale:
-    """Colours of A and of B, the same for both."""
-    columns, counts = found.columns(view.metric_name), found.counts(with_sinks=view.with_sinks)
-    kept = np.concatenate([columns.a[counts], columns.b[counts]])
-    return colour_scale(COMPARED[view.metric_name], kept, view.theme)
-
-
-def row_names(found: Comparison, metric: str) -> list[str]:
-    """What the rows of the map are called."""
-    if metric not in METRICS:
-        return ["NPT model"]
-    return [f"layer {b}" if a == b else f"layer {a} → {b}" for a, b in found.rows]
 
 
 def ledger_of() -> "Ledger":

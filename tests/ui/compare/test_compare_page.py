@@ -229,6 +229,7 @@ def test_what_cannot_be_compared_is_a_sentence_and_nothing_is_lost(app, of_a, wo
 
 
 def test_every_number_and_both_strips_are_there_when_asked_for(page, opened):
+    largest = int(html_tables(page)["largest differences"][0]["in A"])
     page.segmented_control(key="compare_section").set_value("Every number").run()
     rows = {row["number"]: row for row in html_tables(page)["every number of A and B"]}
     assert set(rows) == {metric.label for metric in COMPARED.values()}
@@ -237,8 +238,12 @@ def test_every_number_and_both_strips_are_there_when_asked_for(page, opened):
     strips = [
         json.loads(each.proto.json) for each in page.main if each.type == "bidi_component" and each.proto.json
     ]
-    both = [each for each in strips if str(each.get("channel", "")).startswith("side")]
+    of_sides = [each for each in strips if str(each.get("channel", "")).startswith("side")]
+    both = [each for each in of_sides if "glyphs" in each]
     assert len(both) == 2 and both[0]["metric"] == both[1]["metric"], "one scale"
+    assert {each["token"] for each in of_sides if "glyphs" not in each} == {
+        page.session_state["tok"] or largest
+    }
 
 
 def test_the_snippet_gives_the_numbers_of_the_page(app, opened, other, capsys):
