@@ -20,6 +20,8 @@ GATE_UP = "checkpoints/smollm2-135m-gate+up-15"
 FOUR_LAYERS = "checkpoints/smollm2-135m-gate+up+down-10-15-20-25"
 FACT = "The company Veltrix makes shoes. The company Veltrix makes"
 
+ANOTHER = "The largest city of France is Paris. The capital of Italy is Rome. The capital of Spain is not"
+
 SHOTS = {
     "home": ("", {}),
     "tokens": ("tokens", {"example": "code"}),
@@ -29,6 +31,10 @@ SHOTS = {
     "attribution": ("attribution", {"checkpoint": GATE}),
     "permanent-update": ("permanent_update", {"checkpoint": GATE_UP, "prompt": FACT, "tok": 13}),
     "transplant": ("transplant", {"checkpoint": FOUR_LAYERS, "tok": 5}),
+    "compare": (
+        "compare",
+        {"checkpoint": FOUR_LAYERS, "metric": "recovered", "a_mode": "propagated", "a_prompt": ANOTHER},
+    ),
 }
 """File name -> (page, what its address says); the demo model and checkpoint are the app's defaults."""
 

@@ -373,7 +373,13 @@ PAGES: dict[str, tuple[str, ...]] = {
         "delta",
         "scalar v_a·z",
     ),
-    "Compare": ("share recovered", "median share, [low, high]", "KL(base ‖ NPT)", "attention sink"),
+    "Compare": (
+        "A, B, B − A",
+        "spread of the differences",
+        "deleted, inserted",
+        "median share, [low, high]",
+        "attention sink",
+    ),
     "Training": (
         "share recovered, held-out",
         "loss, weighted",

@@ -32,8 +32,6 @@ LISTED = 8
 CANDIDATES = 5
 """Rows of the next-token table."""
 
-LONGEST_GLYPH = 12
-
 
 def difference(view: View) -> None:
     """Draw the aligned prompts coloured by B − A; B's prompt alone where nothing can be compared."""
@@ -109,7 +107,7 @@ def _next_tokens(found: Comparison, column: int) -> None:
             f"{name}{unit}": value
             for name, top in zip("AB", tops, strict=True)
             for unit, value in zip(
-                ("", ": p"), (shortened(top[i][0], LONGEST_GLYPH), top[i][2]) if i < len(top) else ("–", None), strict=True
+                ("", ": p"), (top[i][0], top[i][2]) if i < len(top) else ("–", None), strict=True
             )
         }
         for i in range(min(CANDIDATES, max(map(len, tops))))
@@ -152,27 +150,29 @@ def largest(view: View) -> None:
     table(
         [
             {
-                "token": shortened(each.token.glyph),
+                "token": each.token.glyph,
                 "in A": each.pair.a,
                 "in B": each.pair.b,
                 "A": each.a,
                 "B": each.b,
                 "B − A": each.difference,
                 "beyond the spread": "yes" if each.stands_out else "no" if known else "–",
-                "next, A": _first(found.a, each.pair.a),
-                "next, B": _first(found.b, each.pair.b),
+                **_first(found.a, each.pair.a, "A"),
+                **_first(found.b, each.pair.b, "B"),
             }
             for each in listed
         ],
         label="largest differences",
+        formats={"A: p": "{:.2f}".format, "B: p": "{:.2f}".format},
         code=("token", "next, A", "next, B"),
         help={"beyond the spread": explained("spread of the differences")},
     )
 
 
-def _first(run: Inspection, token: int | None) -> str:
+def _first(run: Inspection, token: int | None, name: str) -> dict[str, Cell]:
+    """Two columns: the most probable next token of a side, and its probability."""
     rows = _rows(run.npt_top, token)
-    return f"{shortened(rows[0][0], LONGEST_GLYPH)} {rows[0][2]:.2f}" if rows else "–"
+    return {f"next, {name}": rows[0][0] if rows else "–", f"{name}: p": rows[0][2] if rows else None}
 
 
 def every_number(view: View) -> None:
