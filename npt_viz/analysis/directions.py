@@ -21,6 +21,7 @@ from npt_viz.results.directions import (
     Directions,
     ExactAgreement,
     MovedUnits,
+    PromptTokens,
     Unavailable,
 )
 from npt_viz.results.estimate import sd
@@ -79,6 +80,18 @@ def directions(
         units=Unavailable.unless(lambda: moved_units(view, target, tokens)),
         verdicts=verdicts(view, target),
         notes=notes,
+        prompt=prompt_tokens(run, keep_sinks),
+    )
+
+
+def prompt_tokens(run: Inspection, keep_sinks: bool) -> PromptTokens:
+    """The tokens of a prompt, as a result of them carries them."""
+    return PromptTokens(
+        glyphs=run.tokens,
+        mode=run.mode,
+        positions=run.positions,
+        is_sink=run.is_sink,
+        keep_sinks=keep_sinks,
     )
 
 

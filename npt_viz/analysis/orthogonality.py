@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
+from npt_viz.analysis.directions import prompt_tokens
 from npt_viz.analysis.pca import PrincipalAxes, principal_axes
 from npt_viz.analysis.updates import Updates, updates_of
 from npt_viz.capture.inspection import adapters_of
@@ -88,6 +89,7 @@ def orthogonality(
         layers={layer: Unavailable.unless(partial(result, layer, view)) for layer, view in views.items()},
         from_prompt=reference is None,
         seed=seed,
+        prompt=prompt_tokens(run, keep_sinks),
     )
 
 

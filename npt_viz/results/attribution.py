@@ -7,6 +7,7 @@ import numpy as np
 
 from npt_viz.question import Mode, Positions
 from npt_viz.results.inspection import Metric
+from npt_viz.results.shown import Shown
 
 Kind = Literal["scalar", "update_norm", "logit"]
 Method = Literal["ablation", "integrated_gradients", "gradient_x_activation"]
@@ -93,7 +94,7 @@ class Estimate(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attribution:
+class Attribution(Shown):
     """One number at one token, divided up among the tokens before it."""
 
     quantity: Quantity

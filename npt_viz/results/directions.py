@@ -7,7 +7,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from npt_viz.errors import NptVizError
-from npt_viz.question import Mode
+from npt_viz.question import Mode, Positions
+from npt_viz.results.shown import Shown
 from npt_viz.results.token_card import LogitChange
 
 Result = TypeVar("Result")
@@ -28,6 +29,19 @@ MAX_LOST = 0.01
 modulation adds to the layer's output, ‖ŷ₁ − ŷ‖² / ‖ŷ − MLP(z)‖² (median over tokens, with the whole 95 % interval below).
 Specimens put onto one direction leave out less than 1e-3 of both. Either alone is no sign: in the demo checkpoints one
 direction of v_a leaves out 0.04 to 5 % of what is added, because the scalar varies little there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptTokens:
+    """The tokens of an inspected prompt, and which of them count."""
+
+    glyphs: tuple[str, ...]
+    mode: Mode
+    positions: Positions
+    is_sink: np.ndarray
+    """(token,) bool"""
+    keep_sinks: bool
+    """Whether attention sinks count."""
 
 
 class Unavailable(NamedTuple):
@@ -200,7 +214,7 @@ class MovedUnits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Directions:
+class Directions(Shown):
     """One target of one NPT layer over a prompt."""
 
     layer: int
@@ -217,6 +231,8 @@ class Directions:
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...] = ()
     """What a reader must know, in sentences."""
+    prompt: PromptTokens | None = None
+    """The prompt's tokens, for whoever shows the result by itself."""
 
     @property
     def collapsed(self) -> bool:

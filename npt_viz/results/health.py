@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal, NamedTuple
 
 from npt_viz.results.probe import LayerProbe
+from npt_viz.results.shown import Shown
 
 Severity = Literal["error", "warning", "info"]
 
@@ -77,7 +78,7 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HealthReport:
+class HealthReport(Shown):
     """Findings of all rules, the worst first."""
 
     model: str

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from npt_viz.question import Mode, Positions
+from npt_viz.results.shown import Shown
 
 
 class Token(NamedTuple):
@@ -261,7 +262,7 @@ def _main(targets: tuple[str, ...]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inspection:
+class Inspection(Shown):
     """One prompt through the base model and the NPT model.
 
     `layers` follow `mode`: local (every NPT layer is fed the base model's own h and a) or propagated (the NPT

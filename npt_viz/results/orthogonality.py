@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npt_viz.results.directions import Baseline, Unavailable
+from npt_viz.results.directions import Baseline, PromptTokens, Unavailable
+from npt_viz.results.shown import Shown
 
 
 def random_share(q: int, d: int) -> Baseline:
@@ -72,10 +73,12 @@ class LayerOrthogonality:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Orthogonality:
+class Orthogonality(Shown):
     """The layers of one inspected prompt."""
 
     layers: Mapping[int, LayerOrthogonality | Unavailable]
     from_prompt: bool
     """Whether the axes are those of the prompt itself; otherwise of a reference text."""
     seed: int
+    prompt: PromptTokens | None = None
+    """The prompt's tokens, for whoever shows the result by itself."""

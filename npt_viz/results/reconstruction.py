@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from npt_viz.question import Positions
+from npt_viz.results.shown import Shown
 from npt_viz.results.training import Seen
 from npt_viz.results.words import percent
 
@@ -53,7 +54,7 @@ class LayerFit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reconstruction:
+class Reconstruction(Shown):
     """Every NPT layer of one prompt, in both modes.
 
     local: each layer is fed the base model's own h and a. propagated: the NPT model runs and errors add up.

@@ -411,7 +411,7 @@ def test_numbers_are_written_as_python_writes_them(opened):
     values = [float(np.float32(v)) for v in drawn.normal(size=400) * 10.0 ** drawn.integers(-9, 10, 400)]
     values += [0.0, 1.0, -1.0, 999.4, 999.7, 1000.0, 12345.6, 9.96e-5, 2e-5, 1e7, 1.23e12, 0.1, 0.5]
     tab = opened(tokens=12, columns=1)
-    script = (ROOT / "npt_viz/ui/widgets/token_view.js").read_text(encoding="utf-8")
+    script = (ROOT / "npt_viz/figures/token_view/view.js").read_text(encoding="utf-8")
     functions = script[script.index("function number(") : script.index("function element(")]
     written = tab.evaluate(f"(values) => {{ {functions}; return values.map(number) }}", values)
     assert written == [number(value) for value in values]

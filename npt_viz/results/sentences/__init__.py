@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from npt_viz.question import Mode, Positions
+from npt_viz.results.directions import PromptTokens
 from npt_viz.results.estimate import Estimate
 from npt_viz.results.inspection import Inspection
 from npt_viz.results.words import counted
@@ -82,6 +83,16 @@ class Basis:
     def of_run(cls, run: Inspection, *, with_sinks: bool = False) -> "Basis":
         """What a sentence about an inspected prompt is measured on."""
         return cls(mode=run.mode, positions=run.positions, is_sink=run.is_sink, with_sinks=with_sinks)
+
+    @classmethod
+    def of_prompt(cls, prompt: PromptTokens) -> "Basis":
+        """What a sentence about a result that carries its prompt's tokens is measured on."""
+        return cls(
+            mode=prompt.mode,
+            positions=prompt.positions,
+            is_sink=prompt.is_sink,
+            with_sinks=prompt.keep_sinks,
+        )
 
     @property
     def counts(self) -> np.ndarray:

@@ -1,60 +1,22 @@
 """Token view: a prompt as strip, profile and layer × token map, linked and pinned in the browser.
 
-The data is the same for every pin of an inspection, layer and metric, so that a pin sends nothing anew; which token is
-pinned travels in `pin_signal`. A click shows in the browser at once and is told to the server afterwards.
+What the browser draws and how is in npt_viz/figures/token_view; here is what Streamlit adds: a click shows in the browser at
+once and is told to the server afterwards. The data is the same for every pin of an inspection, layer and metric, so that a pin
+sends nothing anew; which token is pinned travels in `pin_signal`.
 """
 
-import base64
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from npt_viz.figures.profiles import value_range
-from npt_viz.figures.theme import ColourScale, ink_on
-from npt_viz.results.inspection import Token, TopTokens
-from npt_viz.results.words import counted
-
-Part = Literal["strip", "profile", "map"]
-
-HEIGHTS: dict[Part, int] = {"strip": 150, "profile": 84, "map": 240}
-"""Pixels that a part takes at most."""
-
-SHADES = 256
-"""Colours between the two ends of a scale."""
-
-_ROW = (3, 24)
-"""Pixels of a row of the map, at least and at most."""
-
-_AROUND: dict[Part, int] = {"strip": 93, "profile": 35, "map": 19}
-"""Pixels that a part takes at least beside its bars and rows: tools and two lines, caption and gap, axis."""
-
-_HERE = Path(__file__).parent
-_SCRIPTS = ("token_view_strip.js", "token_view_plots.js", "token_view_prompt.js", "token_view.js")
-_HTML = """
-<div class="npt-view" style="min-height: {reserved}px">
-  <div class="bar"><div class="tools"></div><div class="legend"></div></div>
-  <div class="tokens" role="group" aria-label="tokens of the prompt"><div class="sheet"></div></div>
-  <textarea class="editor" aria-label="prompt" spellcheck="false" hidden></textarea>
-  <div class="caption"></div>
-  <div class="plots">
-    <canvas class="base"></canvas><canvas class="over"></canvas>
-    <div class="scroller"><div class="spacer"></div></div>
-  </div>
-  <div class="tip" role="tooltip" hidden></div>
-  <div class="spoken" aria-live="polite"></div>
-</div>
-"""
-_CSS = (_HERE / "token_view.css").read_text(encoding="utf-8")
-_JS = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS)
-"""A component is one module: the parts share its scope."""
+from npt_viz.figures.token_view import CSS, HTML, SCRIPT
+from npt_viz.figures.token_view import Part as Part
+from npt_viz.figures.token_view import PromptBox as PromptBox
+from npt_viz.figures.token_view import first_choices as first_choices
+from npt_viz.figures.token_view import token_view_data as token_view_data
 
 
 @cache
@@ -62,33 +24,20 @@ def _component(reserved: int):
     """The component that takes this many pixels before its script runs, so that what stands below it does not jump."""
     return st.components.v2.component(
         f"npt_token_view_{reserved}",
-        html=_HTML.format(reserved=reserved),
-        css=_CSS,
-        js=_JS,
+        html=HTML.format(reserved=reserved),
+        css=CSS,
+        js=SCRIPT,
     )
 
 
 _signal = st.components.v2.component(
     "npt_pin_signal",
     html='<span class="npt-signal"></span>',
-    js=(_HERE / "pin_signal.js").read_text(encoding="utf-8"),
+    js=(Path(__file__).parent / "pin_signal.js").read_text(encoding="utf-8"),
 )
 
 _HEARD = "_token_view_heard"
 """Session key: time stamp of the browser's last pin or question that reached the server."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PromptBox:
-    """What the prompt can be edited to, in place of the strip."""
-
-    text: str
-    """The prompt as it was typed, which is what is shown."""
-
-    chat: bool = False
-    bos: Literal["auto", "yes", "no"] = "auto"
-    examples: Mapping[str, str] = field(default_factory=dict)
-    """Name -> prompt."""
 
 
 def token_view(
@@ -150,126 +99,3 @@ def pin_signal(token: int | None, layer: int | None, *, key: str, channel: str =
         },
         key=key,
     )
-
-
-def token_view_data(
-    pieces: Sequence[Token],
-    values: np.ndarray,
-    scale: ColourScale,
-    *,
-    layers: Sequence[int],
-    layer: int,
-    names: Sequence[str] | None = None,
-    left_out: np.ndarray | None = None,
-    columns: Mapping[str, Sequence[str] | np.ndarray] | None = None,
-    parts: Sequence[Part] = ("strip", "profile", "map"),
-    heights: Mapping[Part, int] | None = None,
-    prompt: PromptBox | None = None,
-    channel: str = "prompt",
-) -> dict:
-    """Texts, numbers and colours that the browser draws, as plain JSON; no code.
-
-    values: (layer, token), a row for each of `layers`; NaN where there is no number.
-    layer: the row that strip and profile show until another layer is pinned.
-    names: what the rows are called where it is not their layer.
-    left_out: (token,) bool, attention sinks: hatched instead of coloured, and in no median.
-    columns: label -> (token,) numbers or texts, the rows of a token's tooltip; they belong to `layer`.
-    prompt: None where the prompt cannot be edited here. Without tokens the view is the box to edit it.
-    channel: views of the same channel follow the same pin.
-    Raises ValueError where the shapes do not go together.
-    """
-    values = np.asarray(values, np.float32)
-    if values.shape != (len(layers), len(pieces)):
-        raise ValueError(f"values {values.shape} do not fit {len(layers)} layers and {len(pieces)} tokens")
-    if layer not in layers:
-        raise ValueError(f"layer {layer} is none of the rows, which are {', '.join(map(str, layers))}")
-    hidden = np.zeros(len(pieces), bool) if left_out is None else np.asarray(left_out, bool)
-    pixels = HEIGHTS | dict(heights or {})
-    row_height = int(np.clip((pixels["map"] - _AROUND["map"]) // len(layers), *_ROW))
-    drawn: dict[Part, int] = {"strip": 0, "profile": pixels["profile"], "map": row_height * len(layers)}
-    made = {
-        "theme": scale.theme,
-        "parts": list(parts),
-        "heights": pixels,
-        "row_height": row_height,
-        "reserved": sum(drawn[part] + _AROUND[part] for part in parts),
-        "channel": channel,
-        "prompt": prompt and _boxed(prompt),
-        "count": _count(pieces, hidden),
-        "glyphs": [piece.glyph for piece in pieces],
-        "kinds": [piece.kind for piece in pieces],
-        "ids": [int(piece.id) for piece in pieces],
-        "raws": [piece.raw for piece in pieces],
-        "left_out": np.flatnonzero(hidden).tolist(),
-        "layers": [int(each) for each in layers],
-        "layer": int(layer),
-        "rows": [_row(row, hidden, scale) for row in values],
-        "names": list(names) if names else [f"layer {each}" for each in layers],
-        "numbered": names is None,
-        "values": encoded(values),
-        "columns": [_column(label, column) for label, column in (columns or {}).items()],
-        "metric": _metric(scale),
-    }
-    # The browser draws anew only where something changed.
-    made["digest"] = hashlib.blake2b(json.dumps(made, allow_nan=False).encode(), digest_size=12).hexdigest()
-    return made
-
-
-def first_choices(top: TopTokens) -> list[str]:
-    """Most probable next token after each token, with its probability: a column of the tooltip."""
-    return [f"{glyphs[0]} {p:.2f}" for glyphs, p in zip(top.glyphs, top.probabilities[:, 0], strict=True)]
-
-
-def encoded(values: np.ndarray) -> str:
-    """Little-endian float32 in base64, row after row."""
-    return base64.b64encode(np.ascontiguousarray(values, "<f4").tobytes()).decode("ascii")
-
-
-def _boxed(prompt: PromptBox) -> dict:
-    return {
-        # A text area knows no other newline.
-        "text": prompt.text.replace("\r\n", "\n").replace("\r", "\n"),
-        "chat": prompt.chat,
-        "bos": prompt.bos,
-        "examples": [list(item) for item in prompt.examples.items()],
-    }
-
-
-def _count(pieces: Sequence[Token], hidden: np.ndarray) -> str:
-    count = counted(len(pieces), "token")
-    return f"{count}, {counted(int(hidden.sum()), 'sink')} left out" if hidden.any() else count
-
-
-def _row(row: np.ndarray, hidden: np.ndarray, scale: ColourScale) -> dict:
-    """Range and median of one layer over the tokens that count; None where there are none."""
-    kept = row[~hidden & np.isfinite(row)].astype(float)
-    floor = 0.0 if scale.metric.reference is None else scale.metric.reference
-    low, high = value_range(kept, floor)
-    return {
-        "low": float(low),
-        "high": float(high),
-        "least": float(kept.min()) if kept.size else None,
-        "most": float(kept.max()) if kept.size else None,
-        "median": float(np.median(kept)) if kept.size else None,
-    }
-
-
-def _column(label: str, column: Sequence[str] | np.ndarray) -> dict:
-    if isinstance(column, np.ndarray):
-        return {"label": label, "numbers": encoded(column)}
-    return {"label": label, "texts": list(column)}
-
-
-def _metric(scale: ColourScale) -> dict:
-    metric = scale.metric
-    shades = [c or "" for c in scale.colours(np.linspace(scale.low, scale.high, SHADES))]
-    return {
-        "label": metric.label,
-        "meaning": metric.meaning,
-        "unit": metric.unit,
-        "reference": metric.reference,
-        "low": scale.low,
-        "high": scale.high,
-        "shades": shades,
-        "inks": [ink_on(shade, scale.theme) for shade in shades],
-    }

@@ -9,6 +9,7 @@ import pytest
 import streamlit as st
 
 from npt_viz.figures.theme import colour_scale
+from npt_viz.figures.token_view import HERE
 from npt_viz.results.inspection import METRICS, Token
 from npt_viz.ui.widgets import token_view as module
 from npt_viz.ui.widgets.token_view import PromptBox, pin_signal, token_view, token_view_data
@@ -213,8 +214,8 @@ def test_a_question_has_the_prompt_exactly_and_a_bos_that_exists(drawn):
 
 
 def test_no_text_can_become_markup_in_the_browser():
-    scripts = [path.read_text(encoding="utf-8") for path in module._HERE.glob("token_view*.js")]
-    assert len(scripts) == len(module._SCRIPTS) == 4
+    scripts = [path.read_text(encoding="utf-8") for path in HERE.glob("*.js")]
+    assert len(scripts) == 5
     assert not re.search(
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|setInterval", "".join(scripts)
     )
