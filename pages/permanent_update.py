@@ -11,6 +11,7 @@ def body(view: ui.View) -> None:
     for part in (controls.choices, panels.effect, panels.judge, panels_ledger.ledger):
         with ui.guarded():
             part(view)
+    ui.downloads(view, key="permanent_update")
 
 
 ui.inspect_page("Permanent update", "What would writing this into the weights do?", panels.answer, body)

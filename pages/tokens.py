@@ -7,7 +7,7 @@ ui.require_app()
 
 def body(view: ui.View) -> None:
     ui.more_of_the_token(view)
-    ui.downloads(view, view.run.to_frame, key="tokens")
+    ui.downloads(view, key="tokens")
 
 
 ui.inspect_page(

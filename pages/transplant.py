@@ -10,6 +10,7 @@ def body(view: ui.View) -> None:
     controls.operation(view)
     panels.outcome(view)
     panels.kept_results(view)
+    ui.downloads(view, key="transplant")
 
 
 ui.inspect_page(

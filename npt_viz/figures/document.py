@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from npt_viz.figures.theme import INK, PAPER, Theme
+
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #23262d; background: #fff; max-width: 1080px; margin: 2rem auto; padding: 0 1rem }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
 table { border-collapse: collapse; font-size: 13px } th, td { padding: .25rem .7rem; text-align: right }
 th { border-bottom: 1px solid #868b95 } td:first-child, th:first-child { text-align: left }
@@ -15,11 +17,12 @@ th { border-bottom: 1px solid #868b95 } td:first-child, th:first-child { text-al
 """
 
 
-def document(title: str, blocks: Iterable[str]) -> str:
+def document(title: str, blocks: Iterable[str], *, theme: Theme = "light") -> str:
     """The whole file. blocks: what the functions below return, in order; plotly is in it once."""
+    colours = f"html {{ color-scheme: {theme}; color: {INK[theme]}; background: {PAPER[theme]} }}"
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
-        f"<title>{text(title)}</title><style>{STYLE}</style><script>{get_plotlyjs()}</script>"
+        f"<title>{text(title)}</title><style>{colours}{STYLE}</style><script>{get_plotlyjs()}</script>"
         f"<body><h1>{text(title)}</h1>{''.join(blocks)}</body></html>"
     )
 

@@ -31,6 +31,9 @@ ROLES = {
 INK = {"light": "#23262d", "dark": "#e3e5ea"}
 """Text, and what must be seen first: the pin."""
 
+PAPER = {"light": "#ffffff", "dark": "#14161b"}
+"""What a figure lies on; .streamlit/config.toml has the same for the app."""
+
 ABOVE, BELOW = "#cd6c26", "#3b7fba"
 """A bar on either side of its reference, where its length alone is the number."""
 

@@ -13,8 +13,10 @@ from npt_viz.ui.shell.guarded import guarded, problem
 from npt_viz.ui.shell.job import Snapshot
 from npt_viz.ui.shell.text import markdown, plain
 from npt_viz.ui.widgets.charts import chart
+from npt_viz.ui.widgets.export import carry
 from npt_viz.ui.widgets.findings import MARKS
 from npt_viz.ui.widgets.inspecting import theme
+from npt_viz.ui.widgets.sheet import say
 from npt_viz.ui.widgets.tables import Cell, table
 
 REFRESH = 2.0
@@ -93,7 +95,7 @@ def _draw(result: ExperimentResult) -> None:
         required=True,
     )
     with st.container(key="answer"):
-        st.markdown(markdown(sentence_of(result, measure)))
+        say(markdown(sentence_of(result, measure)))
     with st.container(key="main_figure"):
         left, right = st.columns([6, 5], gap="medium")
         with left:
@@ -206,18 +208,12 @@ def _health(result: ExperimentResult) -> None:
 def _downloads(result: ExperimentResult) -> None:
     from npt_viz.experiments.folder import SPEC
 
-    csv, report, spec, checkpoint = st.columns([1, 1.3, 1.3, 4], vertical_alignment="bottom")
+    whole, report, spec, checkpoint = st.columns([1.3, 1.3, 1.3, 4], vertical_alignment="bottom")
     name = Path(result.folder).name
-    csv.download_button(
-        "CSV",
-        data=lambda: result.to_frame().to_csv(index=False),
-        file_name=f"{name}.csv",
-        mime="text/csv",
-        key="experiment_csv",
-        on_click="ignore",
-        width="stretch",
-        icon=":material/download:",
-    )
+    with whole:
+        carry(
+            "experiment", result.to_frame, about={"experiment": name, "set-up": result.setup}, theme=theme()
+        )
     report.download_button(
         "HTML report",
         data=lambda: _report(result),

@@ -12,7 +12,9 @@ from npt_viz.ui.runs.state import RunsView, has_grown, is_going_on
 from npt_viz.ui.shell.guarded import guarded
 from npt_viz.ui.shell.text import code, markdown, plain
 from npt_viz.ui.widgets.charts import chart
+from npt_viz.ui.widgets.export import carry
 from npt_viz.ui.widgets.inspecting import theme
+from npt_viz.ui.widgets.sheet import say
 from npt_viz.ui.widgets.tables import Cell
 from npt_viz.ui.widgets.tables import table as small_table
 
@@ -47,7 +49,7 @@ def answer(view: RunsView) -> None:
         )
         return
     with st.container(key="answer"):
-        st.markdown(markdown(sentence_of(summaries, curves.better(main))))
+        say(markdown(sentence_of(summaries, curves.better(main))))
 
 
 def charts(view: RunsView) -> None:
@@ -165,28 +167,26 @@ def table(view: RunsView) -> None:
 
 
 def downloads(view: RunsView) -> None:
-    """All rows as CSV, event files for TensorBoard, and the same in Python."""
-    csv, board, snippet = st.columns([1, 1.8, 5], vertical_alignment="top")
-    csv.download_button(
-        "CSV",
-        data=lambda: pd.concat([run.to_frame() for run in view.runs], ignore_index=True).to_csv(index=False),
-        file_name="npt_viz_runs.csv",
-        mime="text/csv",
-        on_click="ignore",
-        key="runs_csv",
-        icon=":material/download:",
-        width="stretch",
-    )
-    with board.popover("TensorBoard", icon=":material/monitoring:", width="stretch"):
+    """All rows, the figures, event files for TensorBoard, and the same in Python."""
+
+    def script() -> str:
+        lines = ["import npt_viz", ""]
+        lines += [f"run = npt_viz.read_run({run.origin!r})\nprint(run.to_frame())" for run in view.runs]
+        return "\n".join(lines)
+
+    line = st.container(horizontal=True)
+    with line:
+        carry(
+            "runs",
+            lambda: pd.concat([run.to_frame() for run in view.runs], ignore_index=True),
+            about={"runs": ", ".join(run.origin for run in view.runs)},
+            script=script,
+            theme=theme(),
+        )
+    with line.popover("TensorBoard", icon=":material/monitoring:"):
         folder = st.text_input("Write event files to", str(RUNS / "tensorboard"), key="runs_board_folder")
         if st.button("Write", key="runs_board"):
             _write_events(view.runs, folder)
-    with snippet.expander("The same in Python", key="runs_python", on_change="rerun") as box:
-        if not box.open:
-            return
-        lines = ["import npt_viz", ""]
-        lines += [f"run = npt_viz.read_run({run.origin!r})\nprint(run.to_frame())" for run in view.runs]
-        st.code("\n".join(lines), language="python", wrap_lines=True)
 
 
 def _write_events(runs: list[Run], folder: str) -> None:

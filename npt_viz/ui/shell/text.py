@@ -9,6 +9,8 @@ import re
 from npt_viz.results.sentences import Exact, Quoted, Sentence, Strong
 
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
+# An escaped character; a span of code within its fence, with a pad beside a backtick; what makes bold.
+_MARKS = re.compile(r"\\([!-/:-@\[-`{-~])|(`+)( ?)(.+?)\3\2(?!`)|\*\*")
 _SHORTCODE = re.compile(r":(?=[\w+/-]+:)")
 
 
@@ -33,6 +35,15 @@ def _part(part: str) -> str:
     if isinstance(part, Quoted):
         return _escaped(part)
     return f"**{part}**" if isinstance(part, Strong) else part
+
+
+def unmarked(text: str) -> str:
+    """The words of safe Markdown, as `markdown`, `plain` and `code` make it."""
+    return (
+        _MARKS.sub(lambda found: found[1] or found[4] or "", text)
+        .replace("\u2060", "")
+        .replace("\u00a0", " ")
+    )
 
 
 def as_sentence(text: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import pandas as pd
 import streamlit as st
 
 from npt_viz.errors import NptVizError
@@ -19,7 +20,9 @@ from npt_viz.ui.cache.owner import owner
 from npt_viz.ui.shell.asked import asked, selection
 from npt_viz.ui.shell.guarded import guarded, guarded_callback, problem
 from npt_viz.ui.shell.text import code, plain
-from npt_viz.ui.train.job import TrainingJob, TrainingSlot, name_of, place_of, snapshot_name
+from npt_viz.ui.train.job import TrainingJob, TrainingSlot, label_of, name_of, place_of, snapshot_name
+from npt_viz.ui.widgets.export import carry
+from npt_viz.ui.widgets.inspecting import theme
 from npt_viz.ui.widgets.tables import Cell
 from npt_viz.ui.widgets.tables import table as draw_table
 from npt_viz.workspace.trainings import Record, is_running, record_of
@@ -74,6 +77,13 @@ def result(slot: TrainingSlot) -> None:
     if (table := st.session_state.get("training_pinned")) is not None:
         st.markdown(table[0])
         draw_table(table[1], label="token before and after", code=("before", "after"))
+    if not slot.is_active:
+        carry(
+            "training",
+            lambda: pd.DataFrame(job.history.rows),
+            about={"training": label_of(job.training)},
+            theme=theme(),
+        )
 
 
 def _stated_controls(job: TrainingJob) -> None:

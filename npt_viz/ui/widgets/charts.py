@@ -4,13 +4,15 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from npt_viz.figures.maps import WINDOW, window
+from npt_viz.ui.widgets.sheet import sheet
 from npt_viz.ui.widgets.view import View
 
-CONFIG = {"displaylogo": False}
+CONFIG = {"displaylogo": False, "modeBarButtonsToAdd": ["toImage"]}
 
 
 def chart(figure: go.Figure, *, key: str, on_click=None) -> None:
-    """Draw a figure; `on_click(customdata)` is called with what lies under a clicked point."""
+    """Draw a figure and note it on the page's sheet; `on_click(customdata)` is called with what lies under a clicked point."""
+    sheet().figures[key] = figure
     width = "content" if figure.layout.width else "stretch"
     if on_click is None:
         st.plotly_chart(figure, key=key, width=width, config=CONFIG)

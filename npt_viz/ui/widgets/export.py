@@ -1,47 +1,153 @@
-"""Downloads: the table behind a page, and Python lines that make it again."""
+"""Carrying a page away: its table, its figures as numbers and images, the whole as a report, the same in Python."""
 
+import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
+from npt_viz.figures.theme import Theme
 from npt_viz.ui.cache.opened import Asked
+from npt_viz.ui.widgets.sheet import Sheet, sheet
 from npt_viz.ui.widgets.view import View
 
 WHOLE_RUN = ("print(run.to_frame())",)
 """What the snippet ends with where a page shows the inspection itself."""
 
+Frame = Callable[[], pd.DataFrame]
 
-def downloads(
-    view: View, frame: Callable[[], pd.DataFrame], *, key: str, then: Sequence[str] = WHOLE_RUN
-) -> None:
-    """Buttons for CSV and JSON, made when clicked, and the Python snippet.
+_HERE = Path(__file__).parent
+
+_images = st.components.v2.component(
+    "npt_images",
+    html='<div class="npt-images"></div>',
+    css=(_HERE / "images.css").read_text(encoding="utf-8"),
+    js=(_HERE / "images.js").read_text(encoding="utf-8"),
+)
+
+
+def downloads(view: View, frame: Frame | None = None, *, key: str, then: Sequence[str] = WHOLE_RUN) -> None:
+    """`carry` for a page about the prompt; frame: its table, the inspection's where there is none.
 
     then: what the snippet does with `model`, `checkpoint` and `run`.
     """
+    frame = frame or view.run.to_frame
+    carry(
+        key,
+        frame,
+        about=about(view),
+        as_json=lambda: json.dumps(described(view, frame()), ensure_ascii=False, indent=1),
+        script=lambda: python(view.asked, then),
+        theme=view.theme,
+    )
+
+
+def carry(
+    key: str,
+    frame: Frame | None,
+    *,
+    about: Mapping[str, str],
+    as_json: Callable[[], str] | None = None,
+    script: Callable[[], str] | None = None,
+    theme: Theme = "light",
+) -> None:
+    """A popover with everything that can be carried away; each file is made when it is asked for.
+
+    key: what the files are called. about: what the page is about, by name, for the report.
+    """
+    popover = st.popover("Carry away", icon=":material/download:", key=f"{key}_carry", on_change="rerun")
+    if not popover.open:
+        return
+    page = sheet()
+    with popover:
+        st.caption("This page")
+        with st.container(horizontal=True):
+            _file("Report", f"{key}.html", "text/html", lambda: _report(page, about, frame, theme))
+            if frame is not None:
+                _table_files(key, frame)
+            if as_json is not None:
+                _file("JSON", f"{key}.json", "application/json", as_json)
+        if page.figures:
+            _figure_files(page, key, theme)
+        if script is not None:
+            st.caption("The same in Python")
+            st.code(script(), language="python", wrap_lines=True)
+
+
+def _figure_files(page: Sheet, key: str, theme: Theme) -> None:
+    from npt_viz.figures.page import single
+    from npt_viz.figures.table import table_of
+
+    name = st.selectbox("Figure", list(page.figures), format_func=named, key=f"{key}_figure")
+    figure = page.figures[name]
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.download_button(
-            "CSV",
-            data=lambda: frame().to_csv(index=False),
-            file_name=f"npt_viz_{key}.csv",
-            mime="text/csv",
-            on_click="ignore",
-            key=f"{key}_csv",
-            icon=":material/download:",
+        _images(data={"figure": {"key": name}}, key=f"{key}_images", width="content")
+        _file(
+            "HTML",
+            f"{name}.html",
+            "text/html",
+            lambda: single(named(name), figure, sentence=page.sentence, theme=theme),
         )
-        st.download_button(
-            "JSON",
-            data=lambda: json.dumps(described(view, frame()), ensure_ascii=False, indent=1),
-            file_name=f"npt_viz_{key}.json",
-            mime="application/json",
-            on_click="ignore",
-            key=f"{key}_json",
-            icon=":material/download:",
-        )
-        # Not an expander: what a closed one holds is drawn, and the highlighter of code is large.
-        with st.popover("The same in Python", icon=":material/code:"):
-            st.code(python(view.asked, then), language="python", wrap_lines=True)
+        _table_files(name, lambda: table_of(figure))
+
+
+def _table_files(name: str, frame: Frame) -> None:
+    _file("CSV", f"{name}.csv", "text/csv", lambda: frame().to_csv(index=False))
+    _file("Parquet", f"{name}.parquet", "application/vnd.apache.parquet", lambda: parquet(frame()))
+
+
+def _file(label: str, name: str, mime: str, data: Callable[[], str | bytes]) -> None:
+    key = f"file_{name.replace('.', '_')}"
+    st.download_button(label, data=data, file_name=f"npt_viz_{name}", mime=mime, on_click="ignore", key=key)
+
+
+def _report(page: Sheet, about: Mapping[str, str], frame: Frame | None, theme: Theme) -> str:
+    from npt_viz.figures.page import report
+
+    return report(
+        page.title,
+        page.question,
+        about=about,
+        sentence=page.sentence,
+        figures={named(key): figure for key, figure in page.figures.items()},
+        table=None if frame is None else frame(),
+        theme=theme,
+    )
+
+
+def named(key: str) -> str:
+    """Name of a figure: its key on the page in words."""
+    return key.replace("_", " ").capitalize()
+
+
+def parquet(frame: pd.DataFrame) -> bytes:
+    """Parquet of a table. A column that mixes words and numbers, which the format has not, is words."""
+    mixed = [name for name in frame.columns if frame[name].dtype == object and len({*map(type, frame[name])}) > 1]
+    buffer = io.BytesIO()
+    frame.assign(**{str(name): frame[name].map(_words) for name in mixed}).to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def _words(value: object) -> str | None:
+    return None if value is None or value != value else str(value)
+
+
+def about(view: View) -> dict[str, str]:
+    """What is open and how it is evaluated, by name."""
+    run = view.run
+    return {
+        "base model": run.model,
+        "checkpoint": run.checkpoint,
+        "layer": str(view.layer),
+        "layers that run as NPT": ", ".join(map(str, view.layers)),
+        "mode": run.mode,
+        "positions": run.positions,
+        "prompt": run.prompt,
+        "tokens": f"{len(run.pieces):,}",
+        "pinned token": str(view.token),
+    }
 
 
 def described(view: View, frame: pd.DataFrame) -> dict:

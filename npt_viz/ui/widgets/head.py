@@ -15,6 +15,7 @@ from npt_viz.ui.shell.found import checkpoints_here
 from npt_viz.ui.shell.ledger_box import ledger_list, listed
 from npt_viz.ui.shell.nav import page_file
 from npt_viz.ui.shell.text import plain
+from npt_viz.ui.widgets import sheet
 
 MODELS = ("smollm2-135m",)
 LONGEST_NAME = 30
@@ -40,6 +41,7 @@ _link = st.components.v2.component(
 
 def page_title(title: str, question: str) -> None:
     """Draw the page's name and the question that it answers; the meaning of its numbers is one hover away."""
+    sheet.begin(title, question)
     terms = PAGES.get(title, ())
     with st.container(key="page_title", horizontal=True, vertical_alignment="center", gap="small"):
         st.html(f'<div class="npt-title"><h1>{title}</h1><span>{question}</span></div>', width="content")

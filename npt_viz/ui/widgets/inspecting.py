@@ -20,7 +20,7 @@ from npt_viz.ui.shell import keeping, state
 from npt_viz.ui.shell.asked import asked, selection
 from npt_viz.ui.shell.guarded import guarded
 from npt_viz.ui.shell.text import plain
-from npt_viz.ui.widgets import tour
+from npt_viz.ui.widgets import sheet, tour
 from npt_viz.ui.widgets.head import page_title, question_bar, source_bar
 from npt_viz.ui.widgets.painted import has_painted, wait_for_paint
 from npt_viz.ui.widgets.prompt import Colours, colour_choice, prompt_view
@@ -78,6 +78,7 @@ def inspect_page(
 def _draw(
     report: LoadReport, running: list[int], answer, body, beside, colours, parts: Sequence[Part], drawn
 ) -> None:
+    sheet.sheet().figures.clear()
     left, right = st.columns([11, 9], gap="medium") if beside else (st.container(), None)
     with left:
         try:
@@ -90,7 +91,7 @@ def _draw(
         else:
             prompt_view(view, parts=parts, colours=colours(view) if colours else None)
         with st.container(key="answer"):
-            st.markdown(answer(view))
+            sheet.say(answer(view))
             for note in view.run.notes:
                 st.caption(plain(note))
     if not wait_for_paint():

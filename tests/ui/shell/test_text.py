@@ -5,7 +5,8 @@ import string
 
 import pytest
 
-from npt_viz.ui.shell.text import code, plain
+from npt_viz.results.sentences import Exact, Quoted, Strong, said
+from npt_viz.ui.shell.text import code, markdown, plain, unmarked
 
 NASTY = [
     "<b>bold</b>",
@@ -42,3 +43,10 @@ def test_code_is_one_span_with_the_text_inside(text):
 
 def test_newlines_do_not_end_a_paragraph():
     assert "\n" not in plain("a\n\n# b") and "\n" not in code("a\n\nb")
+
+
+@pytest.mark.parametrize("text", [*NASTY, "a b", "``", "`x", "x\\y", "2 * 3 ** 4", "\\*"])
+@pytest.mark.parametrize("kind", [Exact, Quoted])
+def test_the_words_of_a_sentence_come_back_from_its_markdown(text, kind):
+    sentence = said(Strong("41 %"), " of what ", kind(text), " does, see ", Strong("layer 3"), ".")
+    assert unmarked(markdown(sentence)) == str(sentence)
