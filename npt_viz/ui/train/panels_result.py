@@ -42,7 +42,7 @@ def result(slot: TrainingSlot) -> None:
     """Draw the buttons for the result: the pinned token before and after, other pages, saving."""
     if slot.job is None or slot.job.training is None:
         return
-    job = slot.job
+    job, training = slot.job, slot.job.training
     st.session_state.setdefault("training_folder", _default_folder(job))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.button(
@@ -81,7 +81,7 @@ def result(slot: TrainingSlot) -> None:
         carry(
             "training",
             lambda: pd.DataFrame(job.history.rows),
-            about={"training": label_of(job.training)},
+            about={"training": label_of(training)},
             theme=theme(),
         )
 

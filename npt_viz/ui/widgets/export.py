@@ -124,7 +124,9 @@ def named(key: str) -> str:
 
 def parquet(frame: pd.DataFrame) -> bytes:
     """Parquet of a table. A column that mixes words and numbers, which the format has not, is words."""
-    mixed = [name for name in frame.columns if frame[name].dtype == object and len({*map(type, frame[name])}) > 1]
+    mixed = [
+        name for name in frame.columns if frame[name].dtype == object and len({*map(type, frame[name])}) > 1
+    ]
     buffer = io.BytesIO()
     frame.assign(**{str(name): frame[name].map(_words) for name in mixed}).to_parquet(buffer, index=False)
     return buffer.getvalue()
