@@ -24,6 +24,7 @@ from stated import Said
 import npt_viz
 from npt_viz.adapter import LayerAdapter
 from npt_viz.analysis.ablation import ablation_table
+from npt_viz.analysis.attribution import attribution as attribution_of
 from npt_viz.analysis.directions import directions as directions_of
 from npt_viz.analysis.downstream import downstream as downstream_of
 from npt_viz.analysis.orthogonality import orthogonality as orthogonality_of
@@ -31,9 +32,11 @@ from npt_viz.analysis.reconstruction import reconstruction as reconstruction_of
 from npt_viz.capture.probe import SEQUENCES, windows
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.question import Question
+from npt_viz.results.attribution import Quantity
 from npt_viz.results.directions import Unavailable
 from npt_viz.results.reconstruction import PositionsCompared
 from npt_viz.results.sentences import Basis
+from npt_viz.results.sentences.attribution import attribution
 from npt_viz.results.sentences.directions import directions
 from npt_viz.results.sentences.health import health
 from npt_viz.results.sentences.orthogonality import orthogonality
@@ -48,6 +51,9 @@ from npt_viz.results.sentences.reconstruction import (
 from npt_viz.results.sentences.tokens import tokens
 
 Made = TypeVar("Made")
+
+ATTRIBUTED = 17
+"""Tokens of the prompt whose part in a scalar is found: each is a run."""
 
 
 class Literal:
@@ -186,6 +192,7 @@ def of_pages(specimen: Specimen) -> Iterator[Said]:
         yield Said("kl", specimen.name, kl(run, Basis(is_sink=is_sink)), moved)
         yield from of_vectors(specimen, base, checkpoint, run, layer, about)
         yield of_ablations(specimen, base, adapters[number], ids, layer)
+        yield from of_attribution(specimen, base, checkpoint, ids[:ATTRIBUTED], layer)
     for arm in {predicted.whole.layers, *((number,) for number in adapters)}:
         data = {
             "layers": arm, "on": literal.kl(arm, True), "off": literal.kl(arm, False), "text": "reference text",
@@ -254,6 +261,26 @@ def z_C(base, layer: Layer) -> torch.Tensor:
     norm = base.hf.model.layers[layer.layer].post_attention_layernorm
     x = h.double() + a.double()
     return x / torch.sqrt(x.square().mean(-1, keepdim=True) + base.config.rms_norm_eps) * norm.weight.double()
+
+
+def of_attribution(specimen, base, checkpoint, ids: list[int], layer: Layer) -> Iterator[Said]:
+    """The first scalar at the last token, with each token before it replaced in a run of its own."""
+    target = next(iter(layer.weights.tensors))
+    if layer.weights.semantics.rule != "rank_one_sum" or target == "down":
+        return
+    last, stand_in = len(ids) - 1, base.tokenizer.eos_token_id
+    asked = Quantity(kind="scalar", token=last, layer=layer.layer, target=target)
+    result = attribution_of(base, checkpoint, tuple(ids), asked)
+
+    def scalar(tokens: list[int]) -> float:
+        literal = Literal(base, {layer.layer: checkpoint.adapter(layer.layer)}, [tokens])
+        (own,) = literal.layer(layer.layer).own
+        return float(layer.weights.scalars(target, own.a, own.x)[0][0][last])
+
+    value = scalar(ids)
+    scores = [0.0] + [value - scalar([*ids[:i], stand_in, *ids[i + 1 :]]) for i in range(1, last + 1)]
+    data = {"result": replace(result, value=value, scores=np.array(scores))}
+    yield Said("attribution", specimen.name, attribution(result), data)
 
 
 def of_ablations(specimen, base, adapter: LayerAdapter, ids: list[int], layer: Layer) -> Said:
