@@ -95,24 +95,52 @@ def test_the_address_says_what_a_has_otherwise_and_shows_the_same_in_a_new_sessi
     assert np.isnan(values_of(page)[:, only]).all() and strip["names"] == ["layer 1 → 3"]
 
 
-def test_page_and_command_agree(app, on_disk, capsys):
-    page = app("compare", prompt=PROMPT, layer="1", metric="kl", mode="propagated", a_mode="local", a_on="1")
-    arguments = (
-        "compare",
+CASES = {
+    "two modes and sets of layers": (
+        {"prompt": PROMPT, "layer": "1", "metric": "kl", "mode": "propagated", "a_mode": "local", "a_on": "1"},
+        ("--prompt", PROMPT, "--layers", "1", "--b-layers", "1,3", "--b-mode", "propagated", "--layer", "1", "--metric", "kl"),
+    ),
+    "two prompts": (
+        {"prompt": PROMPT, "layer": "3", "metric": "cosine", "a_prompt": OTHER},
+        ("--prompt", OTHER, "--b-prompt", PROMPT, "--metric", "cosine"),
+    ),
+}  # fmt: skip
+
+
+def agree(page, arguments, metric: str, capsys) -> None:
+    """The page's sentence, strip and list are those of the command, and B − A is what its own A and B say."""
+    assert main(["compare", *map(str, arguments), "--most", "8", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["sentence"] in said(page)
+    of_model = metric in ("kl", "nll_change")
+    rows = [found["model"][metric]] if of_model else [row["numbers"][metric] for row in found["layers"]]
+    a, b = ([[np.nan if x is None else x for x in row[side]] for row in rows] for side in "ab")
+    np.testing.assert_allclose(values_of(page), np.array(b) - np.array(a), rtol=2e-3, atol=1e-5)
+    listed = [row["token"] for row in html_tables(page)["largest differences"]]
+    assert listed == [each["glyph"] for each in found["largest"]]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_page_and_command_agree(app, on_disk, capsys, case):
+    said_of, asked = CASES[case]
+    page = app("compare", **said_of)
+    opened = ("--model", on_disk.model, "--checkpoint", on_disk.checkpoint)
+    agree(page, (*opened, *asked), said_of["metric"], capsys)
+
+
+def test_page_and_command_agree_on_two_checkpoints(app, on_disk, other, capsys):
+    page = app("compare", prompt=PROMPT, layer="3", metric="recovered", a_checkpoint=other)
+    asked = (
         "--model",
         on_disk.model,
         "--checkpoint",
+        other,
+        "--b-checkpoint",
         on_disk.checkpoint,
         "--prompt",
         PROMPT,
-        "--json",
     )
-    asked = ("--layers", "1", "--b-layers", "1,3", "--b-mode", "propagated", "--layer", "1", "--metric", "kl")
-    assert main([*arguments, *asked]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["sentence"] in said(page)
-    expected = [np.nan if each is None else each for each in found["model"]["kl"]["difference"]]
-    np.testing.assert_allclose(values_of(page)[0], expected, rtol=1e-3, atol=1e-6)
+    agree(page, asked, "recovered", capsys)
 
 
 def test_what_is_pinned_on_another_page_is_compared_with(app, opened):
@@ -183,7 +211,7 @@ def test_a_deleted_token_is_pinned_and_a_pin_moves_both_where_they_look_at_one_l
     assert {row["B"] for row in rows} == {"–"}
 
 
-def test_before_and_after_an_edit(app):
+def test_before_and_after_an_edit(app, on_disk, tmp_path, capsys):
     page = app(
         "permanent_update", prompt="The cat is blue. The cat is", layer="3", tok="26", metric="nll_change"
     )
@@ -200,6 +228,9 @@ def test_before_and_after_an_edit(app):
     assert found.differs == ("n_edits",) and sentence(found, "nll_change") in said(page)
     assert np.nanmax(np.abs(values_of(page))) > 1e-3
     assert address(page)["edits"] == "1" and address(page)["a_edits"] == "-"
+    ledger.export(tmp_path / "edit", kind="recipe")
+    asked = ("--model", on_disk.model, "--checkpoint", on_disk.checkpoint, "--prompt", prompt)
+    agree(page, (*asked, "--b-edits", tmp_path / "edit", "--metric", "nll_change"), "nll_change", capsys)
     page.button(key="ledger_undo_1").click().run()
     assert "update #1, which lies beneath B, is no longer in this browser's ledger" in said(page)
     page.selectbox(key="compare_edits_B").set_value(()).run()
