@@ -13,7 +13,13 @@ def body(view: ui.View) -> None:
         "A and B": lambda: panels.side_by_side(view),
     }
     ui.details(sections, key="compare_section")
-    ui.downloads(view, lambda: panels.frame(view), key="compare", then=panels.python(view))
+    ui.downloads(
+        view,
+        lambda: panels.frame(view),
+        key="compare",
+        then=panels.python(view),
+        also=lambda: panels.about(view),
+    )
 
 
 ui.inspect_page(

@@ -1,4 +1,5 @@
 """Compare page: the aligned tokens coloured by their difference, the answer, scatter, next tokens, and lists."""
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -261,6 +262,11 @@ def python(view: View) -> list[str]:
 def frame(view: View) -> pd.DataFrame:
     """A, B and B − A of every number, a row a token and pair of layers."""
     return compared(view).to_frame()
+
+
+def about(view: View) -> dict:
+    """What A and B are, for the JSON of the table."""
+    return dict(zip("ab", map(asdict, compared(view).sides), strict=True))
 
 
 def _found(view: View) -> Comparison | None:

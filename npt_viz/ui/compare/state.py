@@ -96,7 +96,8 @@ def pin(found: Comparison, column: int, layer: int | None) -> None:
     """Pin a column's token, and a layer for both sides where they look at the same one."""
     pair = found.pairs[column]
     st.session_state[DELETED] = pair.a if pair.b is None else None
-    if layer is not None and found.layers[0] == found.layers[1] and st.session_state.get("a_side"):
+    is_one_layer = found.layers[0] == found.layers[1]
+    if layer is not None and is_one_layer and side_a()["layer"] is not None:
         change_a(layer=layer)
     if pair.b is not None:
         state.pin(pair.b, layer)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import tiny_model
 from onpage import html_tables, opener, save_variant
+from streamlit.testing.v1 import AppTest
 
 import npt_viz
 from npt_viz.__main__ import main
@@ -197,7 +198,7 @@ def test_a_prompt_that_is_left_out_of_the_address_is_left_out_for_a_as_well(app)
     assert "a_p" in address(page) and OTHER not in str(address(page)) and "The" not in str(address(page))
 
 
-def test_a_deleted_token_is_pinned_and_a_pin_moves_both_where_they_look_at_one_layer(app, opened):
+def test_a_deleted_token_is_pinned(app, opened):
     page = app("compare", prompt=PROMPT, a_prompt=OTHER, layer="3", a_layer="3")
     found = npt_viz.compare(npt_viz.inspect(*opened, OTHER), npt_viz.inspect(*opened, PROMPT))
     column = next(i for i, pair in enumerate(found.pairs) if pair.b is None)
@@ -235,6 +236,37 @@ def test_before_and_after_an_edit(app, on_disk, tmp_path, capsys):
     assert "update #1, which lies beneath B, is no longer in this browser's ledger" in said(page)
     page.selectbox(key="compare_edits_B").set_value(()).run()
     assert "stays the same at every aligned token" in said(page)
+
+
+def pinning():
+    import streamlit as st
+
+    from npt_viz.ui.compare.state import pin
+
+    pin(st.session_state["found"], *st.session_state["at"])
+
+
+@pytest.mark.parametrize(
+    ("layers", "a_layer", "expected"),
+    [((3, 3), 3, (1, 1)), ((3, 3), None, (None, 1)), ((1, 3), 1, (1, 3))],
+    ids=["one layer", "that of B", "two layers"],
+)
+def test_a_click_on_the_map_moves_both_where_they_look_at_one_layer(opened, layers, a_layer, expected):
+    a, b = (npt_viz.inspect(*opened, text) for text in (OTHER, PROMPT))
+    found = npt_viz.compare(a, b, layer=layers)
+    test = AppTest.from_function(pinning)
+    state = {"a_side": {"layer": a_layer}, "layer": layers[1], "tok": None, "found": found}
+    for name, value in state.items():
+        test.session_state[name] = value
+    deleted = next(i for i, pair in enumerate(found.pairs) if pair.b is None)
+    # The map has a row for each layer of both, or one where two layers are compared.
+    layer = 1 if layers[0] == layers[1] else 3
+    for column, pinned in ((deleted, None), (2, found.pairs[2].b)):
+        test.session_state["at"] = (column, layer)
+        test.run()
+        assert not test.exception and test.session_state["tok"] == pinned
+        assert (test.session_state["a_side"]["layer"], test.session_state["layer"]) == expected
+        assert test.session_state["compare_deleted"] == (found.pairs[column].a if pinned is None else None)
 
 
 @pytest.mark.parametrize(
