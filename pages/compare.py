@@ -18,7 +18,7 @@ def body(view: ui.View) -> None:
         lambda: panels.frame(view),
         key="compare",
         then=panels.python(view),
-        also=lambda: panels.about(view),
+        also=panels.about(view),
     )
 
 

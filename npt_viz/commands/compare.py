@@ -192,7 +192,7 @@ def in_words(found, metric: str, most: int, with_sinks: bool = False) -> str:
     from npt_viz.results.sentences.comparison import comparison
 
     a, b = found.sides
-    parts = ["\n".join(f"{name}: {_said(each)}" for name, each in (("A", a), ("B", b)))]
+    parts = ["\n".join(f"{name}: {each.words}" for name, each in (("A", a), ("B", b)))]
     parts.append(str(comparison(found, metric, with_sinks=with_sinks)))
     rows = [
         (
@@ -218,7 +218,7 @@ def page(found, metric: str, most: int, with_sinks: bool = False) -> str:
     largest = found.largest(metric, most, with_sinks=with_sinks)
     a, b = found.sides
     blocks = [
-        *(note(f"{name}: {_said(each)}") for name, each in (("A", a), ("B", b))),
+        *(note(f"{name}: {each.words}") for name, each in (("A", a), ("B", b))),
         paragraph(str(comparison(found, metric, with_sinks=with_sinks))),
         drawn(figures.differences(found, metric, with_sinks=with_sinks, pin=largest[0].column if largest else None)),
         drawn(figures.b_against_a(found, metric, with_sinks=with_sinks, height=420)),
@@ -235,16 +235,6 @@ def page(found, metric: str, most: int, with_sinks: bool = False) -> str:
         ),
     ]  # fmt: skip
     return document(f"Compare: {a.checkpoint} and {b.checkpoint} on {a.model}", blocks)
-
-
-def _said(side) -> str:
-    """What A or B is, in a line."""
-    edits = f", {side.n_edits} permanent update{'s' * (side.n_edits != 1)} beneath" if side.n_edits else ""
-    lit = ", ".join(map(str, side.layers))
-    return (
-        f"{side.checkpoint} on {side.model}, layer {side.layer} of NPT layers {lit}, {side.mode}, positions as "
-        f"{side.positions}{edits}, “{side.prompt}”"
-    )
 
 
 def _best(found, pair) -> tuple[str, str]:

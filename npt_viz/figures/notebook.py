@@ -10,12 +10,13 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from npt_viz.figures import attribution, directions, orthogonality, parts, reconstruction
+from npt_viz.figures import attribution, comparison, directions, orthogonality, parts, reconstruction
 from npt_viz.figures.document import drawn, heading, note, paragraph, rows
 from npt_viz.figures.maps import layer_by_token, window
 from npt_viz.figures.theme import colour_scale
 from npt_viz.figures.token_view.alone import standalone_view
 from npt_viz.results.attribution import Attribution
+from npt_viz.results.comparison import Comparison
 from npt_viz.results.directions import Directions, PromptTokens, Unavailable
 from npt_viz.results.estimate import median_of
 from npt_viz.results.health import HealthReport
@@ -24,6 +25,7 @@ from npt_viz.results.orthogonality import LayerOrthogonality, Orthogonality
 from npt_viz.results.reconstruction import Reconstruction
 from npt_viz.results.sentences import Basis
 from npt_viz.results.sentences.attribution import attribution as attribution_in_words
+from npt_viz.results.sentences.comparison import comparison as comparison_in_words
 from npt_viz.results.sentences.directions import directions as directions_in_words
 from npt_viz.results.sentences.health import health as health_in_words
 from npt_viz.results.sentences.orthogonality import orthogonality as orthogonality_in_words
@@ -204,6 +206,18 @@ def _tokens_of(prompt: PromptTokens | None, positions: np.ndarray) -> PromptToke
     )
 
 
+def _comparison(result: Comparison) -> list[str]:
+    metric = "recovered"
+    largest = result.largest(metric, 1)
+    pin = largest[0].column if largest else None
+    return [
+        *(note(f"{name}: {side.setting}") for name, side in zip("AB", result.sides, strict=True)),
+        paragraph(str(comparison_in_words(result, metric))),
+        _figure(comparison.differences(result, metric, pin=pin)),
+        _figure(comparison.b_against_a(result, metric, pin=pin)),
+    ]
+
+
 _SHOWN: dict[type, Callable[[Any], list[str]]] = {
     Inspection: _inspection,
     Reconstruction: _reconstruction,
@@ -211,4 +225,5 @@ _SHOWN: dict[type, Callable[[Any], list[str]]] = {
     Orthogonality: _orthogonality,
     Attribution: _attribution,
     HealthReport: _health,
+    Comparison: _comparison,
 }

@@ -11,6 +11,8 @@ from npt_viz.errors import NptVizError
 from npt_viz.question import Mode, Positions
 from npt_viz.results.estimate import Spread, spread_of
 from npt_viz.results.inspection import METRICS, TOKEN_METRICS, Inspection, Metric, Token
+from npt_viz.results.shown import Shown
+from npt_viz.results.words import counted
 
 COMPARED: dict[str, Metric] = {
     **METRICS,
@@ -84,6 +86,20 @@ class Side:
     """Permanent updates beneath."""
     prompt: str
 
+    @property
+    def setting(self) -> str:
+        """What ran, and how, in a line."""
+        edits = f", {counted(self.n_edits, 'permanent update')} beneath" if self.n_edits else ""
+        return (
+            f"{self.checkpoint} on {self.model}, layer {self.layer} of NPT layers {', '.join(map(str, self.layers))}, "
+            f"{self.mode}, positions as {self.positions}{edits}"
+        )
+
+    @property
+    def words(self) -> str:
+        """All of it in a line."""
+        return f"{self.setting}, “{self.prompt}”"
+
 
 class Columns(NamedTuple):
     """One number along the alignment, NaN where a side has none; each (pair,)."""
@@ -116,7 +132,7 @@ class Difference(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(Shown):
     """Two inspections, A and B, aligned."""
 
     a: Inspection

@@ -43,11 +43,14 @@ def results(tiny_llama, checkpoint, run) -> dict:
         "directions": npt_viz.directions(tiny_llama, checkpoint, run, 3),
         "orthogonality": npt_viz.orthogonality(tiny_llama, checkpoint, run),
         "attribution": npt_viz.attribution(tiny_llama, checkpoint, PROMPT, quantity),
+        "comparison": npt_viz.compare(
+            npt_viz.inspect(tiny_llama, checkpoint, PROMPT[2:], mode="propagated"), run
+        ),
         "health": npt_viz.health(tiny_llama, checkpoint, ["Every good boy does fine. " * 9]),
     }
 
 
-NAMES = ("inspection", "reconstruction", "directions", "orthogonality", "attribution", "health")
+NAMES = ("inspection", "reconstruction", "directions", "orthogonality", "attribution", "comparison", "health")
 
 
 def without_plotly(html: str) -> str:

@@ -156,7 +156,10 @@ def test_what_differs_is_named():
     assert compare(a, b).differs == ("layers", "prompt")
     assert compare(a, a).differs == ()
     other = replace(a, checkpoint="d", mode="propagated", positions="trained", n_edits=2)
-    assert compare(a, other).differs == ("checkpoint", "mode", "positions", "n_edits")
+    found = compare(a, other)
+    assert found.differs == ("checkpoint", "mode", "positions", "n_edits")
+    words = "d on m, layer 7 of NPT layers 3, 7, propagated, positions as trained, 2 permanent updates beneath, “51 52"
+    assert found.sides[1].words.startswith(words)
 
 
 def test_other_models_are_refused_in_a_sentence():

@@ -1,5 +1,4 @@
 """Compare page: the aligned tokens coloured by their difference, the answer, scatter, next tokens, and lists."""
-from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -264,9 +263,10 @@ def frame(view: View) -> pd.DataFrame:
     return compared(view).to_frame()
 
 
-def about(view: View) -> dict:
-    """What A and B are, for the JSON of the table."""
-    return dict(zip("ab", map(asdict, compared(view).sides), strict=True))
+def about(view: View) -> dict[str, str]:
+    """What A and B are, for what is carried away."""
+    found = _found(view)
+    return {} if found is None else {name: side.words for name, side in zip("AB", found.sides, strict=True)}
 
 
 def _found(view: View) -> Comparison | None:

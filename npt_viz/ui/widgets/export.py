@@ -28,17 +28,25 @@ _images = st.components.v2.component(
 )
 
 
-def downloads(view: View, frame: Frame | None = None, *, key: str, then: Sequence[str] = WHOLE_RUN) -> None:
+def downloads(
+    view: View,
+    frame: Frame | None = None,
+    *,
+    key: str,
+    then: Sequence[str] = WHOLE_RUN,
+    also: Mapping[str, str] | None = None,
+) -> None:
     """`carry` for a page about the prompt; frame: its table, the inspection's where there is none.
 
-    then: what the snippet does with `model`, `checkpoint` and `run`.
+    then: what the snippet does with `model`, `checkpoint` and `run`. also: what the page is about besides, by name.
     """
+    also = also or {}
     frame = frame or view.run.to_frame
     carry(
         key,
         frame,
-        about=about(view),
-        as_json=lambda: json.dumps(described(view, frame()), ensure_ascii=False, indent=1),
+        about={**about(view), **also},
+        as_json=lambda: json.dumps({**also, **described(view, frame())}, ensure_ascii=False, indent=1),
         script=lambda: python(view.asked, then),
         theme=view.theme,
     )

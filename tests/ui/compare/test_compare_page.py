@@ -311,6 +311,8 @@ def test_every_number_and_both_strips_are_there_when_asked_for(page, opened):
 
 def test_the_snippet_gives_the_numbers_of_the_page(app, opened, other, capsys):
     page = app("compare", prompt=PROMPT, layer="3", a_prompt=OTHER, a_checkpoint=other, a_on="1", a_layer="1", mode="propagated")  # fmt: skip
+    page.session_state["compare_carry"] = True
+    page.run()
     (snippet,) = [each.value for each in page.code if "npt_viz.compare" in each.value]
     names = {}
     exec(snippet, names)
