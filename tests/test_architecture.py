@@ -19,6 +19,7 @@ LAYERS = (
         "places",
         "progress",
         "question",
+        "reproducing",
         "results",
         "shapes",
         "texts",

@@ -1,6 +1,7 @@
 """How well the modulated MLP replaces attention, in both modes from one pass."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -12,8 +13,8 @@ from npt_viz.capture.running import Pass
 from npt_viz.checkpoint import Checkpoint, Live, as_checkpoint
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import encode
-from npt_viz.question import Positions, Prompt, Question, as_question
-from npt_viz.results.reconstruction import LayerFit, Reconstruction
+from npt_viz.question import POSITIONS, Positions, Prompt, Question, as_question
+from npt_viz.results.reconstruction import LayerFit, PositionsCompared, Reconstruction
 from npt_viz.shapes import Float, Tensor
 
 
@@ -37,6 +38,30 @@ def reconstruction(
         both = traces(model, adapters, encoded.ids, positions=question.positions, kept_pass=kept_pass)
         glyphs = [piece.glyph for piece in encoded.pieces]
         return reconstructed(model, adapters, both, glyphs, question.positions, encoded.notes)
+
+
+def positions_compared(
+    model: BaseModel,
+    checkpoint: Checkpoint | Live,
+    question: Prompt | Question,
+    *,
+    kept_pass: Pass | None = None,
+) -> PositionsCompared:
+    """`reconstruction` with real positions and without RoPE: two passes.
+
+    kept_pass: what `inspect` kept of the question, which has one of the two; then one pass is run.
+    """
+    question, checkpoint = as_question(question), as_checkpoint(checkpoint, model)
+    runs = {
+        positions: reconstruction(
+            model,
+            checkpoint,
+            replace(question, positions=positions),
+            kept_pass=kept_pass if positions == question.positions else None,
+        )
+        for positions in POSITIONS
+    }
+    return PositionsCompared(deployed=runs["deployed"], trained=runs["trained"])
 
 
 @torch.no_grad()

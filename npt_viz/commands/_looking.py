@@ -1,13 +1,15 @@
 """What the commands of the Inspect pages share: one inspected prompt, its pin, and what they print of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
+from npt_viz import reproducing
 from npt_viz.commands._options import numbers
 from npt_viz.commands._output import print_json, progress, say
 from npt_viz.errors import NptVizError
 from npt_viz.files import write_whole
+from npt_viz.reproducing import Opened
 
 if TYPE_CHECKING:
     from npt_viz.capture.running import Pass
@@ -30,6 +32,8 @@ class Looked:
     layer: int
     token: int
     keep_sinks: bool
+    opened: Opened
+    """What is open, as it was typed."""
 
     @property
     def basis(self) -> "Basis":
@@ -89,6 +93,9 @@ def looked_at(
         layer=_layer_of(run, layer),
         token=_token_of(run, token, keep_sinks),
         keep_sinks=keep_sinks,
+        opened=Opened(
+            model=model, checkpoint=checkpoint, semantics=semantics or "", dtype=dtype, device=device
+        ),
     )
 
 
@@ -128,21 +135,42 @@ def about(looked: Looked) -> dict:
 
 
 def told(
-    looked: Looked, found: Mapping[str, Any], words: str, *, as_json: bool, html: str | None, page
+    looked: Looked,
+    found: Mapping[str, Any],
+    words: str,
+    *,
+    as_json: bool,
+    html: str | None,
+    page: Callable[[], str],
+    notebook: str | None,
+    name: str,
+    choices: Mapping[str, Any],
 ) -> None:
-    """Print a page's numbers as JSON or words, and write its figures where a file is named.
+    """Print a page's numbers as JSON or words, and write its figures and its notebook where files are named.
 
-    page: called without arguments where --html is given; returns the blocks of figures/document.py.
+    page: called where --html is given; the whole document. name, choices: the page, and what its controls would say, for
+        the notebook.
     """
     if html is not None:
         write_whole(html, page())
         say(f"figures in {html}")
+    if notebook is not None:
+        write_whole(notebook, _reproduced(looked, notebook, name, str(found["sentence"]), choices))
+        say(f"the way to these numbers in {notebook}")
     if as_json:
         print_json(named({**about(looked), **found}))
     else:
         print(words)
     for note in looked.run.notes:
         say(f"note: {note}")
+
+
+def _reproduced(looked: Looked, file: str, name: str, sentence: str, choices: Mapping[str, Any]) -> str:
+    if file.endswith(".py"):
+        return reproducing.script(name, looked.opened, looked.question, **choices)
+    if file.endswith(".ipynb"):
+        return reproducing.notebook(name, looked.opened, looked.question, sentence=sentence, **choices)
+    raise NptVizError(f"{file}: a notebook's name ends in .ipynb and a script's in .py; choose one of these")
 
 
 def named(value: Any) -> Any:

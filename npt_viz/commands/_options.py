@@ -81,6 +81,14 @@ Html = Annotated[
         "--html", metavar="FILE", help="Write sentence and figures as one file that needs nothing else."
     ),
 ]
+Notebook = Annotated[
+    str | None,
+    typer.Option(
+        "--notebook",
+        metavar="FILE",
+        help="Write a notebook (.ipynb) or script (.py) that comes to the same numbers.",
+    ),
+]
 
 
 def numbers(option: str, text: str) -> list[int]:

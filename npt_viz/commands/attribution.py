@@ -1,5 +1,6 @@
 """Which tokens of the prompt drive one number at the pinned token."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -17,6 +18,7 @@ from npt_viz.commands._options import (
     Layer,
     Mode,
     Model,
+    Notebook,
     Positions,
     Prompt,
     Semantics,
@@ -75,6 +77,7 @@ def run(
     dtype: Dtype = "auto",
     device: Device = "auto",
     html: Html = None,
+    notebook: Notebook = None,
     as_json: AsJson = False,
 ) -> None:
     """Divide a scalar, ‖ΔW‖ or a logit up among the tokens of the prompt, by one method or several."""
@@ -94,6 +97,14 @@ def run(
         as_json=as_json,
         html=html,
         page=lambda: page(looked, found["sentence"], results),
+        notebook=notebook,
+        name="attribution",
+        choices={
+            "quantity": asdict(quantity),
+            "methods": words(methods),
+            "baseline": baseline,
+            "steps": steps,
+        },
     )
     for note in dict.fromkeys(note for each in results for note in each.notes):
         say(f"note: {note}")

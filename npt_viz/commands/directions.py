@@ -18,6 +18,7 @@ from npt_viz.commands._options import (
     Layer,
     Mode,
     Model,
+    Notebook,
     Positions,
     Prompt,
     Semantics,
@@ -56,6 +57,7 @@ def run(
     dtype: Dtype = "auto",
     device: Device = "auto",
     html: Html = None,
+    notebook: Notebook = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare v_a, v_b and ΔW over the tokens of a prompt, in each layer, against chance and the exact patch."""
@@ -74,6 +76,13 @@ def run(
         as_json=as_json,
         html=html,
         page=lambda: page(looked, found["sentence"], results[looked.layer], maps[looked.layer], vocabulary),
+        notebook=notebook,
+        name="directions",
+        choices={
+            "layer": looked.layer,
+            "target": target or looked.run.layers[looked.layer].targets[0],
+            "keep_sinks": keep_sinks,
+        },
     )
 
 

@@ -18,6 +18,7 @@ from npt_viz.commands._options import (
     Layer,
     Mode,
     Model,
+    Notebook,
     Positions,
     Prompt,
     Semantics,
@@ -63,6 +64,7 @@ def run(
     dtype: Dtype = "auto",
     device: Device = "auto",
     html: Html = None,
+    notebook: Notebook = None,
     as_json: AsJson = False,
 ) -> None:
     """Share of v_a's energy along the mean and in the common directions, in each layer, against a random vector's."""
@@ -72,11 +74,13 @@ def run(
         model, checkpoint, prompt, layers=layers, mode=mode, positions=positions, chat=chat, bos=bos,
         semantics=semantics, dtype=dtype, device=device, layer=layer, token=token, keep_sinks=keep_sinks,
     )  # fmt: skip
+    of = of or ("input" if _reads_down(looked, target) else "h")
+    texts = _texts(sample, text)
     result = _orthogonality(
         looked,
         target=target,
-        of=of or ("input" if _reads_down(looked, target) else "h"),
-        texts=_texts(sample, text),
+        of=of,
+        texts=texts,
         top=top,
         centred=not not_centred,
     )
@@ -89,6 +93,18 @@ def run(
         as_json=as_json,
         html=html,
         page=lambda: page(looked, result, found["sentence"]),
+        notebook=notebook,
+        name="orthogonality",
+        choices={
+            "layer": looked.layer,
+            "target": target or looked.run.layers[looked.layer].targets[0],
+            "of": of,
+            "top": top,
+            "centred": not not_centred,
+            "axes_from": axes_from,
+            "texts": () if sample else texts,
+            "keep_sinks": keep_sinks,
+        },
     )
 
 

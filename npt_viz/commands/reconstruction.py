@@ -19,6 +19,7 @@ from npt_viz.commands._options import (
     Layer,
     Mode,
     Model,
+    Notebook,
     Positions,
     Prompt,
     Semantics,
@@ -66,6 +67,7 @@ def run(
     dtype: Dtype = "auto",
     device: Device = "auto",
     html: Html = None,
+    notebook: Notebook = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare every NPT layer with the attention it replaces, in both modes and with both kinds of positions."""
@@ -87,22 +89,24 @@ def run(
         as_json=as_json,
         html=html,
         page=lambda: page(looked, compared, found["sentence"], more),
+        notebook=notebook,
+        name="reconstruction",
+        choices={"layer": looked.layer, "keep_sinks": keep_sinks},
     )
 
 
 def positions_compared(looked: Looked) -> "PositionsCompared":
     """The prompt with the positions asked for, read from the pass that is at hand, and with the others."""
-    from npt_viz.analysis.reconstruction import reconstruction
-    from npt_viz.question import POSITIONS
+    from npt_viz.analysis.reconstruction import positions_compared
     from npt_viz.results.reconstruction import PositionsCompared
 
-    runs = {}
-    for positions in POSITIONS:
-        kept = looked.kept_pass if positions == looked.question.positions else None
-        question = replace(looked.question, positions=positions)
-        result = reconstruction(looked.model, looked.checkpoint, question, kept_pass=kept)
-        runs[positions] = replace(result, is_sink=looked.left_out)
-    return PositionsCompared(**runs)
+    compared = positions_compared(
+        looked.model, looked.checkpoint, looked.question, kept_pass=looked.kept_pass
+    )
+    return PositionsCompared(
+        deployed=replace(compared.deployed, is_sink=looked.left_out),
+        trained=replace(compared.trained, is_sink=looked.left_out),
+    )
 
 
 def _limits(looked: Looked) -> dict:

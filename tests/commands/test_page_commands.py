@@ -201,3 +201,19 @@ def test_a_layer_without_an_answer_says_why(call):
     status, out, _ = call("directions", "--target", "attention", "--json")
     assert status == 0
     assert "attention" in strict(out)["layers"]["3"]["sentence"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_script_of_a_command_says_the_same(call, tmp_path, page, capsys):
+    path = tmp_path / "again.py"
+    options = ("--layer", "1", "--mode", "propagated", "--positions", "trained", "--notebook", path, "--json")
+    sentence = strict(call(page, *options)[1])["sentence"]
+    exec(compile(path.read_text(), str(path), "exec"), {})
+    assert capsys.readouterr().out.splitlines()[0] == sentence
+
+
+def test_a_notebook_has_a_name_that_says_what_it_is(call, tmp_path):
+    status, out, err = call("directions", "--notebook", tmp_path / "again.txt")
+    assert (status, out) == (1, "") and "ends in .ipynb" in err
+    assert call("directions", "--notebook", tmp_path / "again.ipynb")[0] == 0
+    assert json.loads((tmp_path / "again.ipynb").read_text())["nbformat"] == 4
