@@ -37,20 +37,31 @@ def test_the_map_has_the_differences_and_marks_what_one_side_has_alone(found):
     )
 
 
+def points_of(figure, size=None) -> list[tuple]:
+    """(column, x, y, A, B, B − A) of every point, or of those of one size, by column."""
+    traces = [
+        each
+        for each in figure.data
+        if each.mode == "markers" and size in (None, each.marker.size) and each.text
+    ]
+    return sorted(
+        (int(data[0]), x, y, *data[1:])
+        for each in traces
+        for x, y, data in zip(each.x, each.y, each.customdata, strict=True)
+    )
+
+
 def test_the_scatter_has_a_point_a_token_that_counts_on_equal_axes(found):
     figure = figures.b_against_a(found, "recovered", pin=3)
-    points = next(each for each in figure.data if each.mode == "markers")
-    columns, counts = found.columns("recovered"), found.counts()
-    np.testing.assert_array_equal([row[0] for row in points.customdata], np.flatnonzero(counts))
-    np.testing.assert_allclose(points.x, columns.a[counts])
-    np.testing.assert_allclose(points.y, columns.b[counts])
+    columns, counts = found.columns("recovered"), np.flatnonzero(found.counts())
+    expected = [
+        (i, columns.a[i], columns.b[i], columns.a[i], columns.b[i], columns.difference[i]) for i in counts
+    ]
+    np.testing.assert_allclose(points_of(figure), expected, rtol=5e-3)
     assert figure.layout.xaxis.range == figure.layout.yaxis.range
     assert {each.text for each in figure.layout.annotations} == {"␣w104", "␣w112"}
-    out = np.array(points.marker.size) == 8
-    assert np.flatnonzero(counts)[out].tolist() == [
-        3,
-        next(i for i, pair in enumerate(found.pairs) if pair.a == 11),
-    ]
+    far = next(i for i, pair in enumerate(found.pairs) if pair.a == 11)
+    assert [row[0] for row in points_of(figure, size=8)] == [3, far]
     ring = figure.data[-1]
     assert (ring.x[0], ring.y[0]) == (columns.a[3], columns.b[3]) and ring.marker.symbol == "circle-open"
 
@@ -64,8 +75,8 @@ def test_few_far_points_of_many_do_not_squash_the_rest_and_a_pin_sends_none_of_t
     figure = figures.b_against_a(found, "recovered", pin=9)
     low, high = figure.layout.yaxis.range
     assert low > -1 and high < 2
-    points = next(each for each in figure.data if each.mode == "markers")
-    assert points.y[7] == low and points.customdata[7][2] == -90.0
+    far = points_of(figure)[7]
+    assert (far[2], far[4]) == (low, -90.0)
     assert figure.to_json() == figures.b_against_a(found, "recovered", pin=11).to_json()
     assert len(figure.to_json()) < 200 * n
 
@@ -81,6 +92,5 @@ def test_a_and_b_have_one_scale_and_few_or_no_tokens_are_drawn(found):
     scale = figures.common_scale(found, "recovered")
     assert scale.high >= max(each[found.counts()].max() for each in found.columns("recovered")) * 0.5
     nothing = compare(run_on([1, 2], [0.1, 0.2]), run_on([3], [0.3]))
-    points = next(each for each in figures.b_against_a(nothing, "recovered").data if each.mode == "markers")
-    assert len(points.x) == 0
+    assert points_of(figures.b_against_a(nothing, "recovered")) == []
     assert np.isnan(np.array(figures.differences(nothing, "recovered").data[0].z, float)).all()
