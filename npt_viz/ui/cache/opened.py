@@ -4,6 +4,7 @@ Everything that changes an answer is part of `Asked`: a changed file is a new ke
 all sessions share one model. Torch is imported inside the functions, so that a page paints before it is loaded.
 """
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -73,7 +74,8 @@ def stamp(path: str) -> str:
         marks = [(file.name, status.st_mtime_ns, status.st_size) for file in files if (status := file.stat())]
     except (NptVizError, OSError):  # Opening it says what is wrong.
         return ""
-    return f"{hash(tuple(marks)):x}"
+    # The same in every process: the history keeps it.
+    return hashlib.blake2b(repr(marks).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 @st.cache_resource(

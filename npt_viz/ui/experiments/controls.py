@@ -9,13 +9,15 @@ import streamlit as st
 
 from npt_viz.errors import NptVizError
 from npt_viz.progress import Progress
+from npt_viz.results.sentences import Quoted, said
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.opened import Selection
 from npt_viz.ui.experiments.controls_arms import arm_controls, chosen_arms
 from npt_viz.ui.experiments.job import ExperimentJob, ExperimentSlot, chosen_folder, saved_experiments
 from npt_viz.ui.shell import keeping
 from npt_viz.ui.shell.found import shipped_experiments
-from npt_viz.ui.shell.guarded import problem
+from npt_viz.ui.shell.guarded import guarded_callback, problem
+from npt_viz.ui.shell.recording import recording
 from npt_viz.ui.shell.text import plain
 from npt_viz.ui.train.controls import chosen_recipe, cost_sentence, fill_defaults, schedule_controls
 from npt_viz.ui.train.controls_adapter import RESULT, adapter_controls, spec_or_layers
@@ -115,12 +117,30 @@ def start_button(slot: ExperimentSlot, plan: Plan | None) -> None:
         "Start",
         type="primary",
         disabled=plan is None,
-        on_click=lambda: slot.begin(ExperimentJob(plan.folder, plan.begin)),
+        on_click=_start,
+        args=[slot, plan],
         key="experiment_start",
         icon=":material/play_arrow:",
         width="stretch",
         help=f"{plan.sentence}, in {plain(str(plan.folder))}. {plan.estimate}" if plan else None,
     )
+
+
+@guarded_callback
+def _start(slot: ExperimentSlot, plan: Plan) -> None:
+    folder = str(plan.folder.absolute())
+    entry = recording(
+        "experiment",
+        folder,
+        title=said(Quoted(f"{plan.experiment.name}: {plan.sentence}")),
+        bare=plan.sentence,
+        sentence=said("No arm has finished yet."),
+        page="experiments",
+        folder=folder,
+    )
+    slot.begin(ExperimentJob(plan.folder, plan.begin, recording=entry))
+    if entry is not None:
+        entry.put()
 
 
 def stop_button(slot: ExperimentSlot) -> None:

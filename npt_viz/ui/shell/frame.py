@@ -27,8 +27,9 @@ def run_app() -> None:
 def _run() -> None:
     page = st.navigation(pages(), expanded=True)
     foot = st.sidebar.container(key="sidebar_foot")
+    st.session_state["_page"] = page.url_path or HOME
     with guarded(), framed():
-        job_banner(page.url_path or HOME)
+        job_banner(st.session_state["_page"])
         page.run()
     with foot, guarded():
         _memory()

@@ -80,7 +80,11 @@ def overlay(*names: str) -> None:
 
 def kept(name: str) -> Any:
     """Value that the owner keeps for a registered name; None where it keeps none, or one of another kind."""
-    value, choice = (owner().get(CHOICES) or {}).get(name), KEPT[name]
+    return _read(name, (owner().get(CHOICES) or {}).get(name))
+
+
+def _read(name: str, value: Any) -> Any:
+    choice = KEPT[name]
     try:
         if value is not None and choice.read is not None:
             return choice.read(value)
@@ -114,6 +118,23 @@ def remember() -> None:
     short = {name: value for name, value in changed.items() if not _is_long(value)}
     if short:
         present.put(CHOICES, (present.get(CHOICES) or {}) | short)
+
+
+def written(start: str) -> dict[str, Any]:
+    """Values of this session under the registered names that begin so, as JSON has them."""
+    session = st.session_state
+    return {
+        name: session[name] if choice.write is None else choice.write(session[name])
+        for name, choice in KEPT.items()
+        if name.startswith(start) and name in session
+    }
+
+
+def restore(values: Mapping[str, Any]) -> None:
+    """Give registered names the values that `written` gave; what cannot be one is left as it is."""
+    for name, value in values.items():
+        if name in KEPT and (found := _read(name, value)) is not None:
+            st.session_state[name] = found
 
 
 def keep_prompt(reference: str, prompt: str) -> None:

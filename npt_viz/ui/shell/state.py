@@ -243,6 +243,11 @@ def write() -> None:
     st.session_state["_url_said"] = wanted
 
 
+def said_without_prompt() -> dict[str, str]:
+    """What the address says of the view, but for the prompt."""
+    return {name: text for name, text in st.session_state.get("_url_said", {}).items() if name in SHARED}
+
+
 def _said_of_state() -> dict[str, str]:
     state = st.session_state
     said = {

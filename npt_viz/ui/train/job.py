@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npt_viz.errors import NptVizError
+from npt_viz.figures.thumbnail import curve
 from npt_viz.model.fair_lock import FairLock
 from npt_viz.progress import Progress
+from npt_viz.results.sentences import NOTHING, said
+from npt_viz.results.sentences.training import training as sentence_of
 from npt_viz.results.training import History
 from npt_viz.ui.cache.owner import Owner, owner
 from npt_viz.ui.shell import job
+from npt_viz.ui.shell.recording import Recording, recording
 from npt_viz.workspace.trainings import write_record
 
 if TYPE_CHECKING:
@@ -68,6 +72,14 @@ def place_of(owner: Owner, base: tuple[str, ...], folder: Path | None = None) ->
     return Place(folder or owner.folder.trainings / name, base, room_for, say)
 
 
+def recorded_at(place: Place) -> Recording | None:
+    """Entry of a training in the history; None where that is switched off."""
+    folder = str(place.folder)
+    return recording(
+        "training", folder, title=said("training"), sentence=NOTHING, page="training", folder=folder
+    )
+
+
 class TrainingJob(job.Job):
     """One training: begun in its thread, then stepped; what was learned stays when it ends."""
 
@@ -79,10 +91,12 @@ class TrainingJob(job.Job):
         rows: Sequence[dict] = (),
         stated: "Stated | None" = None,
         place: Place | None = None,
+        recording: Recording | None = None,
     ) -> None:
         """rows: of the steps before a resumed training, as Step.rows gives them.
         stated: what its checkpoint says of itself: dtype, licence, fault.
-        place: where it saves itself; None saves nothing by itself."""
+        place: where it saves itself; None saves nothing by itself.
+        recording: its entry in the history, as often as it is saved."""
         super().__init__(self._steps, paused=paused)
         self.history = History()
         self.history.rows += rows
@@ -91,7 +105,7 @@ class TrainingJob(job.Job):
         self._begin = begin
         # Fair: whoever asks for a checkpoint gets it between two steps.
         self._stepping = FairLock()
-        self.place = place
+        self.place, self._recording = place, recording
         self._interval, self._saved_at, self._is_unsaved = SAVED_FIRST, time.monotonic(), False
 
     @property
@@ -177,6 +191,19 @@ class TrainingJob(job.Job):
                 )
             self._is_unsaved = True
         self._saved_at = time.monotonic()
+        self._record(state)
+
+    def _record(self, state: str) -> None:
+        training, last = self.training, self.history.last
+        if self._recording is None or training is None or last is None:
+            return
+        rows = [row for row in list(self.history.rows) if row["layer"] == training.layers[-1]]
+        heldout = [row["heldout/recovered"] for row in rows if "heldout/recovered" in row]
+        self._recording.put(
+            title=f"{label_of(training)}: {state}, step {last.number:,} of {training.total_steps:,}",
+            sentence=sentence_of(self.history),
+            thumbnail=curve(heldout if len(heldout) > 1 else [row["total"] for row in rows]),
+        )
 
     def _may_step(self) -> bool:
         if self._paused:

@@ -14,7 +14,7 @@ from npt_viz.ui.shell.guarded import guarded_callback, problem
 from npt_viz.ui.shell.lease import lease_sentence
 from npt_viz.ui.shell.text import markdown, plain
 from npt_viz.ui.train.controls import Plan
-from npt_viz.ui.train.job import Snapshot, TrainingJob, TrainingSlot, place_of
+from npt_viz.ui.train.job import Snapshot, TrainingJob, TrainingSlot, place_of, recorded_at
 from npt_viz.ui.widgets.charts import chart
 from npt_viz.ui.widgets.inspecting import theme
 
@@ -180,7 +180,8 @@ def _marks(objective) -> tuple[tuple[int, str], ...]:
 
 @guarded_callback
 def _start(slot: TrainingSlot, plan: Plan, source: Selection, *, paused: bool = False) -> None:
-    slot.begin(TrainingJob(plan.begin, paused=paused, place=place_of(owner(), source.base)))
+    place = place_of(owner(), source.base)
+    slot.begin(TrainingJob(plan.begin, paused=paused, place=place, recording=recorded_at(place)))
     slot.forgotten = None
 
 

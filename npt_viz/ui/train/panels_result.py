@@ -20,7 +20,15 @@ from npt_viz.ui.cache.owner import owner
 from npt_viz.ui.shell.asked import asked, selection
 from npt_viz.ui.shell.guarded import guarded, guarded_callback, problem
 from npt_viz.ui.shell.text import code, plain
-from npt_viz.ui.train.job import TrainingJob, TrainingSlot, label_of, name_of, place_of, snapshot_name
+from npt_viz.ui.train.job import (
+    TrainingJob,
+    TrainingSlot,
+    label_of,
+    name_of,
+    place_of,
+    recorded_at,
+    snapshot_name,
+)
 from npt_viz.ui.widgets.export import carry
 from npt_viz.ui.widgets.inspecting import theme
 from npt_viz.ui.widgets.tables import Cell
@@ -342,4 +350,5 @@ def _resume(slot: TrainingSlot, file: Path, steps: int, base: tuple[str, str, st
     # One of the workspace goes on in its folder; a folder of the user's is not written again.
     folder = file.parent if file.parent.parent == owner().folder.trainings else None
     place = place_of(owner(), base, folder)
-    slot.begin(TrainingJob(begin, rows=rows, stated=stated_in(file.parent), place=place))
+    stated, entry = stated_in(file.parent), recorded_at(place)
+    slot.begin(TrainingJob(begin, rows=rows, stated=stated, place=place, recording=entry))

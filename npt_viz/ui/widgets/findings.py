@@ -1,17 +1,22 @@
 """Health findings: a quick look at load, the whole examination on demand; each with evidence, what to try, and where to see it."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from npt_viz.figures.theme import number
 from npt_viz.results.health import Finding, HealthReport
+from npt_viz.results.sentences import said
 from npt_viz.results.sentences.health import health as health_in_words
 from npt_viz.results.sentences.probe import probe as probe_in_words
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.on_demand import AT_ONCE, computed, on_demand, seconds_per_token
 from npt_viz.ui.cache.opened import Selection
 from npt_viz.ui.shell.nav import page_file
+from npt_viz.ui.shell.recording import record
 from npt_viz.ui.shell.text import markdown, plain
 from npt_viz.ui.widgets.tables import Cell, table
+from npt_viz.workspace.numbers import packed_tables
 
 MARKS = {
     "error": ":red[:material/error:]",
@@ -109,8 +114,24 @@ def _examined(selection: Selection) -> HealthReport | None:
         key="home_health",
     )
     if report is not None:
+        _record(selection, report)
         st.rerun()  # The first screen tells what is known.
     return None
+
+
+def _record(selection: Selection, report: HealthReport) -> None:
+    rows = [
+        {"finding": each.title, "layer": each.layer, "severity": each.severity, "meaning": each.meaning}
+        for each in report.findings
+    ]
+    record(
+        "scan",
+        "health",
+        title=said(f"Health of {Path(selection.checkpoint).name}"),
+        sentence=health_in_words(report),
+        page="home",
+        numbers=lambda with_text: packed_tables({"findings": rows}),
+    )
 
 
 def _percent(progress):

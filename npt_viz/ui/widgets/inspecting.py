@@ -6,19 +6,24 @@ The token view, the answer and the page's body are one fragment: a pin draws the
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import streamlit as st
 
 from npt_viz.errors import NptVizError
 from npt_viz.figures.theme import Theme
+from npt_viz.figures.thumbnail import profile
 from npt_viz.results.inspection import Inspection
 from npt_viz.results.load_report import LoadReport
-from npt_viz.results.sentences.tokens import most_moved
+from npt_viz.results.sentences import Exact, said
+from npt_viz.results.sentences.tokens import most_moved, tokens
+from npt_viz.results.words import counted
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.loading import ready
 from npt_viz.ui.cache.opened import Asked
 from npt_viz.ui.shell import keeping, state
 from npt_viz.ui.shell.asked import asked, selection
 from npt_viz.ui.shell.guarded import guarded
+from npt_viz.ui.shell.recording import record
 from npt_viz.ui.shell.text import plain
 from npt_viz.ui.widgets import sheet, tour
 from npt_viz.ui.widgets.head import page_title, question_bar, source_bar
@@ -26,6 +31,7 @@ from npt_viz.ui.widgets.painted import has_painted, wait_for_paint
 from npt_viz.ui.widgets.prompt import Colours, colour_choice, prompt_view
 from npt_viz.ui.widgets.token_view import Part, is_fragment_rerun
 from npt_viz.ui.widgets.view import View
+from npt_viz.workspace.numbers import packed, without_text
 
 
 def inspect_page(
@@ -96,10 +102,30 @@ def _draw(
                 st.caption(plain(note))
     if not wait_for_paint():
         return
+    _record(view)
     if beside and right is not None:
         with right:
             beside(view)
     body(view)
+
+
+def _record(view: View) -> None:
+    """Put a question into the history: once on a page, however often its tokens are pinned."""
+    session, run = st.session_state, view.run
+    if session.get("_recorded") == (here := (view.asked, session.get("_page"))):
+        return
+    session["_recorded"] = here
+    values = view.layer_values
+    record(
+        "inspection",
+        view.question,
+        title=said(Exact(view.asked.text)),
+        bare=f"{counted(len(run.pieces), 'token')} without their text",
+        sentence=tokens(run, view.layer, with_sinks=view.with_sinks),
+        prompt=view.asked.text,
+        thumbnail=profile(np.where(view.left_out, np.nan, values), view.metric.reference),
+        numbers=lambda with_text: packed(run if with_text else without_text(run)),
+    )
 
 
 def draw_again() -> None:

@@ -5,7 +5,13 @@ import streamlit as st
 from npt_viz.editing.cases import BUILT_IN, Case
 from npt_viz.errors import NptVizError
 from npt_viz.ui.cache import opened
-from npt_viz.ui.edit.permanent_update.state import last_sentence, n_components, requested, update_of
+from npt_viz.ui.edit.permanent_update.state import (
+    last_sentence,
+    n_components,
+    record_applied,
+    requested,
+    update_of,
+)
 from npt_viz.ui.shell import ledger_box as edits
 from npt_viz.ui.shell.asked import selection
 from npt_viz.ui.shell.guarded import guarded_callback, problem
@@ -164,6 +170,7 @@ def _apply(view: View) -> None:
     st.session_state["_draw_all"] = True
     try:
         update = update_of(requested(view)).at(float(st.session_state["edit_alpha"]))
+        record_applied(view)  # What it does is measured on the ledger without it.
         edits.apply(view.selection, update)
     except NptVizError as error:
         st.session_state["_edit_problem"] = str(error)

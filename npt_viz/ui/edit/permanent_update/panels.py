@@ -8,11 +8,17 @@ from npt_viz.errors import NptVizError
 from npt_viz.figures.theme import colour_scale, number
 from npt_viz.results.editing import rank_changes
 from npt_viz.results.inspection import Metric
-from npt_viz.results.sentences.editing import update as sentence_of
 from npt_viz.ui.cache.on_demand import on_demand, seconds_per_token
 from npt_viz.ui.edit.permanent_update.panels_scores import leakage, scorecard, weights
 from npt_viz.ui.edit.permanent_update.panels_strength import strength
-from npt_viz.ui.edit.permanent_update.state import preview_of, requested, settle, state_of, tokens_of_interest
+from npt_viz.ui.edit.permanent_update.state import (
+    effect_in_words,
+    preview_of,
+    requested,
+    settle,
+    state_of,
+    tokens_of_interest,
+)
 from npt_viz.ui.shell import ledger_box as edits
 from npt_viz.ui.shell.guarded import guarded
 from npt_viz.ui.shell.text import code, markdown, plain
@@ -36,18 +42,11 @@ PREDICTED_AFTER_EDIT = (
 def answer(view: View) -> str:
     """Effect of the update in a sentence."""
     settle(view)
-    chosen = requested(view)
     try:
-        preview = preview_of(chosen)
+        preview = preview_of(requested(view))
     except NptVizError as error:
         return plain(str(error))
-    sources = tuple((view.run.tokens[token], token) for token in preview.update.origins[0].tokens)
-    sentence = markdown(
-        sentence_of(
-            sources, tuple(chosen.layers), preview.update.alpha, preview.pieces, preview.before, preview.after,
-            preview.recovery,
-        )
-    )  # fmt: skip
+    sentence = markdown(effect_in_words(view, preview))
     same = [
         entry.number
         for entry in edits.entries(view.selection)

@@ -6,12 +6,17 @@ import streamlit as st
 
 from npt_viz.editing.cases import UNRELATED, Case
 from npt_viz.errors import NptVizError
+from npt_viz.figures.thumbnail import profile
+from npt_viz.results.sentences import Exact, Sentence, said
+from npt_viz.results.sentences.editing import update as sentence_of
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.on_demand import seconds_per_token
 from npt_viz.ui.cache.opened import Asked
 from npt_viz.ui.shell import keeping
 from npt_viz.ui.shell import ledger_box as edits
+from npt_viz.ui.shell.recording import record
 from npt_viz.ui.widgets.view import View
+from npt_viz.workspace.numbers import packed_tables
 
 if TYPE_CHECKING:
     from npt_viz.editing.judging.preview import UpdatePreview
@@ -152,6 +157,45 @@ def _preview(
         checkpoint=checkpoint,
         context=text if isinstance(text, str) else None,
         ledger=_found,
+    )
+
+
+def effect_in_words(view: View, preview: "UpdatePreview") -> Sentence:
+    """Effect of an update in a sentence."""
+    update = preview.update
+    sources = tuple((view.run.tokens[token], token) for token in update.origins[0].tokens)
+    return sentence_of(
+        sources, tuple(update.layers), update.alpha, preview.pieces, preview.before, preview.after, preview.recovery
+    )  # fmt: skip
+
+
+def record_applied(view: View) -> None:
+    """Put the update that is applied into the history, with what it does; without a preview there is nothing to say."""
+    try:
+        preview = preview_of(requested(view))
+    except NptVizError:
+        return
+    update = preview.update
+    layers = ", ".join(map(str, update.layers))
+    tables = {
+        "next token": [row._asdict() for row in preview.next_tokens],
+        "along the prompt": [
+            {"token": i, "glyph": piece.glyph, "KL, nats": float(kl)}
+            for i, (piece, kl) in enumerate(zip(preview.pieces, preview.after.kl, strict=True))
+        ],
+    }
+    record(
+        "edit",
+        update.digest(),
+        preview.prompt,
+        title=said(
+            f"{update.origins[0].rule} into layer {layers}, α {update.alpha:g}: ", Exact(preview.prompt)
+        ),
+        sentence=effect_in_words(view, preview),
+        prompt=view.asked.text,
+        thumbnail=profile(preview.after.kl),
+        numbers=lambda with_text: packed_tables(tables, with_text=with_text),
+        choices="edit_",
     )
 
 

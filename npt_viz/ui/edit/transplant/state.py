@@ -5,14 +5,18 @@ from typing import NamedTuple
 import streamlit as st
 
 from npt_viz.figures.theme import number
+from npt_viz.figures.thumbnail import profile
 from npt_viz.results.inspection import Metric, Token
+from npt_viz.results.sentences import Exact, Quoted, said
 from npt_viz.results.transplant import Transplant
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.opened import Asked, Selection
 from npt_viz.ui.cache.owner import owner
 from npt_viz.ui.shell import keeping
 from npt_viz.ui.shell.guarded import guarded_callback
+from npt_viz.ui.shell.recording import record
 from npt_viz.ui.widgets.view import View
+from npt_viz.workspace.numbers import packed_tables
 
 SHOWN_STRENGTH = 3.0
 """At 1 a single token's ΔW changes little; at 3 the demo checkpoints say something else."""
@@ -132,6 +136,34 @@ def keep(view: View) -> None:
         "KL at the end": number(float(result.transplanted.kl[-1])),
     }
     owner().put(LIST, [row, *(each for each in kept() if each != row)][:KEPT])
+    _record(view, result)
+
+
+def _record(view: View, result: Transplant) -> None:
+    kl = result.transplanted.kl
+    tables = {
+        "next token": [each._asdict() for each in result.next_tokens],
+        "along the prompt": [
+            {"token": i, "glyph": piece.glyph, "KL, nats": float(moved)}
+            for i, (piece, moved) in enumerate(zip(result.pieces, kl, strict=True))
+        ],
+    }
+    before, after = (outcome.next_tokens[0] for outcome in (result.npt, result.transplanted))
+    record(
+        "transplant",
+        requested(view),
+        title=said(Quoted(result.sentence)),
+        bare=f"{result.operation} ({result.strength:g}) in layer {', '.join(map(str, result.layers))}",
+        sentence=said(
+            "After ", Exact(st.session_state["transplant_prompt"]), " the NPT model says ", Exact(before[0]),
+            f" {before[2]:.2f} and with the transplant ", Exact(after[0]), f" {after[2]:.2f} (KL {number(float(kl[-1]))} nats "
+            f"at the end, {number(float(kl[result.token]))} at the token).",
+        ),
+        prompt=view.asked.text,
+        thumbnail=profile(kl),
+        numbers=lambda with_text: packed_tables(tables, with_text=with_text),
+        choices="transplant_",
+    )  # fmt: skip
 
 
 def kept() -> list[dict]:
