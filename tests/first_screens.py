@@ -63,7 +63,7 @@ class Fault:
 
 def required(group: str, page: str) -> tuple[str, ...]:
     """Marked parts that a page must have."""
-    if group in ("Inspect", "Edit", "Compare"):
+    if group in ("Inspect", "Edit") or page == "compare":
         return MARKED
     if page == "home":
         return (onscreen.ANSWER_KEY, onscreen.TOKEN_VIEW)

@@ -1,13 +1,13 @@
 """Results of permanent updates: previews, sweeps, scorecards, leakage and realised edits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from npt_viz.results.estimate import wilson
-from npt_viz.results.inspection import TopTokens
+from npt_viz.results.inspection import Token, TopTokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,26 @@ class NextToken(NamedTuple):
     probability_after: float
     rank_before: int
     rank_after: int
+
+
+def kept_tables(rows: Sequence[NextToken], pieces: Sequence[Token], kl: np.ndarray) -> dict[str, list[dict]]:
+    """What is kept of a prediction that was changed, as rows: candidates at the end, and (token,) KL along the prompt."""
+    return {
+        "next token": [
+            {
+                "next token": row.glyph,
+                "before": row.probability_before,
+                "after": row.probability_after,
+                "rank before": row.rank_before,
+                "rank after": row.rank_after,
+            }
+            for row in rows
+        ],
+        "along the prompt": [
+            {"token": i, "glyph": piece.glyph, "KL, nats": float(moved)}
+            for i, (piece, moved) in enumerate(zip(pieces, kl, strict=True))
+        ],
+    }
 
 
 def rank_changes(before: Outcome, after: Outcome, also: Mapping[int, str] | None = None) -> list[NextToken]:

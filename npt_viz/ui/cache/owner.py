@@ -137,7 +137,7 @@ class Owner:
             more = f" and {len(labels) - 5} more" if len(labels) > 5 else ""
             names = ", ".join(labels[:5]) + more
             self.say(
-                f"The workspace is full: numbers of its history, then the oldest uploads and trainings went: {names}. "
+                f"The workspace is full: the oldest of its uploads, trainings and kept numbers went: {names}. "
                 "What you saved under a name of yours elsewhere stays; --workspace-gb raises the bound."
             )
 

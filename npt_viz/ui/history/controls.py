@@ -1,5 +1,6 @@
 """History page: search, settings, and the list of entries."""
 
+import base64
 import html
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from npt_viz.ui.shell.text import plain
 from npt_viz.workspace.entry import KINDS, Entry
 from npt_viz.workspace.history import MOST, Found
 
-HEIGHT = 520
+HEIGHT = 560
 """Pixels of the list."""
 
-LISTED = 150
+LISTED = 110
 """Characters of a sentence in the list; the entry that is shown has all of it."""
 
 STANDINGS = {"same": "", "changed": "checkpoint changed since", "gone": "checkpoint is gone"}
@@ -89,7 +90,7 @@ def _settings() -> None:
 
 def entries(found: Found, shown: Entry | None) -> None:
     """The list, newest first, and the way to older ones."""
-    with st.container(key="history_list", height=HEIGHT, border=False):
+    with st.container(key="history_list", height=HEIGHT, border=False, gap=None):
         for entry in found.entries:
             _row(entry, is_shown=shown is not None and entry.key == shown.key)
     first, last = state.first() + 1, state.first() + len(found.entries)
@@ -116,6 +117,14 @@ def _row(entry: Entry, *, is_shown: bool) -> None:
         st.html(row_html(entry))
 
 
+def picture(entry: Entry) -> str:
+    """Thumbnail as an image: nothing in it can be run or asked for."""
+    if not entry.thumbnail:
+        return ""
+    content = base64.b64encode(entry.thumbnail.encode()).decode()
+    return f'<img alt="" src="data:image/svg+xml;base64,{content}">'
+
+
 def row_html(entry: Entry) -> str:
     """Thumbnail, sentence and facts of an entry, escaped."""
     facts = [
@@ -128,6 +137,6 @@ def row_html(entry: Entry) -> str:
     said = " · ".join(html.escape(fact) for fact in facts if fact)
     marked = f' · <b class="mark">{mark}</b>' if mark else ""
     return (
-        f'<div class="npt-past"><div class="thumb">{entry.thumbnail}</div><div>'
+        f'<div class="npt-past"><div class="thumb">{picture(entry)}</div><div>'
         f"<p>{html.escape(shortened(entry.sentence, LISTED))}</p><small>{said}{marked}</small></div></div>"
     )

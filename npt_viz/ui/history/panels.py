@@ -9,19 +9,22 @@ from npt_viz.errors import NptVizError
 from npt_viz.results.sentences import Quoted, said
 from npt_viz.ui.cache.owner import owner
 from npt_viz.ui.history import state
-from npt_viz.ui.history.controls import STANDINGS
+from npt_viz.ui.history.controls import STANDINGS, picture
 from npt_viz.ui.shell.guarded import guarded
 from npt_viz.ui.shell.nav import page_file
 from npt_viz.ui.shell.recording import settings
 from npt_viz.ui.shell.text import code, markdown, plain
+from npt_viz.ui.widgets import sheet
+from npt_viz.ui.widgets.export import about, carry, downloads
+from npt_viz.ui.widgets.inspecting import theme
 from npt_viz.ui.widgets.prompt import view_data
 from npt_viz.ui.widgets.tables import table
 from npt_viz.ui.widgets.token_view import pin_signal, token_view
 from npt_viz.workspace.entry import Entry
 from npt_viz.workspace.numbers import unpacked_tables
 
-ROWS = 12
-"""Rows of a kept table that are drawn; its CSV has all."""
+ROWS = 8
+"""Rows of a kept table that are drawn; what is carried away has all."""
 
 
 def nothing() -> None:
@@ -42,13 +45,13 @@ def nothing() -> None:
 
 def one(entry: Entry) -> None:
     """Title, what can be done with it, sentence and numbers."""
-    with st.container(key="history_entry"):
+    with st.container(key="history_entry", gap="xsmall"):
         st.markdown(f"**{plain(entry.title)}**")
         _facts(entry)
         _actions(entry)
         with st.container(key="answer"):
-            st.markdown(markdown(said(Quoted(entry.sentence))))
-        with st.container(key="main_figure"), guarded():
+            sheet.say(markdown(said(Quoted(entry.sentence))))
+        with guarded():
             if entry.kind in ("training", "experiment"):
                 _folder(entry)
             elif entry.kind == "inspection":
@@ -71,6 +74,9 @@ def _facts(entry: Entry) -> None:
 def _actions(entry: Entry) -> None:
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="history_actions"):
         _reopen(entry)
+        if entry.kind == "inspection" and state.can_reopen(entry):
+            with st.popover("Compare", icon=":material/compare:", key="history_compare"):
+                _compare(entry)
         with st.popover("Tags", icon=":material/label:", key="history_tags"):
             _tags(entry)
         with st.popover("Delete", icon=":material/delete:", key="history_delete"):
@@ -106,6 +112,27 @@ def _reopen(entry: Entry) -> None:
             st.switch_page(page, query_params=state.address_of(entry))
 
 
+def _compare(entry: Entry) -> None:
+    st.button(
+        "Pin this as A",
+        key="history_pin_as_a",
+        icon=":material/push_pin:",
+        on_click=state.pin_as_a,
+        args=[entry],
+        help="Then show another entry and compare it with A, or look at any page: Compare has both.",
+    )
+    st.button(
+        "Compare this with A",
+        key="history_compare_with_a",
+        icon=":material/arrow_forward:",
+        on_click=state.look_at,
+        args=[entry],
+        disabled=not st.session_state.get("a_side"),
+    )
+    if st.session_state.pop("_history_compares", None) == entry.key:
+        st.switch_page(page_file("compare"))
+
+
 def _tags(entry: Entry) -> None:
     key = f"history_tags_{entry.key}"
     st.session_state.setdefault(key, list(entry.tags))
@@ -124,11 +151,15 @@ def _inspection(entry: Entry) -> None:
     view = state.view_of(entry)
     parts = ("strip", "profile", "map") if len(view.layers) > 1 else ("strip", "profile")
     data = view_data(view, parts, is_editable=False)
-    token_view(data, key="history_view", on_pin=lambda token, layer: state.pin(token, layer, entry.key))
+    with st.container(key="main_figure"):
+        token_view(data, key="history_view", on_pin=lambda token, layer: state.pin(token, entry.key))
     pin_signal(view.token, view.layer, key="history_pin")
     for note in view.run.notes:
         st.caption(plain(note))
-    _csv(lambda: view.run.to_frame())
+    if entry.prompt:
+        downloads(view, key="history")
+    else:
+        carry("history", view.run.to_frame, about=about(view), theme=view.theme)
 
 
 def _tables(entry: Entry) -> None:
@@ -136,18 +167,25 @@ def _tables(entry: Entry) -> None:
     if content is None:
         raise NptVizError("its numbers went to make room; reopen it to compute them again")
     tables = unpacked_tables(content)
-    for label, rows in tables.items():
-        st.markdown(f"**{plain(label)}**")
-        table(rows[:ROWS], label=label)
-        if len(rows) > ROWS:
-            st.caption(f"The first {ROWS} of {len(rows):,} rows; the CSV has all.")
-    _csv(lambda: pd.concat([pd.DataFrame(rows).assign(table=label) for label, rows in tables.items()]))
+    for i, (label, rows) in enumerate(tables.items()):
+        with st.container(key="history_more" if i else "main_figure"):
+            st.markdown(f"**{plain(label)}**")
+            table(rows[:ROWS], label=label)
+            if len(rows) > ROWS:
+                st.caption(f"The first {ROWS} of {len(rows):,} rows; Carry away has all.")
+
+    def frame() -> pd.DataFrame:
+        return pd.concat([pd.DataFrame(rows).assign(table=label) for label, rows in tables.items()])
+
+    facts = {"what": entry.title, "kind": entry.kind, "checkpoint": entry.checkpoint, "prompt": entry.prompt}
+    carry("history", frame, about=facts, theme=theme())
 
 
 def _folder(entry: Entry) -> None:
     if not Path(entry.folder).is_dir():
         raise NptVizError(f"{entry.folder}: its folder is gone, and its numbers with it")
-    st.html(f'<div class="npt-past large">{entry.thumbnail}</div>')
+    with st.container(key="main_figure"):
+        st.html(f'<div class="npt-past large">{picture(entry)}</div>')
     st.caption(f"Its numbers are in {code(entry.folder)}")
     if entry.kind == "training":
         st.page_link(
@@ -156,15 +194,3 @@ def _folder(entry: Entry) -> None:
             icon=":material/show_chart:",
             query_params={"runs": entry.folder},
         )
-
-
-def _csv(frame) -> None:
-    st.download_button(
-        "CSV",
-        data=lambda: frame().to_csv(index=False),
-        file_name="npt_viz_history.csv",
-        mime="text/csv",
-        on_click="ignore",
-        key="history_csv",
-        icon=":material/download:",
-    )

@@ -95,7 +95,7 @@ def view_of(entry: Entry) -> View:
     return View(asked, run, layer, _token(run, entry, said["sinks"]), said["metric"], said["sinks"], theme())
 
 
-def pin(token: int, layer: int | None, key: str) -> None:
+def pin(token: int, key: str) -> None:
     """Pin a token of the entry that is shown."""
     st.session_state["_history_token"] = key, token
 
@@ -155,6 +155,23 @@ def address_of(entry: Entry) -> dict[str, str]:
     if "p" in of_prompt:
         keeping.keep_prompt(of_prompt["p"], entry.prompt)
     return entry.settings | of_prompt
+
+
+def side_of(entry: Entry) -> dict[str, Any]:
+    """The entry as one side of a comparison."""
+    values = values_of(entry)
+    return {name: values[name] for name in state.SIDE} | {"prompt": entry.prompt}
+
+
+def pin_as_a(entry: Entry) -> None:
+    """Pin an inspection as A."""
+    state.pin_as_a(**side_of(entry))
+
+
+def look_at(entry: Entry) -> None:
+    """Look at an inspection, to compare it with A."""
+    state.look_at(side_of(entry))
+    st.session_state["_history_compares"] = entry.key
 
 
 @guarded_callback

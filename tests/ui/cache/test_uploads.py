@@ -60,7 +60,7 @@ def test_the_oldest_goes_and_is_named(owner):
     second = uploads.uploaded(File("new.pt", b"y" * 600, "b"), "checkpoint")
     assert not first.exists() and second.exists()
     (sentence,) = owner.sayings()
-    assert "the oldest of its uploads and trainings went: old.pt." in sentence
+    assert "the oldest of its uploads, trainings and kept numbers went: old.pt." in sentence
 
 
 def test_what_does_not_fit_lasts_as_long_as_the_server_and_is_said(owner):

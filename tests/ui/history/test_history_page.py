@@ -259,9 +259,25 @@ def test_a_hostile_prompt_is_shown_as_it_is(app, past, history):
     app("tokens", prompt=HOSTILE)
     page = past()
     assert not page.exception and listed(page)[0].startswith("<img src=x onerror=alert(1)> **b** `c`")
-    assert all("<img" not in row for row in rows(page))
+    assert all("<img src=x" not in row and "onerror=alert" not in row for row in rows(page))
     button = next(each for each in page.button if each.key.startswith("history_show_"))
     assert r"\<img" in button.label and r"\*\*b" in button.label and r"\[f\]" in button.label
+
+
+def test_two_entries_are_compared(app, past, history):
+    app("tokens", prompt=FACT, layer="3", mode="propagated")
+    app("tokens", prompt="The cat is red. The cat is", layer="1")
+    red, blue = history.found().entries
+    page = past(entry=blue.key)
+    assert page.button(key="history_compare_with_a").disabled
+    page.button(key="history_pin_as_a").click().run()
+    side = page.session_state["a_side"]
+    assert (side["prompt"], side["mode"], side["layer"]) == (FACT, "propagated", 3)
+    page.button(key=f"history_show_{red.key}").click().run()
+    page.button(key="history_compare_with_a").click().run()
+    assert not page.exception and page.session_state["prompt"] == red.prompt
+    assert page.session_state["mode"] == "local" and page.session_state["layer"] == 1
+    assert page.session_state["a_side"] == side and page.session_state["_page"] == "compare"
 
 
 def test_an_applied_update_is_kept_and_its_choices_come_back(app, past, history):

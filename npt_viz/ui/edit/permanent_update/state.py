@@ -7,6 +7,7 @@ import streamlit as st
 from npt_viz.editing.cases import UNRELATED, Case
 from npt_viz.errors import NptVizError
 from npt_viz.figures.thumbnail import profile
+from npt_viz.results.editing import kept_tables
 from npt_viz.results.sentences import Exact, Sentence, said
 from npt_viz.results.sentences.editing import update as sentence_of
 from npt_viz.ui.cache import opened
@@ -177,13 +178,7 @@ def record_applied(view: View) -> None:
         return
     update = preview.update
     layers = ", ".join(map(str, update.layers))
-    tables = {
-        "next token": [row._asdict() for row in preview.next_tokens],
-        "along the prompt": [
-            {"token": i, "glyph": piece.glyph, "KL, nats": float(kl)}
-            for i, (piece, kl) in enumerate(zip(preview.pieces, preview.after.kl, strict=True))
-        ],
-    }
+    tables = kept_tables(preview.next_tokens, preview.pieces, preview.after.kl)
     record(
         "edit",
         update.digest(),

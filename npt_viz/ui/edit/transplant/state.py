@@ -6,6 +6,7 @@ import streamlit as st
 
 from npt_viz.figures.theme import number
 from npt_viz.figures.thumbnail import profile
+from npt_viz.results.editing import kept_tables
 from npt_viz.results.inspection import Metric, Token
 from npt_viz.results.sentences import Exact, Quoted, said
 from npt_viz.results.transplant import Transplant
@@ -141,13 +142,7 @@ def keep(view: View) -> None:
 
 def _record(view: View, result: Transplant) -> None:
     kl = result.transplanted.kl
-    tables = {
-        "next token": [each._asdict() for each in result.next_tokens],
-        "along the prompt": [
-            {"token": i, "glyph": piece.glyph, "KL, nats": float(moved)}
-            for i, (piece, moved) in enumerate(zip(result.pieces, kl, strict=True))
-        ],
-    }
+    tables = kept_tables(result.next_tokens, result.pieces, kl)
     before, after = (outcome.next_tokens[0] for outcome in (result.npt, result.transplanted))
     record(
         "transplant",
