@@ -1,7 +1,7 @@
 """Which input tokens drive this scalar, or this logit?"""
 
 from npt_viz import ui
-from npt_viz.ui.inspect.attribution import controls, panels
+from npt_viz.ui.inspect.attribution import controls, panels, state
 
 ui.require_app()
 
@@ -12,7 +12,9 @@ def body(view: ui.View) -> None:
     if attributions:
         panels.checks(attributions)
         ui.window_note(view)
-        ui.downloads(view, lambda: panels.frame(attributions), key="attribution")
+        ui.downloads(
+            view, lambda: panels.frame(attributions), key="attribution", choices=lambda: state.choices(view)
+        )
 
 
 ui.inspect_page(

@@ -23,7 +23,9 @@ def body(view: ui.View) -> None:
     if isinstance(result.components, ComponentShares):
         sections["Components"] = lambda: panels.components(view, result)
     ui.details(sections, key="directions_section")
-    ui.downloads(view, lambda: panels.frame(view, result), key="directions", then=panels.python(view))
+    ui.downloads(
+        view, lambda: panels.frame(view, result), key="directions", choices=lambda: panels.choices(view)
+    )
 
 
 ui.inspect_page(

@@ -22,7 +22,9 @@ def body(view: ui.View) -> None:
     if len(view.layers) > 1:
         sections["Every layer"] = lambda: panels.all_layers(view)
     ui.details(sections, key="orthogonality_section")
-    ui.downloads(view, lambda: panels.frame(view, result), key="orthogonality", then=panels.python(view))
+    ui.downloads(
+        view, lambda: panels.frame(view, result), key="orthogonality", choices=lambda: panels.choices(view)
+    )
 
 
 ui.inspect_page(

@@ -1,7 +1,7 @@
 """What would writing this into the weights do?"""
 
 from npt_viz import ui
-from npt_viz.ui.edit.permanent_update import controls, panels, panels_ledger
+from npt_viz.ui.edit.permanent_update import controls, panels, panels_ledger, state
 
 ui.require_app()
 
@@ -11,7 +11,7 @@ def body(view: ui.View) -> None:
     for part in (controls.choices, panels.effect, panels.judge, panels_ledger.ledger):
         with ui.guarded():
             part(view)
-    ui.downloads(view, key="permanent_update")
+    ui.downloads(view, key="permanent_update", choices=lambda: state.choices(view))
 
 
 ui.inspect_page("Permanent update", "What would writing this into the weights do?", panels.answer, body)

@@ -16,7 +16,12 @@ def body(view: ui.View) -> None:
         "Continuations": lambda: panels_downstream.continuations(view),
     }
     ui.details(sections, key="reconstruction_section")
-    ui.downloads(view, lambda: panels.frame(view), key="reconstruction")
+    ui.downloads(
+        view,
+        lambda: panels.frame(view),
+        key="reconstruction",
+        choices=lambda: {"layer": view.layer, "keep_sinks": view.with_sinks},
+    )
 
 
 ui.inspect_page("Reconstruction", "Does the modulated MLP replace attention?", panels.answer, body)

@@ -7,7 +7,7 @@ ui.require_app()
 
 def body(view: ui.View) -> None:
     ui.more_of_the_token(view)
-    ui.downloads(view, key="tokens")
+    ui.downloads(view, key="tokens", choices=lambda: {"layer": view.layer, "keep_sinks": view.with_sinks})
 
 
 ui.inspect_page(

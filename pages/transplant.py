@@ -1,7 +1,7 @@
 """What if one prompt used another prompt's modulation?"""
 
 from npt_viz import ui
-from npt_viz.ui.edit.transplant import controls, panels
+from npt_viz.ui.edit.transplant import controls, panels, state
 
 ui.require_app()
 
@@ -10,7 +10,7 @@ def body(view: ui.View) -> None:
     controls.operation(view)
     panels.outcome(view)
     panels.kept_results(view)
-    ui.downloads(view, key="transplant")
+    ui.downloads(view, key="transplant", choices=lambda: state.choices(view))
 
 
 ui.inspect_page(

@@ -85,6 +85,15 @@ def test_a_script_says_what_its_page_says(app, on_disk, name):
     assert sentence in [words(each.value) for each in page.markdown]
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_what_a_page_carries_away_says_what_it_says(app, name):
+    page = set_on(shown(app, name), **{f"{name}_carry": True})
+    assert not page.exception and not page.error
+    _, printed = run(page.code[-1].value)
+    assert words(printed.splitlines()[0]) in [words(each.value) for each in page.markdown]
+    assert [button.label for button in page.get("download_button")].count("Notebook") == 1
+
+
 NUMBERS = {
     "tokens": lambda names: names["run"].layers[1].recovered,
     "reconstruction": lambda names: names["fit"].recovered,

@@ -4,10 +4,12 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from npt_viz import reproducing
 from npt_viz.figures.theme import Theme
 from npt_viz.ui.cache.opened import Asked
 from npt_viz.ui.widgets.sheet import Sheet, sheet
@@ -33,22 +35,43 @@ def downloads(
     frame: Frame | None = None,
     *,
     key: str,
+    choices: Callable[[], Mapping[str, Any]] | None = None,
     then: Sequence[str] = WHOLE_RUN,
     also: Mapping[str, str] | None = None,
 ) -> None:
     """`carry` for a page about the prompt; frame: its table, the inspection's where there is none.
 
-    then: what the snippet does with `model`, `checkpoint` and `run`. also: what the page is about besides, by name.
+    choices: what the page's controls say, as npt_viz/reproducing.py takes it; a page without writes its own script, and
+        `then` is what that does with `model`, `checkpoint` and `run`.
+    also: what the page is about besides, by name.
     """
     also = also or {}
     frame = frame or view.run.to_frame
+    again = None if choices is None else (key, opened_of(view.asked), view.question)
     carry(
         key,
         frame,
         about={**about(view), **also},
         as_json=lambda: json.dumps({**also, **described(view, frame())}, ensure_ascii=False, indent=1),
-        script=lambda: python(view.asked, then),
+        script=lambda: (
+            reproducing.script(*again, **choices()) if again and choices else python(view.asked, then)
+        ),
+        notebook=again
+        and choices
+        and (lambda: reproducing.notebook(*again, sentence=sheet().sentence, **choices())),
         theme=view.theme,
+    )
+
+
+def opened_of(asked: Asked) -> reproducing.Opened:
+    """What is open, as a script opens it."""
+    chosen = asked.selection
+    return reproducing.Opened(
+        model=chosen.model,
+        checkpoint=chosen.checkpoint,
+        semantics=chosen.semantics,
+        dtype=chosen.dtype,
+        device=chosen.device,
     )
 
 
@@ -59,6 +82,7 @@ def carry(
     about: Mapping[str, str],
     as_json: Callable[[], str] | None = None,
     script: Callable[[], str] | None = None,
+    notebook: Callable[[], str] | None = None,
     theme: Theme = "light",
 ) -> None:
     """A popover with everything that can be carried away; each file is made when it is asked for.
@@ -81,6 +105,10 @@ def carry(
             _figure_files(page, key, theme)
         if script is not None:
             st.caption("The same in Python")
+            if notebook is not None:
+                # Made here: when it is clicked, the controls can no longer be asked.
+                written = notebook()
+                _file("Notebook", f"{key}.ipynb", "application/x-ipynb+json", lambda: written)
             st.code(script(), language="python", wrap_lines=True)
 
 

@@ -1,5 +1,6 @@
 """Permanent update page: what is to be written, the fact it is judged by, its cached preview."""
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import streamlit as st
@@ -261,3 +262,19 @@ def seconds_of(view: View, lanes: int, n_tokens: int) -> float:
     model = edits.ledger(view.selection).model
     above = 1 - min(view.layers) / model.n_layers
     return seconds_per_token(view.selection) * n_tokens * (1 + lanes * above)
+
+
+def choices(view: View) -> dict[str, object]:
+    """What the page's controls say, for its script."""
+    from npt_viz.editing.making.rules import UpdateRule
+
+    request, defaults = requested(view), UpdateRule()
+    rule = {each.name: getattr(request.settings(), each.name) for each in fields(UpdateRule)}
+    return {
+        "layers": request.layers,
+        "tokens": request.tokens,
+        "prompt": asked_prompt(request.asked),
+        "alpha": float(st.session_state["edit_alpha"]),
+        "rule": {name: value for name, value in rule.items() if value != getattr(defaults, name)},
+        "n_edits": len(edits.ledger(view.selection).updates),
+    }

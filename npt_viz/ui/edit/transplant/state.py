@@ -83,6 +83,19 @@ def requested(view: View) -> TransplantRequest:
     )
 
 
+def choices(view: View) -> dict[str, object]:
+    """What the page's controls say, for its script."""
+    _, donor_token, prompt, token, layers, operation, strength = requested(view)
+    return {
+        "prompt": prompt,
+        "layers": layers,
+        "donor_token": donor_token,
+        "token": token,
+        "operation": operation,
+        "strength": strength,
+    }
+
+
 @st.cache_data(max_entries=64, show_spinner="Transplanting")
 def transplanted(request: TransplantRequest) -> Transplant:
     """Outcome of a transplant. Raises NptVizError where it cannot be done."""

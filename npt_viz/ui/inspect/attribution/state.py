@@ -1,6 +1,6 @@
 """Attribution page: the quantity that was chosen, and cached attributions of it."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import streamlit as st
 
@@ -136,3 +136,14 @@ def attribution_by(view: View, quantity: Quantity, method: Method) -> Attributio
     label = f"Run {METHODS[method].label} ({cost.forwards:,} forward passes of {cost.seconds_each:.2g} s)"
     key = _key(asked, quantity, method, steps, baseline)
     return on_demand(key, label, cost.seconds, compute, key=f"attribution_{method}")
+
+
+def choices(view: View) -> dict[str, object]:
+    """What the page's controls say, for its script."""
+    session = st.session_state
+    return {
+        "quantity": asdict(settled_quantity(view)),
+        "methods": session["attribution_methods"],
+        "baseline": session["attribution_baseline"],
+        "steps": session["attribution_steps"],
+    }

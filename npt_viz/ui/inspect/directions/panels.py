@@ -232,11 +232,6 @@ def frame(view: View, result: Directions) -> pd.DataFrame:
     return pd.DataFrame({"layer": result.layer, "target": result.target, **columns})
 
 
-def python(view: View) -> list[str]:
-    """Last lines of the Python snippet."""
-    target = target_of(view, TARGET)
-    return [
-        f"result = npt_viz.directions(model, checkpoint, run, {view.layer}, target={target!r}, keep_sinks={view.with_sinks})",
-        "print(*(verdict.sentence for verdict in result.verdicts), sep='\\n')",
-        "print(result.exact.cosines, result.alignment.cosines)",
-    ]
+def choices(view: View) -> dict[str, object]:
+    """What the page's controls say, for its script."""
+    return {"layer": view.layer, "target": target_of(view, TARGET), "keep_sinks": view.with_sinks}

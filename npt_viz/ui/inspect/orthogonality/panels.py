@@ -146,22 +146,17 @@ def frame(view: View, result: LayerOrthogonality) -> pd.DataFrame:
     )
 
 
-def python(view: View) -> list[str]:
-    """Last lines of the Python snippet."""
+def choices(view: View) -> dict[str, object]:
+    """What the page's controls say, for its script."""
     of, texts, top, centred = chosen_axes(view)
-    shared = f"target={target_of(view, TARGET)!r}, of={of!r}, keep_sinks={view.with_sinks}"
-    where = f"mode={view.question.mode!r}, positions={view.question.positions!r}"
-    if not texts:
-        lines = ["reference = None  # the prompt's own axes"]
-    else:
-        bundled = st.session_state["orthogonality_from"] == "bundled texts"
-        lines = [
-            "texts = npt_viz.bundled_texts('heldout')" if bundled else f"texts = {list(texts)!r}",
-            "reference = npt_viz.reference_vectors("
-            f"model, checkpoint, texts, layers=[{view.layer}], {where}, {shared})",
-        ]
-    return [
-        *lines,
-        f"result = npt_viz.orthogonality(model, checkpoint, run, layers=[{view.layer}], reference=reference, top={top}, centred={centred}, {shared})",
-        f"print(result.layers[{view.layer}].share, result.layers[{view.layer}].random)",
-    ]
+    bundled = st.session_state["orthogonality_from"] == "bundled texts"
+    return {
+        "layer": view.layer,
+        "target": target_of(view, TARGET),
+        "of": of,
+        "top": top,
+        "centred": centred,
+        "axes_from": axes_in_words(),
+        "texts": () if bundled else texts,
+        "keep_sinks": view.with_sinks,
+    }
