@@ -118,5 +118,6 @@ def test_additive_and_collapsed_layers_say_so(tmp_path, variant, sentence):
 def test_the_snippet_gives_the_pages_number(app):
     page = app("directions", layer="1")
     names = {}
-    exec(page.get("code")[0].value, names)
+    page.session_state["directions_carry"] = True
+    exec(page.run().get("code")[0].value, names)
     assert f"**{np.median(names['result'].exact.cosines):.2f}**" in answer(page)
