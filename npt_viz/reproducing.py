@@ -42,6 +42,7 @@ TITLES = {
     "attribution": "Which input tokens drive this scalar, or this logit?",
     "permanent_update": "What would writing this into the weights do?",
     "transplant": "What if this prompt used another one's modulation?",
+    "compare": "What changed from A to B?",
 }
 """Page -> its question."""
 
@@ -103,14 +104,19 @@ def _opening(opened: Opened) -> Cell:
 
 
 def _inspecting(question: Question) -> Cell:
+    return Cell(
+        "One prompt through the base model and the NPT model, token by token.",
+        (f"question = {_written(question)}", "run = npt_viz.inspect(model, checkpoint, question)"),
+        "run",
+    )
+
+
+def _written(question: Question) -> str:
+    """A question as Python, without what is at its default."""
     defaults = {each.name: each.default for each in fields(Question)}
     set_ = {each.name: getattr(question, each.name) for each in fields(Question)}
     arguments = ", ".join(f"{name}={value!r}" for name, value in set_.items() if value != defaults[name])
-    return Cell(
-        "One prompt through the base model and the NPT model, token by token.",
-        (f"question = npt_viz.Question({arguments})", "run = npt_viz.inspect(model, checkpoint, question)"),
-        "run",
-    )
+    return f"npt_viz.Question({arguments})"
 
 
 def _tokens(question: Question, *, layer: int, keep_sinks: bool = False) -> list[Cell]:
@@ -303,6 +309,56 @@ def _transplant(
     ]
 
 
+def _compare(
+    question: Question,
+    *,
+    layers: tuple[int, int],
+    of_a: Question,
+    checkpoint_of_a: str = "",
+    semantics_of_a: str = "",
+    n_edits: tuple[int, int] = (0, 0),
+    metric: str = "relative_error",
+    keep_sinks: bool = False,
+) -> list[Cell]:
+    """The question is B's. layers: looked at in A and in B. checkpoint_of_a: B's where it is empty. n_edits: the first updates of
+    the ledger that lie beneath A and beneath B, which a script reads from a recipe."""
+    opened = "other = checkpoint"
+    if checkpoint_of_a:
+        semantics = f", semantics={semantics_of_a!r}" if semantics_of_a else ""
+        opened = f"other = npt_viz.open_checkpoint({checkpoint_of_a!r}, model{semantics})"
+    beneath = tuple(
+        line
+        for name, n in zip("ab", n_edits, strict=True)
+        if n
+        for line in (
+            f"beneath_{name} = npt_viz.Ledger(model)",
+            f"beneath_{name}.apply_all(npt_viz.updates_from_recipe('npt_edits.json', model)[:{n}])",
+        )
+    )
+    if beneath:
+        beneath = ("# The ledger, exported as a recipe from Permanent update into this folder.", *beneath)
+    edits = [f", edits=beneath_{name}" if n else "" for name, n in zip("ab", n_edits, strict=True)]
+    again = (f"run = npt_viz.inspect(model, checkpoint, question{edits[1]})",) if n_edits[1] else ()
+    return [
+        Cell(
+            "A, with which the prompt above, B, is compared.",
+            (*beneath, opened, f"a = npt_viz.inspect(model, other, {_written(of_a)}{edits[0]})", *again),
+            "a",
+        ),
+        Cell(
+            "Both aligned, token by token.",
+            (f"found = npt_viz.compare(a, run, layer={tuple(layers)!r})",),
+            "found",
+        ),
+        _answer(f"found, metric={metric!r}, keep_sinks={keep_sinks!r}"),
+        Cell(
+            "The numbers behind it, and all of them as a table.",
+            (f"print(found.columns({metric!r}).difference)", "frame = found.to_frame()"),
+            "frame",
+        ),
+    ]
+
+
 def _is_rewritten(question: Question) -> bool:
     """Whether the tokens are not those of the text alone."""
     return question.chat or question.bos != "auto" or not isinstance(question.prompt, str)
@@ -320,6 +376,7 @@ _PAGES = {
     "attribution": _attribution,
     "permanent_update": _permanent_update,
     "transplant": _transplant,
+    "compare": _compare,
 }
 
 

@@ -26,6 +26,7 @@ CHOICES = {
     "attribution": dict(quantity=dict(kind="scalar", token=7, layer=1, target="gate", component=1)),
     "permanent_update": dict(layers=[1], tokens=(7,), prompt="the dog", alpha=1.5),
     "transplant": dict(prompt="the dog", layers=[1, 3], donor_token=7, strength=3.0),
+    "compare": dict(layers=(3, 1), of_a=Question(prompt="the 'cat' `the` dog", layers=(3,)), metric="cosine"),
 }
 PAGES = tuple(CHOICES)
 
@@ -55,7 +56,12 @@ def set_on(page, **state):
 
 def shown(app, name: str):
     """The page as it stands with CHOICES."""
-    page = app(name, prompt=PROMPT, layer="1", tok="7", mode="propagated")
+    of_a = dict(
+        a_prompt=CHOICES["compare"]["of_a"].prompt, a_mode="local", a_on="3", a_layer="3", metric="cosine"
+    )
+    page = app(
+        name, prompt=PROMPT, layer="1", tok="7", mode="propagated", **(of_a if name == "compare" else {})
+    )
     match name:
         case "directions":
             page = set_on(page, directions_target="up")
@@ -102,6 +108,7 @@ NUMBERS = {
     "attribution": lambda names: names["results"][0].scores,
     "permanent_update": lambda names: names["preview"].after.kl,
     "transplant": lambda names: names["result"].transplanted.kl,
+    "compare": lambda names: names["found"].columns("cosine").difference,
 }
 
 
@@ -136,6 +143,9 @@ def by_hand(name: str, on_disk):
             return npt_viz.attribution(model, checkpoint, question(), quantity).scores
         case "permanent_update":
             return npt_viz.preview_update(model, checkpoint, PROMPT, 1, 7, 1.5, prompt="the dog").after.kl
+        case "compare":
+            a = npt_viz.inspect(model, checkpoint, CHOICES[name]["of_a"])
+            return npt_viz.compare(a, run, layer=(3, 1)).columns("cosine").difference
         case "transplant":
             return npt_viz.transplant(
                 model,
@@ -221,6 +231,13 @@ def test_what_was_chosen_is_in_the_script(on_disk):
     assert "npt_viz.Question(prompt='a b', layers=(3,), bos=True)" in text
     edits = script("permanent_update", named, Question(prompt="a"), n_edits=2, **CHOICES["permanent_update"])
     assert "2 earlier edits" in edits
+    other = CHOICES["compare"] | dict(checkpoint_of_a="d", semantics_of_a="N3", n_edits=(0, 2))
+    compared = script("compare", named, Question(prompt="a"), **other)
+    assert "other = npt_viz.open_checkpoint('d', model, semantics='N3')" in compared
+    assert (
+        "run = npt_viz.inspect(model, checkpoint, question, edits=beneath_b)" in compared
+        and "beneath_a" not in compared
+    )
 
 
 def test_every_page_with_a_title_has_its_cells(on_disk):

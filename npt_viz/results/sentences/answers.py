@@ -5,6 +5,7 @@ from typing import Any
 
 from npt_viz.errors import NptVizError
 from npt_viz.results.attribution import Attribution
+from npt_viz.results.comparison import Comparison
 from npt_viz.results.directions import Directions, Unavailable
 from npt_viz.results.health import HealthReport
 from npt_viz.results.inspection import Inspection
@@ -12,6 +13,7 @@ from npt_viz.results.orthogonality import Orthogonality
 from npt_viz.results.reconstruction import ClassFloor, PositionsCompared
 from npt_viz.results.sentences import Basis
 from npt_viz.results.sentences.attribution import attribution
+from npt_viz.results.sentences.comparison import comparison
 from npt_viz.results.sentences.directions import directions
 from npt_viz.results.sentences.editing import transplant, update
 from npt_viz.results.sentences.health import health
@@ -29,12 +31,14 @@ def answer(
     keep_sinks: bool = False,
     axes_from: str = "this prompt",
     floors: Sequence[ClassFloor] = (),
+    metric: str = "recovered",
 ) -> str:
     """What the page says of a result: of `inspect`, `positions_compared` (with its run), `directions`, `orthogonality`,
-    `attribution`, `health`, `transplant`, `preview_update`.
+    `attribution`, `compare`, `health`, `transplant`, `preview_update`.
 
     layer: where the result has several; the highest by default. keep_sinks: as the result was made, where it does not say.
     axes_from: of orthogonality, where its axes are from. floors: of reconstruction, what the shape allows.
+    metric: of compare, the number that is compared.
     Raises NptVizError for a result that no page is about.
     """
     match result:
@@ -52,6 +56,8 @@ def answer(
             return str(orthogonality(of_layer, Basis.of_prompt(result.prompt), axes_from=axes_from))
         case Attribution():
             return result.problem or str(attribution(result))
+        case Comparison():
+            return str(comparison(result, metric, with_sinks=keep_sinks))
         case HealthReport():
             return str(health(result))
         case Transplant():
@@ -62,7 +68,7 @@ def answer(
         return _of_update(result)
     raise NptVizError(
         f"no page says a sentence of {type(result).__name__}; give a result of inspect, positions_compared (and the run), "
-        "directions, orthogonality, attribution, health, transplant or preview_update"
+        "directions, orthogonality, attribution, compare, health, transplant or preview_update"
     )
 
 
