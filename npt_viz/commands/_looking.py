@@ -155,8 +155,7 @@ def told(
         write_whole(html, page())
         say(f"figures in {html}")
     if notebook is not None:
-        write_whole(notebook, _reproduced(looked, notebook, name, str(found["sentence"]), choices))
-        say(f"the way to these numbers in {notebook}")
+        write_again(notebook, name, looked.opened, looked.question, str(found["sentence"]), choices)
     if as_json:
         print_json(named({**about(looked), **found}))
     else:
@@ -165,12 +164,25 @@ def told(
         say(f"note: {note}")
 
 
-def _reproduced(looked: Looked, file: str, name: str, sentence: str, choices: Mapping[str, Any]) -> str:
+def write_again(
+    file: str,
+    name: str,
+    opened: "reproducing.Opened",
+    question: "Question",
+    sentence: str,
+    choices: Mapping[str, Any],
+) -> None:
+    """Write the script or notebook of a page. Raises NptVizError for a file that is named as neither."""
     if file.endswith(".py"):
-        return reproducing.script(name, looked.opened, looked.question, **choices)
-    if file.endswith(".ipynb"):
-        return reproducing.notebook(name, looked.opened, looked.question, sentence=sentence, **choices)
-    raise NptVizError(f"{file}: a notebook's name ends in .ipynb and a script's in .py; choose one of these")
+        text = reproducing.script(name, opened, question, **choices)
+    elif file.endswith(".ipynb"):
+        text = reproducing.notebook(name, opened, question, sentence=sentence, **choices)
+    else:
+        raise NptVizError(
+            f"{file}: a notebook's name ends in .ipynb and a script's in .py; choose one of these"
+        )
+    write_whole(file, text)
+    say(f"the way to these numbers in {file}")
 
 
 def named(value: Any) -> Any:

@@ -1,9 +1,11 @@
 """Two of anything that can be inspected, token by token: checkpoints, layers, prompts, modes, positions, edits."""
 
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Annotated, Literal
 
 import typer
 
+from npt_viz.commands._looking import write_again
 from npt_viz.commands._options import (
     AllLayers,
     AsJson,
@@ -16,6 +18,7 @@ from npt_viz.commands._options import (
     KeepSinks,
     Mode,
     Model,
+    Notebook,
     Positions,
     Prompt,
     Semantics,
@@ -30,6 +33,8 @@ Recipe = Annotated[
         "--edits", metavar="FILE", help="Permanent updates beneath A: a recipe or an exported folder."
     ),
 ]
+
+BOS: dict[str, Literal["auto"] | bool] = {"auto": "auto", "yes": True, "no": False}
 
 OF_B = "B's; A's by default."
 NO_EDITS = "none"
@@ -75,14 +80,18 @@ def run(
     dtype: Dtype = "auto",
     device: Device = "auto",
     html: Html = None,
+    notebook: Notebook = None,
     as_json: AsJson = False,
 ) -> None:
     """Inspect A and B, align their tokens by a diff, and give A, B and B − A of every number."""
-    lit = None if layers is None else numbers("--layers", layers)
-    b_lit = lit if b_layers is None else numbers("--b-layers", b_layers)
+    lit = None if layers is None else tuple(numbers("--layers", layers))
+    b_lit = lit if b_layers is None else tuple(numbers("--b-layers", b_layers))
     import npt_viz
     from npt_viz.model.memory import out_of_memory_explained
+    from npt_viz.question import Question
+    from npt_viz.reproducing import Opened
     from npt_viz.results.comparison import COMPARED
+    from npt_viz.results.sentences.comparison import comparison
 
     if metric not in COMPARED:
         raise npt_viz.NptVizError(f"--metric {metric} does not exist; choose one of {', '.join(COMPARED)}")
@@ -96,19 +105,29 @@ def run(
     )
     beneath = _ledger(base, edits)
     beneath_b = beneath if b_edits is None else _ledger(base, None if b_edits == NO_EDITS else b_edits)
-    both: Any = {"top_k": top_k, "chat": chat, "bos": {"auto": "auto", "yes": True, "no": False}[bos]}
+    question = Question(prompt=prompt, layers=lit, mode=mode, positions=positions, chat=chat, bos=BOS[bos])
+    question_b = replace(
+        question, prompt=prompt if b_prompt is None else b_prompt, layers=b_lit, mode=b_mode or mode,
+        positions=b_positions or positions,
+    )  # fmt: skip
     with out_of_memory_explained("this comparison", "shorten the prompts, or choose fewer --layers"):
-        a = npt_viz.inspect(
-            base, opened, prompt, layers=lit, mode=mode, positions=positions, edits=beneath, **both
-        )
-        b = npt_viz.inspect(
-            base, of_b, prompt if b_prompt is None else b_prompt, layers=b_lit, mode=b_mode or mode,
-            positions=b_positions or positions, edits=beneath_b, **both,
-        )  # fmt: skip
+        a = npt_viz.inspect(base, opened, question, edits=beneath, top_k=top_k)
+        b = npt_viz.inspect(base, of_b, question_b, edits=beneath_b, top_k=top_k)
     found = npt_viz.compare(a, b, layer=_looked_at(a, b, layer, b_layer))
     if html is not None:
         write_whole(html, page(found, metric, most, keep_sinks))
         say(f"figures in {html}")
+    if notebook is not None:
+        opened_b = Opened(
+            model=model, checkpoint=b_checkpoint or checkpoint, semantics=b_semantics or semantics or "", dtype=dtype,
+            device=device,
+        )  # fmt: skip
+        choices = {
+            "layers": found.layers, "of_a": question, "checkpoint_of_a": "" if is_same else checkpoint,
+            "semantics_of_a": semantics or "", "n_edits": (a.n_edits, b.n_edits), "metric": metric, "keep_sinks": keep_sinks,
+        }  # fmt: skip
+        said = str(comparison(found, metric, with_sinks=keep_sinks))
+        write_again(notebook, "compare", opened_b, question_b, said, choices)
     if as_json:
         print_json(comparison_json(found, metric, most, keep_sinks))
     else:

@@ -161,3 +161,32 @@ def test_figures_and_list_are_one_file_that_loads_nothing(call, tmp_path):
     first = found["largest"][0]
     cells = re.findall(r"<td>(.*?)</td>", written)[:6]
     assert cells == [html.escape(first["glyph"]), str(first["token_a"]), str(first["token_b"]), *(number(first[name]) for name in ("a", "b", "difference"))]  # fmt: skip
+
+
+def test_a_script_comes_to_the_same_numbers(call, other, tmp_path, capsys):
+    file = tmp_path / "again.py"
+    asked = (
+        "--prompt",
+        PROMPT,
+        "--b-prompt",
+        OTHER,
+        "--b-checkpoint",
+        other,
+        "--b-layers",
+        "1",
+        "--layer",
+        3,
+        "--b-layer",
+        1,
+    )
+    status, out, err = call(
+        "compare", *asked, "--mode", "propagated", "--metric", "cosine", "--notebook", file, "--json"
+    )
+    found, names = strict(out), {}
+    assert status == 0 and f"the way to these numbers in {file}" in err
+    exec(file.read_text(encoding="utf-8"), names)
+    assert capsys.readouterr().out.splitlines()[0] == found["sentence"]
+    expected = [np.nan if x is None else x for x in found["layers"][0]["numbers"]["cosine"]["difference"]]
+    np.testing.assert_allclose(names["found"].columns("cosine").difference, expected, rtol=1e-4, atol=1e-6)
+    status, _, err = call("compare", *asked, "--notebook", tmp_path / "again.txt")
+    assert status == 1 and "ends in .ipynb" in err
