@@ -1,7 +1,7 @@
 """What changed from A to B?"""
 
 from npt_viz import ui
-from npt_viz.ui.compare import controls, panels
+from npt_viz.ui.compare import controls, panels, state
 
 ui.require_app()
 
@@ -13,11 +13,12 @@ def body(view: ui.View) -> None:
         "A and B": lambda: panels.side_by_side(view),
     }
     ui.details(sections, key="compare_section")
+    said = state.choices(view)
     ui.downloads(
         view,
         lambda: panels.frame(view),
         key="compare",
-        then=panels.python(view),
+        choices=(lambda: said) if said else None,
         also=panels.about(view),
     )
 

@@ -16,11 +16,9 @@ from npt_viz.ui.compare.state import (
     column_of,
     compared,
     pin,
-    sides,
 )
 from npt_viz.ui.shell.text import markdown, plain
 from npt_viz.ui.widgets.charts import chart
-from npt_viz.ui.widgets.export import inspecting
 from npt_viz.ui.widgets.prompt import HEIGHTS, ask, box, prompt_view
 from npt_viz.ui.widgets.tables import Bar, Cell, table
 from npt_viz.ui.widgets.token_view import first_choices, pin_signal, token_view, token_view_data
@@ -236,26 +234,6 @@ def side_by_side(view: View) -> None:
 
 def _column(found: Comparison, side: int, token: int) -> int:
     return next(i for i, pair in enumerate(found.pairs) if pair[side] == token)
-
-
-def python(view: View) -> list[str]:
-    """Last lines of the Python snippet, in which `run` is B on the base."""
-    try:
-        found = compared(view)
-    except NptVizError:
-        return ["print(run.to_frame())"]
-    lines: list[str] = []
-    for side, name in zip(sides(view), "ab", strict=True):
-        if side.edits:
-            lines += [
-                f"# {name.upper()} has updates of the ledger beneath: export them as a recipe on Permanent update",
-                f"beneath_{name} = npt_viz.Ledger(model)",
-                f"beneath_{name}.apply_all(npt_viz.updates_from_recipe('npt_edits.json', model)[:{len(side.edits)}])",
-            ]
-        if side.edits or name == "a":
-            edits = f"beneath_{name}" if side.edits else ""
-            lines += inspecting(side.asked, f"checkpoint_{name}", "a" if name == "a" else "run", edits=edits)
-    return [*lines, f"found = npt_viz.compare(a, run, layer={found.layers})", "print(found.to_frame())"]
 
 
 def frame(view: View) -> pd.DataFrame:

@@ -80,6 +80,25 @@ def sides(view: View) -> tuple[Asking, Asking]:
     return _asking(view, side_a()), Asking(view.asked, tuple(st.session_state["edits"]))
 
 
+def choices(view: View) -> dict[str, object] | None:
+    """What the page's controls say, for its script; None where nothing can be compared."""
+    try:
+        found, (a, b) = compared(view), sides(view)
+    except NptVizError:
+        return None
+    of_a, of_b = a.asked.selection, b.asked.selection
+    is_same = (of_a.checkpoint, of_a.semantics) == (of_b.checkpoint, of_b.semantics)
+    return {
+        "layers": found.layers,
+        "of_a": a.asked.question,
+        "checkpoint_of_a": "" if is_same else of_a.checkpoint,
+        "semantics_of_a": of_a.semantics,
+        "n_edits": (len(a.edits), len(b.edits)),
+        "metric": view.metric_name,
+        "keep_sinks": view.with_sinks,
+    }
+
+
 def column_of(view: View, found: Comparison) -> int:
     """Column of the pinned token; before one is pinned, that of the largest difference."""
     session, places = st.session_state, {pair: i for i, pair in enumerate(found.pairs)}

@@ -36,13 +36,11 @@ def downloads(
     *,
     key: str,
     choices: Callable[[], Mapping[str, Any]] | None = None,
-    then: Sequence[str] = WHOLE_RUN,
     also: Mapping[str, str] | None = None,
 ) -> None:
     """`carry` for a page about the prompt; frame: its table, the inspection's where there is none.
 
-    choices: what the page's controls say, as npt_viz/reproducing.py takes it; a page without writes its own script, and
-        `then` is what that does with `model`, `checkpoint` and `run`.
+    choices: what the page's controls say, as npt_viz/reproducing.py takes it; without, the script is the inspection's.
     also: what the page is about besides, by name.
     """
     also = also or {}
@@ -53,9 +51,7 @@ def downloads(
         frame,
         about={**about(view), **also},
         as_json=lambda: json.dumps({**also, **described(view, frame())}, ensure_ascii=False, indent=1),
-        script=lambda: (
-            reproducing.script(*again, **choices()) if again and choices else python(view.asked, then)
-        ),
+        script=lambda: reproducing.script(*again, **choices()) if again and choices else python(view.asked),
         notebook=again
         and choices
         and (lambda: reproducing.notebook(*again, sentence=sheet().sentence, **choices())),
@@ -198,34 +194,26 @@ def described(view: View, frame: pd.DataFrame) -> dict:
 
 def python(asked: Asked, then: Sequence[str] = WHOLE_RUN) -> str:
     """Script that gives the same numbers; every value is a literal, so text cannot become code."""
-    lines = [
-        "import npt_viz",
-        "",
-        f"model = npt_viz.open_model({asked.selection.model!r})",
-        *inspecting(asked, "checkpoint", "run"),
-        *then,
-    ]
-    return "\n".join(lines)
-
-
-def inspecting(asked: Asked, checkpoint: str, run: str, *, edits: str = "") -> list[str]:
-    """Lines that open the checkpoint and inspect the prompt, under these names. edits: name of a ledger beneath."""
     selection, question = asked
-    semantics = f", semantics={selection.semantics!r}" if selection.semantics else ""
     arguments = [
         f"    layers={list(question.layers)!r}," if question.layers else "",
         f"    mode={question.mode!r},",
         f"    positions={question.positions!r},",
         "    chat=True," if question.chat else "",
         f"    bos={question.bos!r}," if question.bos != "auto" else "",
-        f"    edits={edits}," if edits else "",
     ]
-    return [
-        f"{checkpoint} = npt_viz.open_checkpoint({selection.checkpoint!r}, model{semantics})",
-        f"{run} = npt_viz.inspect(",
+    semantics = f", semantics={selection.semantics!r}" if selection.semantics else ""
+    lines = [
+        "import npt_viz",
+        "",
+        f"model = npt_viz.open_model({selection.model!r})",
+        f"checkpoint = npt_viz.open_checkpoint({selection.checkpoint!r}, model{semantics})",
+        "run = npt_viz.inspect(",
         "    model,",
-        f"    {checkpoint},",
+        "    checkpoint,",
         f"    {question.prompt!r},",
         *filter(None, arguments),
         ")",
+        *then,
     ]
+    return "\n".join(lines)

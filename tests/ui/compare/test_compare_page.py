@@ -319,5 +319,6 @@ def test_the_snippet_gives_the_numbers_of_the_page(app, opened, other, capsys):
     model, checkpoint = opened
     a = npt_viz.inspect(model, npt_viz.open_checkpoint(other, model), OTHER, layers=[1], mode="propagated")
     found = npt_viz.compare(a, npt_viz.inspect(model, checkpoint, PROMPT, mode="propagated"), layer=(1, 3))
-    assert sentence(names["found"]) == sentence(found) and "layer_a" in capsys.readouterr().out
+    assert sentence(names["found"]) == sentence(found) and "layer_a" in names["frame"]
+    assert capsys.readouterr().out.splitlines()[0] == sentence(found, "relative_error")
     assert sentence(names["found"], "relative_error") in said(page)
