@@ -84,8 +84,11 @@ from npt_viz.results.comparison import compare as compare
 # The sentence of a page, from its result.
 from npt_viz.results.sentences.answers import answer as answer
 
-# A training log: ours, or one of the public code.
+# A training log: ours, one of the public code, an offline run of Weights & Biases, a CSV export.
 from npt_viz.runs import read_run as read_run
+
+# All runs of one log, such as a CSV export of several.
+from npt_viz.runs import read_runs as read_runs
 
 # Steps and health of a training loop of your own, in a run folder that the page Runs follows.
 from npt_viz.runs.watching import watch as watch

@@ -33,7 +33,7 @@ _NAMED = {
     ),
     r"(optimizer|scheduler|scaler)\.(pt|bin)|rng_state.*\.pth": Kind("the optimiser's part of a training"),
     r"training_args\.bin": Kind("the record of a training's settings, which only its code can load"),
-    r"training_log.*\.jsonl|.*\.jsonl": Kind("a training log", "the Runs page and `npt-viz runs` read it"),
+    r".*\.jsonl|run-.*\.wandb": Kind("a training log", "the Runs page and `npt-viz runs` read it"),
     r"injection_history.*\.json": Kind(
         "the history of permanent edits", "Permanent update replays it on the checkpoint that made it"
     ),

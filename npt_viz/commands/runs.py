@@ -15,7 +15,7 @@ def run(
         list[str],
         typer.Argument(
             metavar="PATH…",
-            help="A steps.jsonl, a training_log.jsonl, or a folder of one or more.",
+            help="A steps.jsonl, a training_log.jsonl, a run-….wandb, a .csv export, or a folder of one or more.",
             show_default=False,
         ),
     ],
@@ -32,19 +32,19 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """First, last and best value of every loss and of what was measured on held-out text, and what to know of them."""
-    from npt_viz.runs import logs_of, read_run
+    from npt_viz.runs import logs_of, read_runs
     from npt_viz.runs.curves import better, summary
 
-    runs = [read_run(log) for path in paths for log in logs_of(typed_path(path))]
-    summaries = {
-        run.origin: [
+    runs = [run for path in paths for log in logs_of(typed_path(path)) for run in read_runs(log)]
+    summaries = [
+        [
             (layer, each)
             for layer, curves in run.layers.items()
             for column in curves.columns
             if better(column) and (each := summary(run, layer, column))
         ]
         for run in runs
-    }
+    ]
     if csv is not None:
         _write_csv(runs, csv)
     if tensorboard is not None:
@@ -52,13 +52,13 @@ def run(
 
         say(f"event files in {', '.join(map(str, write_events(runs, tensorboard)))}")
     if as_json:
-        print_json([_described(run, summaries[run.origin]) for run in runs])
+        print_json([_described(run, values) for run, values in zip(runs, summaries, strict=True)])
         return
     headers = ["run", "column", "first", "last", "at step", "best", "at step"]
     rows = [
         [s.series, s.column, s.first, s.last, s.last_step, s.best, s.best_step]
-        for run in runs
-        for _, s in summaries[run.origin]
+        for values in summaries
+        for _, s in values
     ]
     print(table(headers, rows))
     for run in runs:
@@ -70,6 +70,7 @@ def _described(run, summaries) -> dict:
     return {
         "name": run.name,
         "origin": run.origin,
+        "part": run.part,
         "format": run.format,
         "last_step": run.last_step,
         "skipped": run.skipped,

@@ -25,6 +25,8 @@ class Run:
     """Of the log's own, or of its folder."""
     origin: str
     """Where it was read."""
+    part: str | None = None
+    """Its name in a file of several runs; None where the file is of one."""
     format: Literal["npt_viz", "published"]
     layers: Mapping[int | None, Curves]
     """Layer -> its curves; None holds what the log says of no layer in particular."""

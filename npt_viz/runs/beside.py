@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from npt_viz.runs.exported import SUFFIXES
 from npt_viz.runs.findings import FINDINGS
+from npt_viz.runs.offline import SUFFIX, parts_before
 
 MOST_BYTES = 2**22
 _BELOW_THE_ROOT = re.compile(
@@ -37,6 +39,10 @@ NOTHING = Beside({}, {}, (), ())
 
 def files_of(log: Path) -> list[Path]:
     """All files that a run is read from: the log, and what lies beside it."""
+    if log.suffix == SUFFIX:
+        return [log, *parts_before(log)]
+    if log.suffix.lower() in SUFFIXES:
+        return [log]
     root = _root(log)
     config = _config_path(log, root)
     others = [config, _state_path(root), findings if (findings := log.parent / FINDINGS).is_file() else None]

@@ -95,11 +95,15 @@ def published(config: Mapping, state: Mapping | None = None) -> Published:
     )
 
 
-def _flat(config: Mapping) -> Iterator[tuple[str, object]]:
+_DEPTH = 20
+"""Of a config that is looked through; none that was written by hand is deeper."""
+
+
+def _flat(config: Mapping, depth: int = _DEPTH) -> Iterator[tuple[str, object]]:
     """Every key at any depth; where two are equal, the outer one comes last and so wins."""
     for value in config.values():
-        if isinstance(value, Mapping):
-            yield from _flat(value)
+        if isinstance(value, Mapping) and depth:
+            yield from _flat(value, depth - 1)
     yield from ((key, value) for key, value in config.items() if not isinstance(value, Mapping))
 
 

@@ -25,6 +25,9 @@ NORMS = {"v_a_norm": "v_a", "v_b_norm": "v_b", "modulation_magnitude": "s·v_b"}
 PERPLEXITY = "exp(distillation loss)"
 STAGES = ("stage", "curriculum_stage")
 
+_TRAINING = "train/"
+"""What W&B and Hugging Face's Trainer put before the numbers of a step."""
+
 _EVALUATION = ("val_", "eval_", "val/", "eval/")
 
 FIXED_SET = "fixed set/"
@@ -38,7 +41,7 @@ def is_evaluation(row: Mapping) -> bool:
     """Whether a line holds nothing of a training step itself."""
     evaluated = False
     for name, value in row.items():
-        if name == "step" or measurement(value) is None:
+        if name in ("step", "seconds") or measurement(value) is None:
             continue
         if not name.startswith(_EVALUATION):
             return False
@@ -155,7 +158,7 @@ def _entries(row: Mapping) -> Iterable[tuple[str, object]]:
 def _meaning(name: str) -> _Meaning | None:
     """layer_14_direct_mlp -> layer 14, loss/direct; None for what is no measurement."""
     of_layer = _LAYER.fullmatch(name)
-    layer, name = (int(of_layer[1]), of_layer[2]) if of_layer else (None, name)
+    layer, name = (int(of_layer[1]), of_layer[2]) if of_layer else (None, name.removeprefix(_TRAINING))
     if name == "step" or name in STAGES:
         return None
     column = _named(name)

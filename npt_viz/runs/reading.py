@@ -1,4 +1,4 @@
-"""Read a run: our own steps.jsonl, or a published training_log.jsonl with the config beside it."""
+"""Read a run: our own steps.jsonl, a published training_log.jsonl with the config beside it, or what other tools keep."""
 
 import io
 import math
@@ -17,10 +17,13 @@ from npt_viz.results.runs import Run
 from npt_viz.results.training import Curves
 from npt_viz.runs.beside import NOTHING, Beside, beside
 from npt_viz.runs.config import Published, published
+from npt_viz.runs.exported import SUFFIXES, ExportedRows, is_export
 from npt_viz.runs.finding import LOGS, found_runs
 from npt_viz.runs.findings import findings_beside
-from npt_viz.runs.lines import Lines
+from npt_viz.runs.lines import Entries, Lines
+from npt_viz.runs.offline import SUFFIX, OfflineRun, parts_before
 from npt_viz.runs.published import FIXED_SET, Columns, is_evaluation
+from npt_viz.runs.records import MAGIC
 from npt_viz.runs.table import Table, measurement, step_of
 from npt_viz.runs.weighted import weighted
 from npt_viz.training.log import FORMAT
@@ -33,27 +36,55 @@ RANKS = ("rank", "global_rank", "process_index", "local_rank")
 _EVALUATED = ("loss", "perplexity", "direct_mlp_loss", "fidelity_loss", "regularization_loss")
 """What evaluation/eval_metrics_layer_i.json measures; num_samples and timestamp are no measurements."""
 
+LOG = f"a {', a '.join(LOGS)}, a run-….wandb or a .csv export"
+"""What may be given, for messages."""
+
+_LISTED = 8
+"""Runs of a file that a message names."""
+
 _FEW_STEPS, _NEARLY_ALL, _AGAIN_AND_AGAIN = 4, 0.8, 3
 """Steps below which nothing is concluded; the part of the steps that is logged twice; how often steps go back."""
 
 
-def read_run(source: Source) -> Run:
+def read_run(source: Source, run: str | None = None) -> Run:
     """The run in a log file, in a run's folder, or in an uploaded file (its name and its bytes).
 
+    A log is a steps.jsonl, a training_log.jsonl, the run-….wandb of an offline run of Weights & Biases, or a CSV export.
     Lines that cannot be read are skipped and counted. Where steps go backwards, after a resume, what the log says last
-    holds. Raises NptVizError for a path that is missing, a folder without a log, and a file that is none.
+    holds. run: its name, in a file of several. Raises NptVizError for a path that is missing, a folder without a log, a
+    file that is none, and a file of several runs of which none is named.
+    """
+    if not isinstance(source, tuple):
+        path, *others = logs_of(typed_path(source))
+        if others:
+            raise NptVizError(f"{source} holds {len(others) + 1} runs; name one of them, for example {path}")
+        source = path
+    runs = read_runs(source)
+    chosen = [each for each in runs if run is None or each.part == run or each.name == run]
+    if len(chosen) != 1:
+        where = source[0] if isinstance(source, tuple) else source
+        names = ", ".join(each.part or each.name for each in runs[:_LISTED])
+        more = f" and {len(runs) - _LISTED} more" if len(runs) > _LISTED else ""
+        problem = f"holds {len(runs)} runs" if run is None or chosen else f"has no run {run!r:.60}"
+        raise NptVizError(f"{where} {problem}; its runs are {names}{more}: give the name of one as `run`")
+    return chosen[0]
+
+
+def read_runs(source: Source) -> list[Run]:
+    """All runs in one log file, or in an uploaded file: one, or those of a CSV export, each with its name as `part`.
+
+    Raises NptVizError as `read_run`.
     """
     if isinstance(source, tuple):
         name, content = source
         return _read(io.BytesIO(content), origin=name, name=Path(name).stem, around=NOTHING)
-    path, *others = logs_of(typed_path(source))
-    if others:
-        raise NptVizError(f"{source} holds {len(others) + 1} runs; name one of them, for example {path}")
-    around = beside(path)
-    around = around._replace(notes=(*around.notes, *findings_beside(path)))
+    path = typed_path(source)
+    is_log = path.suffix.lower() not in (SUFFIX, *SUFFIXES)
+    around = beside(path) if is_log else NOTHING
+    around = around._replace(notes=(*around.notes, *(findings_beside(path) if is_log else ())))
     try:
         if path.stat().st_size and (kind := content_kind(path)) is not None:
-            raise NptVizError(f"{path} is {kind.words}, and no log; give a {' or '.join(LOGS)}")
+            raise NptVizError(f"{path} is {kind.words}, and no log; give {LOG}")
         with path.open("rb") as file:
             return _read(file, origin=str(path), name=_name_of(path), around=around)
     except OSError as error:
@@ -69,13 +100,17 @@ def logs_of(path: Path) -> list[Path]:
     """
     refuse_special(path)
     if not path.exists():
-        raise NptVizError(f"{path}: {absent(path)}; give a {' or '.join(LOGS)}, or the folder of one")
+        raise NptVizError(f"{path}: {absent(path)}; give {LOG}, or the folder of one")
     if not path.is_dir():
         return [path]
     direct = [path / name for name in LOGS if (path / name).is_file()]
     logs = direct[:1] or sorted(found_runs(path))
     if not logs:
-        raise NptVizError(f"{path} has no {' or '.join(LOGS)} in it; give the folder of a training run")
+        tables = [each for each in path.iterdir() if each.suffix.lower() in SUFFIXES]
+        also = f"; of its {len(tables)} CSV files name one, for example {min(tables)}" if tables else ""
+        raise NptVizError(
+            f"{path} has no {', '.join(LOGS)} or run-….wandb in it{also or '; give the folder of a training run'}"
+        )
     return logs
 
 
@@ -83,33 +118,60 @@ def _name_of(path: Path) -> str:
     return path.parent.name or path.stem if path.name in LOGS else path.stem
 
 
-def _read(file: IO[bytes], *, origin: str, name: str, around: Beside) -> Run:
-    log, lines = _filled(file, origin, going_back="resumes")
-    if log.is_interleaved:
+def _read(file: IO[bytes], *, origin: str, name: str, around: Beside) -> list[Run]:
+    logs, entries = _filled(file, origin, {})
+    interleaved = [run for run, log in logs.items() if log.is_interleaved]
+    if interleaved:
         file.seek(0)
-        log, lines = _filled(file, origin, going_back="other processes")
-    if not log.tables:
-        first = f"; line {lines.named[0][0]} is {lines.named[0][1]}" if lines.named else ""
+        logs, entries = _filled(file, origin, dict.fromkeys(interleaved, "other processes"))
+    logs = {run: log for run, log in logs.items() if log.tables}
+    if not logs:
+        first = f"; {entries.noun} {entries.named[0][0]} is {entries.named[0][1]}" if entries.named else ""
         raise NptVizError(
-            f"{origin}: none of its {lines.number:,} lines is a step of a training{first}; give a {' or '.join(LOGS)}"
+            f"{origin}: none of its {entries.number:,} {entries.noun}s is a step of a training{first}; give {LOG}"
         )
-    run = log.own(name, origin) if log.is_own else log.of_others(name, origin, around)
-    notes = [*filter(None, [lines.sentence, *log.order_notes]), *around.notes, *run.notes]
-    return replace(run, notes=tuple(notes), skipped=lines.skipped)
+    around = around._replace(config=entries.config or around.config)
+    runs = []
+    for part, log in logs.items():
+        called = part or entries.name or name
+        run = log.own(called, origin) if log.is_own else log.of_others(called, origin, around)
+        told = [
+            *filter(None, [entries.sentence, *entries.notes, *log.order_notes]),
+            *around.notes,
+            *run.notes,
+        ]
+        runs.append(replace(run, notes=tuple(told), skipped=entries.skipped, part=part))
+    return runs
 
 
-GoingBack = Literal["resumes", "other processes"]
-"""What it means that steps go backwards: the training was resumed, or several processes wrote into one log."""
+def _entries(file: IO[bytes], origin: str) -> Entries:
+    """The entries of a file, by its first bytes and its name."""
+    start = file.read(64)
+    file.seek(0)
+    if start.startswith(MAGIC) or Path(origin).suffix == SUFFIX:
+        return OfflineRun(file, origin, parts_before(Path(origin)))
+    return ExportedRows(file, origin) if is_export(origin, start) else Lines(file)
 
 
-def _filled(file: IO[bytes], origin: str, *, going_back: GoingBack) -> tuple["_Log", Lines]:
-    lines, log = Lines(file), _Log(going_back)
-    for row in lines:
-        if "format" in row:
+GoingBack = Literal["resumes", "other processes", "nothing"]
+"""What it means that steps go backwards: the training was resumed, several processes wrote into one log, or nothing."""
+
+
+def _filled(
+    file: IO[bytes], origin: str, going_back: Mapping[str | None, GoingBack]
+) -> tuple[dict[str | None, "_Log"], Entries]:
+    """The rows of every run of a file. going_back: of the runs in which it is no resume."""
+    entries, logs = _entries(file, origin), dict[str | None, _Log]()
+    for run, row in entries:
+        if run not in logs:
+            logs[run] = _Log("nothing" if entries.is_table else going_back.get(run, "resumes"))
+            logs[run].is_own = entries.is_own
+        log = logs[run]
+        if "format" in row and isinstance(entries, Lines):
             log.begin(row, origin)
         elif not log.take(row):
-            lines.skip("no step in it" if step_of(row.get("step")) is None else "no numbers in it")
-    return log, lines
+            entries.skip("no step in it" if step_of(row.get("step")) is None else "no numbers in it")
+    return logs, entries
 
 
 class _Log:
@@ -185,7 +247,7 @@ class _Log:
                 "Nearly every step is logged more than once, so several processes seem to have written into this log; "
                 "of each step the line that was logged last is shown."
             )
-        elif self._resumes:
+        elif self._resumes and self._going_back == "resumes":
             where = ", ".join(f"from {before:,} back to {after:,}" for before, after in self._resumes[:3])
             more = f" and {len(self._resumes) - 3} times more" if len(self._resumes) > 3 else ""
             yield f"Steps go {where}{more}: the training was resumed there, and what was logged last is shown."
@@ -277,7 +339,9 @@ class _Log:
         layer = step_of(row.get("layer"))
         values = {name: measurement(value) for name, value in row.items() if name not in ("step", "layer")}
         values = {name: value for name, value in values.items() if value is not None}
-        if layer is None or not values:
+        # In a table npt_viz leaves the cell of no layer in particular empty.
+        of_none = self._going_back == "nothing" and "layer" not in row
+        if (layer is None and not of_none) or not values:
             return False
         self.tables.setdefault(layer, Table()).put(step, values)
         return True

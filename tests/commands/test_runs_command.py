@@ -43,7 +43,7 @@ def test_csv_has_every_row_of_every_run(log, tmp_path, capsys):
 def test_a_bad_path_is_one_sentence_and_status_1(tmp_path, capsys):
     assert main(["runs", str(tmp_path / "nowhere")]) == 1
     out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1 and "nowhere does not exist" in err
+    assert out == "" and err.count("\n") == 1 and "nowhere: no such file or folder" in err
 
 
 def test_a_folder_of_several_runs_is_all_of_them(log, tmp_path, capsys):
@@ -52,3 +52,13 @@ def test_a_folder_of_several_runs_is_all_of_them(log, tmp_path, capsys):
         (tmp_path / "all" / name / "training_log.jsonl").write_text('{"step": 1, "total_loss": 2}')
     assert main(["runs", str(tmp_path / "all"), "--json"]) == 0
     assert [each["name"] for each in json.loads(capsys.readouterr().out)] == ["a", "b"]
+
+
+def test_each_run_of_a_table_is_told_apart_and_comes_back_from_the_csv(tmp_path, capsys):
+    (tmp_path / "two.csv").write_text("run,step,total_loss\na,1,2.0\nb,1,3.0\nb,2,1.0\n")
+    assert main(["runs", str(tmp_path / "two.csv"), "--json", "--csv", str(tmp_path / "again.csv")]) == 0
+    found = {each["part"]: each["values"] for each in json.loads(capsys.readouterr().out)}
+    assert {name: values[0]["last"] for name, values in found.items()} == {"a": 2.0, "b": 1.0}
+    assert main(["runs", str(tmp_path / "again.csv"), "--json"]) == 0
+    again = {each["part"]: each["values"] for each in json.loads(capsys.readouterr().out)}
+    assert again == found

@@ -421,7 +421,10 @@ def test_an_uploaded_file_is_read_from_its_bytes(tmp_path):
     ("content", "sentence"),
     [
         (b"", "none of its 0 lines is a step of a training"),
-        (b"\x00" * 5000, "line 1 is not finished; give a steps.jsonl or training_log.jsonl"),
+        (
+            b"\x00" * 5000,
+            "line 1 is not finished; give a steps.jsonl, a training_log.jsonl, a run-….wandb or",
+        ),
         (
             b'{"format": "npt_viz steps, version 9"}\n',
             "its format is 'npt_viz steps, version 9'; this npt_viz reads",
@@ -442,7 +445,9 @@ def test_a_file_that_is_no_log_is_a_sentence(tmp_path, content, sentence):
 def test_a_path_that_is_no_run_is_a_sentence(tmp_path):
     with pytest.raises(NptVizError, match="nowhere: no such file or folder; give a"):
         read_run(tmp_path / "nowhere")
-    with pytest.raises(NptVizError, match=r"has no steps.jsonl or training_log.jsonl in it; give the folder"):
+    with pytest.raises(
+        NptVizError, match=r"has no steps.jsonl, training_log.jsonl or run-….wandb in it; give the folder"
+    ):
         read_run(tmp_path)
     written(tmp_path / "a", [row(1)])
     assert read_run(tmp_path).name == "a", "the only run below"

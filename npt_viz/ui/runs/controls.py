@@ -12,9 +12,9 @@ from npt_viz.ui.shell.found import shipped_experiments
 from npt_viz.ui.shell.text import code
 
 PATHS_HELP = (
-    f"Every `steps.jsonl` and `training_log.jsonl` below `{RUNS}` is offered. Or type a path on the machine that the app "
-    "runs on, of a log, of its folder, or of a folder of several, and press Enter; a `config.json` beside a published log tells its weights and "
-    "stages."
+    f"Every `steps.jsonl`, `training_log.jsonl` and `run-….wandb` below `{RUNS}` is offered. Or type a path on the machine "
+    "that the app runs on, of a log, of its folder, of a folder of several, or of a CSV that W&B, MLflow or trackio "
+    "exported, and press Enter; a `config.json` beside a published log tells its weights and stages, and a W&B run has them in it."
 )
 
 NOT_DRAWN = {"n_tokens", "seconds", "tokens"}
@@ -45,8 +45,8 @@ def chosen_runs() -> list[Run]:
     left, right = st.columns([5, 1.2], vertical_alignment="bottom")
     with right.popover("Upload", icon=":material/upload_file:", width="stretch"):
         st.file_uploader(
-            "Training logs (.jsonl)",
-            ["jsonl"],
+            "Training logs (.jsonl), W&B offline runs (run-….wandb), CSV exports",
+            ["jsonl", "wandb", "csv", "tsv"],
             accept_multiple_files=True,
             key="runs_upload",
             on_change=take_uploads,
@@ -63,8 +63,9 @@ def chosen_runs() -> list[Run]:
     )
     if not paths:
         st.info(
-            "Choose runs above to see and compare their curves: a `training_log.jsonl` of the public code, what the "
-            "Training and Experiments pages saved, or the folder that `npt-viz train --out` wrote."
+            "Choose runs above to see and compare their curves: a `training_log.jsonl` of the public code, an offline run "
+            "of Weights & Biases, a CSV export, what the Training and Experiments pages saved, or the folder that "
+            "`npt-viz train --out` wrote."
             + ("" if offered else f" Nothing lies below {code(str(RUNS))} yet."),
             icon=":material/info:",
         )

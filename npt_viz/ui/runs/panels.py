@@ -171,7 +171,9 @@ def downloads(view: RunsView) -> None:
 
     def script() -> str:
         lines = ["import npt_viz", ""]
-        lines += [f"run = npt_viz.read_run({run.origin!r})\nprint(run.to_frame())" for run in view.runs]
+        for run in view.runs:
+            named = "" if run.part is None else f", {run.part!r}"
+            lines.append(f"run = npt_viz.read_run({run.origin!r}{named})\nprint(run.to_frame())")
         return "\n".join(lines)
 
     line = st.container(horizontal=True)

@@ -72,7 +72,12 @@ def runs_at(path: str) -> list[Run]:
         for log in logs[:MOST_OF_A_FOLDER]:
             marks = [(file.stat().st_mtime_ns, file.stat().st_size) for file in files_of(log)]
             st.session_state.setdefault(READ, {})[str(log)] = marks[0]
-            runs.append(_run(str(log), tuple(marks)))
+            of_log = _runs(str(log), tuple(marks))
+            if len(of_log) > MOST_OF_A_FOLDER:
+                st.caption(
+                    f"{code(log.name)} holds {len(of_log)} runs; the first {MOST_OF_A_FOLDER} are shown."
+                )
+            runs += of_log[:MOST_OF_A_FOLDER]
     except NptVizError as error:
         problem(str(error))
     except OSError as error:
@@ -105,11 +110,11 @@ def _written(run: Run) -> tuple[int, int]:
 
 
 @st.cache_resource(max_entries=32, show_spinner="Reading the log")
-def _run(log: str, marks: tuple[tuple[int, int], ...]) -> Run:
+def _runs(log: str, marks: tuple[tuple[int, int], ...]) -> list[Run]:
     """marks: time and size of the files, so that a log that has grown is read again."""
-    from npt_viz.runs import read_run
+    from npt_viz.runs import read_runs
 
-    return read_run(log)
+    return read_runs(log)
 
 
 @guarded_callback

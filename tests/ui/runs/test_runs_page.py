@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,8 @@ import pytest
 from onpage import tables
 
 from npt_viz.results.words import number
+
+OFFLINE = Path(__file__).resolve().parents[2] / "runs" / "offline"
 
 
 def log(folder, scale=1.0, steps=range(1, 41), config=None, **more):
@@ -179,6 +182,17 @@ def test_an_uploaded_log_is_read_and_stays(page, tmp_path):
     found.switch_page("pages/home.py").run()
     found.switch_page("pages/runs.py").run()
     assert [line["name"] for line in charts(found)[1]["data"]] == ["sent"]
+
+
+def test_an_uploaded_table_of_several_runs_and_an_offline_run_are_read(page):
+    offline = sorted(OFFLINE.glob("wandb/*/run-surgeon15.wandb"))[0]
+    found = page(str(offline.parent))
+    data = b"run,step,total_loss\nleft,1,2.0\nleft,2,1.0\nright,1,4.0\nright,2,3.0\n"
+    found.file_uploader(key="runs_upload").set_value(("two.csv", data, "text/csv")).run()
+    assert not found.exception and not found.error, said(found)
+    training = {line["name"]: line["y"] for line in charts(found)[1]["data"]}
+    assert list(training) == ["gate of layer 15 · all layers", "left", "right"]
+    np.testing.assert_array_equal(np.asarray(training["right"], float), [4.0, 3.0])
 
 
 def test_what_is_wrong_with_one_run_is_a_sentence_and_the_others_are_shown(page, tmp_path):
