@@ -53,6 +53,7 @@ def aligned_curves(
             figure.add_scatter(
                 x=np.concatenate([steps, steps[::-1]]),
                 y=np.concatenate([values.max(0), values.min(0)[::-1]]),
+                mode="lines",
                 fill="toself",
                 fillcolor=_faint(style["color"]),
                 line=dict(width=0),

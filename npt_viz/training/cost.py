@@ -8,11 +8,16 @@ from npt_viz.training.capturing import capture_bytes
 from npt_viz.training.losses import Objective
 from npt_viz.training.recipe import Recipe
 
-LOCAL_STEP = 4.0
-"""Passes through a layer that a step of that layer costs a token: its MLP with the modulation, and the gradients."""
+LOCAL_STEP = 1.0
+"""Passes through a layer that a step of that layer costs a token: its MLP with the modulation, and the gradients.
+Measured on SmolLM2-135M: 0.7 for a gate, 0.8 with up, 1.0 with down, 1.0 for four components (`python -m benchmarks.training_cost`)."""
 
 ABOVE = 3.0
 """Passes through the layers above that a loss on logits costs a token: once forward, twice as much back."""
+
+LOGITS = 8.0
+"""What logits, their softmax and its gradient cost a token, in passes through as many weights as the unembedding has;
+measured by the same command."""
 
 
 class Cost(NamedTuple):
@@ -56,6 +61,7 @@ def cost(
         a_token += ABOVE * sum(
             model.n_layers - 1 - layer for layer in ([min(layers)] if together else layers)
         )
+        a_token += LOGITS * unembedding_in_layers(model) * (1 if together else len(layers))
     elif together:
         a_token += max(layers) - min(layers)
     return Cost(
@@ -63,3 +69,9 @@ def cost(
         times * (n_train + n_heldout) * passed * one_layer,
         recipe.steps * recipe.batch_tokens * recipe.accumulate * a_token * one_layer,
     )
+
+
+def unembedding_in_layers(model: BaseModel) -> float:
+    """Weights of the unembedding, in those of a layer."""
+    head = model.hf.get_output_embeddings().weight.numel()
+    return head / sum(weight.numel() for weight in model.backbone.layers[0].parameters())

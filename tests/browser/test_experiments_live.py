@@ -81,3 +81,20 @@ def test_stop_keeps_what_was_learned_and_start_goes_on(tab):
     tab.get_by_text("stopped; Start goes on").wait_for()
     expect(button(tab, "start")).to_be_enabled(timeout=PATIENCE)
     expect(button(tab, "stop")).to_be_disabled()
+
+
+def test_a_running_experiment_goes_on_over_a_reload_and_every_page_says_so(tab):
+    named(tab, "browser reloads")
+    tab.get_by_role("tab", name="Schedule").click()
+    fill(tab, "Steps", "100000")
+    expect(button(tab, "start")).to_be_enabled(timeout=PATIENCE)
+    button(tab, "start").click()
+    tab.locator(".st-key-experiment_curves .js-plotly-plot").first.wait_for()
+    tab.reload()
+    expect(button(tab, "stop")).to_be_enabled(timeout=PATIENCE)
+    tab.locator(".st-key-experiment_curves .js-plotly-plot").first.wait_for()
+    tab.get_by_role("link", name="Tokens").click()
+    tab.get_by_text("An experiment runs").wait_for()
+    tab.get_by_role("link", name="Experiments").click()
+    button(tab, "stop").click()
+    tab.get_by_text("stopped; Start goes on").wait_for()
