@@ -164,7 +164,7 @@ def _curves(result: ExperimentResult) -> None:
     if figure.data:
         chart(figure, key="experiment_curves")
     else:
-        st.caption("Nothing of this was measured yet.")
+        st.caption("Nothing of this was measured yet: choose another curve, or wait for the next evaluation.")
 
 
 def _strips(result: ExperimentResult) -> None:
@@ -181,7 +181,7 @@ def _strips(result: ExperimentResult) -> None:
     shown = window(len(strip.tokens), 0)
     figure = arm_strips(result, column, seed=seed, shown=shown, theme=theme())
     if figure is None:
-        st.caption("No arm with this seed has finished yet.")
+        st.caption("No arm with this seed has finished yet: choose another seed, or wait.")
         return
     chart(figure, key="experiment_strips")
     if len(strip.tokens) > len(shown):

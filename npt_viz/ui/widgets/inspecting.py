@@ -33,6 +33,9 @@ from npt_viz.ui.widgets.token_view import Part, is_fragment_rerun
 from npt_viz.ui.widgets.view import View
 from npt_viz.workspace.numbers import packed, without_text
 
+FEW_TOKENS = 6
+"""Tokens below which no median has a 95 % interval."""
+
 
 def inspect_page(
     title: str,
@@ -100,6 +103,10 @@ def _draw(
             sheet.say(answer(view))
             for note in view.run.notes:
                 st.caption(plain(note))
+            if int((~view.left_out).sum()) < FEW_TOKENS:
+                st.caption(
+                    "Press Edit and give a longer prompt, or take one of the Examples: medians need more tokens."
+                )
     if not wait_for_paint():
         return
     _record(view)
@@ -146,22 +153,34 @@ def loaded() -> LoadReport:
 def running_layers(report: LoadReport) -> list[int]:
     """Layers that run as NPT; a layer in the state that cannot be shown is named and replaced."""
     session, layers = st.session_state, sorted(each.layer for each in report.layers)
-    unknown = {*session["on"], session["layer"]} - {None, *layers}
-    for layer in sorted(unknown):
-        st.warning(
-            f"Layer {layer} is no NPT layer of this checkpoint, which has {', '.join(map(str, layers))}."
-        )
+    unknown = sorted({*session["on"], session["layer"]} - {None, *layers})
     chosen = sorted({*session["on"]} & {*layers})
     if chosen != session["on"]:
         session["on"] = chosen
-    running = chosen or layers
-    if session["layer"] not in running:
-        if session["layer"] in layers:
-            st.info(
-                f"Layer {session['layer']} is switched off: it runs as in the base model and there is nothing of it to "
-                f"see. Shown: layer {max(running)}."
-            )
+    running, wanted = chosen or layers, session["layer"]
+    if wanted not in running:
         session["layer"] = max(running)
+    shown = session["checkpoint"], session["layer"], tuple(running)
+    if unknown:
+        names = ", ".join(map(str, unknown))
+        session["_layer_note"] = (
+            shown,
+            (
+                f"Layer{'s' * (len(unknown) > 1)} {names}: no NPT layer of this checkpoint, which has "
+                f"{', '.join(map(str, layers))}. Shown: layer {session['layer']}; choose another one above."
+            ),
+        )
+    elif wanted not in running and wanted is not None:
+        session["_layer_note"] = (
+            shown,
+            (
+                f"Layer {wanted} is switched off: it runs as in the base model and there is nothing of it to see. Shown: "
+                f"layer {session['layer']}; switch it on under NPT above."
+            ),
+        )
+    # It stands as long as what it is about is shown: the next run knows only the layer that replaced the other.
+    if (note := session.get("_layer_note")) and note[0] == shown:
+        st.warning(note[1])
     return running
 
 

@@ -169,7 +169,9 @@ def limits(view: View) -> None:
         )
         choices = floor_targets(view)
         if not choices:
-            st.info("Attention keeps its standard path in this layer, so there is nothing to recover.")
+            st.info(
+                "Attention keeps its standard path in this layer, so there is nothing to recover; choose another layer, or see on Tokens what it changes."
+            )
         n_known = len(known_floors(view))
         for targets in choices:
             floor = floor_of(view, targets)
