@@ -85,12 +85,12 @@ def sweep(
     )
     ratio = result.perplexity / result.before_perplexity
     lines = (
-        (1, result.margin, "log p(new) − log p(old)", ROLES["edited"], "nats"),
-        (1, result.new_log_probability, "log p(new)", ROLES["npt"], "nats"),
-        (2, result.unrelated_kl, f"KL on {result.n_unrelated} unrelated prompts", ROLES["base"], "nats"),
-        (3, ratio, f"perplexity on {result.n_neutral_tokens} neutral tokens", ROLES["exact"], "× before"),
+        (1, result.margin, "log p(new) − log p(old), nats", ROLES["edited"]),
+        (1, result.new_log_probability, "log p(new), nats", ROLES["npt"]),
+        (2, result.unrelated_kl, f"KL on {result.n_unrelated} unrelated prompts, nats", ROLES["base"]),
+        (3, ratio, f"perplexity on {result.n_neutral_tokens} neutral tokens, × before", ROLES["exact"]),
     )
-    for row, values, name, colour, unit in lines:
+    for row, values, name, colour in lines:
         figure.add_scatter(
             x=x,
             y=values,
@@ -99,7 +99,7 @@ def sweep(
             customdata=result.alphas,
             line=dict(color=colour, width=2),
             marker=dict(size=6),
-            hovertemplate=f"α = %{{customdata:.3g}}<br>{plain(name)}: %{{y:.3g}} {unit}<extra></extra>",
+            hovertemplate=f"α = %{{customdata:.3g}}<br>{plain(name)}: %{{y:.3g}}<extra></extra>",
             selected=dict(marker=dict(opacity=1)),
             unselected=dict(marker=dict(opacity=1)),
             row=row,
@@ -113,8 +113,10 @@ def sweep(
     if alpha is not None:
         figure.add_vline(float(position_of(np.array([alpha]))[0]), line=dict(color=INK[theme], width=1))
     styled(figure, height=height, theme=theme)
-    for row, title in ((1, "nats"), (2, "KL, nats"), (3, "perplexity ×")):
-        figure.update_yaxes(title=dict(text=title, font_size=11), nticks=5, row=row, col=1)
+    # What is drawn stands in the legend, with its unit over each point: titles of low rows would lie on each other.
+    figure.update_yaxes(nticks=4, row=1, col=1)
+    for row in (2, 3):
+        figure.update_yaxes(nticks=3, tickfont_size=10, row=row, col=1)
     # Beyond the limits by far, the exact amount does not matter and would flatten all else.
     figure.update_yaxes(range=[0, _ceiling(result.unrelated_kl, result.kl_limit)], row=2, col=1)
     figure.update_yaxes(range=[min(0.97, ratio.min()), _ceiling(ratio - 1, 0.05) + 1], row=3, col=1)

@@ -4,7 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from npt_viz.figures.maps import token_axis
-from npt_viz.figures.theme import FAINT, REFERENCE, Theme, colour_scale, number, plain, styled
+from npt_viz.figures.theme import FAINT, REFERENCE, Theme, colour_scale, log_y, number, plain, styled
 from npt_viz.results.experiments import MEASURES, ExperimentResult
 from npt_viz.results.inspection import METRICS, TOKEN_METRICS
 
@@ -79,7 +79,7 @@ def aligned_curves(
         top = max((trace.y.max() for trace in figure.data), default=1.0)
         figure.update_yaxes(range=[min(max(lowest, -0.5), 0.0) - 0.05, max(top, 1.0) + 0.05])
     elif column in _LOG and 0 < lowest < np.inf:
-        figure.update_yaxes(type="log", exponentformat="power", nticks=6)
+        log_y(figure)
     figure.update_xaxes(title=dict(text="step", font_size=11), rangemode="tozero")
     figure.update_layout(hovermode="x unified")
     return figure

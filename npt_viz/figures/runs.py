@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from npt_viz.figures.theme import FAINT, REFERENCE, Theme, plain, styled
+from npt_viz.figures.theme import FAINT, REFERENCE, Theme, log_y, plain, styled
 from npt_viz.figures.training import TERM_COLOURS
 from npt_viz.results.runs import Axis, Line, Shares
 
@@ -67,7 +67,7 @@ def overlay(
         _add_marks(figure, {name: steps for name, steps in (marks or {}).items() if name in drawn}, series)
     # A value of 0 or below has no logarithm: it is left out of the line, and the axis stays linear without any other.
     if log and any((each.y > 0).any() for each in lines):
-        figure.update_yaxes(type="log", exponentformat="power", nticks=6)
+        log_y(figure)
     figure.update_xaxes(title=dict(text=AXES[x], font_size=11), rangemode="tozero")
     figure.update_yaxes(title=dict(text=plain(columns[0]) if len(columns) == 1 else "", font_size=11))
     figure.update_layout(hovermode="x unified", showlegend=True, legend=dict(font_size=11))

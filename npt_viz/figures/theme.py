@@ -180,3 +180,23 @@ def styled(figure: go.Figure, *, height: int, theme: Theme = "light") -> go.Figu
 
 def _rgb(colour: str) -> tuple[int, ...]:
     return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+
+
+def log_y(figure: go.Figure) -> None:
+    """Make the y axis logarithmic, with few ticks that are numbers in full: 1, 2, 5 of a decade, or decades alone."""
+    drawn = np.concatenate([np.asarray(trace.y, float) for trace in figure.data])
+    drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
+    low, high = drawn.min(initial=np.inf), drawn.max(initial=0.0)
+    decades = (
+        np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1) if len(drawn) else np.arange(2.0)
+    )
+    steps = (1.0, 2.0, 5.0) if len(decades) <= 3 else (1.0,)
+    ticks = [step * 10.0**decade for decade in decades[:: -(-len(decades) // MOST_DECADES)] for step in steps]
+    inside = [tick for tick in ticks if low / 1.05 <= tick <= 1.05 * high]
+    if len(inside) < 2 and len(drawn):
+        inside = [*{low, high}]
+    figure.update_yaxes(type="log", tickvals=inside, ticktext=[number(tick) for tick in inside])
+
+
+MOST_DECADES = 5
+"""Decades of a logarithmic axis that have a tick."""

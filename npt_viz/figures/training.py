@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from npt_viz.figures.theme import REFERENCE, ROLES, Theme, styled
+from npt_viz.figures.theme import REFERENCE, ROLES, Theme, log_y, styled
 from npt_viz.results.training import Curves
 
 TERM_COLOURS = {
@@ -150,7 +150,7 @@ def panel(
         )
     # A term that may be negative has no logarithm; a zero is left out of the line.
     if wanted.log and 0 <= lowest < np.inf:
-        figure.update_yaxes(type="log", exponentformat="power", nticks=6)
+        log_y(figure)
     figure.update_xaxes(title=dict(text="step", font_size=11), rangemode="tozero")
     figure.update_layout(
         hovermode="x unified", showlegend=len(tuple(figure.data)) > 1, legend=dict(font_size=10)

@@ -1,9 +1,10 @@
 """A colour is a number: the reference has none of it, the ends have all, and it can be read in both themes."""
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 
-from npt_viz.figures.theme import ColourScale, colour_scale, ink_on, number, plain
+from npt_viz.figures.theme import ColourScale, colour_scale, ink_on, log_y, number, plain
 from npt_viz.results.inspection import METRICS, TOKEN_METRICS
 
 THEMES = ("light", "dark")
@@ -109,3 +110,21 @@ def test_numbers_have_three_digits(value, text):
 
 def test_markup_in_a_label_is_text():
     assert plain("<b>&amp;") == "&lt;b&gt;&amp;amp;"
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([0.21, 0.69], ["0.5"]),
+        ([0.012, 3.1], ["0.1", "1"]),
+        ([1e-9, 1e6], []),
+        ([0.55, 0.6], ["0.55", "0.6"]),
+    ],
+)
+def test_a_logarithmic_axis_has_few_ticks_within_its_values_and_in_full(values, ticks):
+    figure = go.Figure(go.Scatter(y=[*values, 0.0, float("nan")]))
+    log_y(figure)
+    axis = figure.layout.yaxis
+    assert axis.type == "log" and 2 <= len(axis.tickvals) <= 9
+    assert {*ticks} <= {*axis.ticktext} and len({*axis.ticktext}) == len(axis.ticktext)
+    assert min(values) / 1.06 <= min(axis.tickvals) and max(axis.tickvals) <= 1.06 * max(values)

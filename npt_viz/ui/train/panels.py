@@ -161,7 +161,8 @@ def status(now: Snapshot) -> str:
             rate = now.done / now.seconds if now.seconds else 0.0
             left = f", about {_time((now.total - now.done) / rate)} left" if rate else ""
             return f"step {now.done:,} of {now.total:,}, {rate:.1f} steps a second{left}"
-    return f"{now.state} after {now.done:,} of {now.total or '?'} steps, {_time(now.seconds)} of training"
+    total = f"{now.total:,}" if now.total else "?"
+    return f"{now.state} after {now.done:,} of {total} steps, {_time(now.seconds)} of training"
 
 
 def _time(seconds: float) -> str:

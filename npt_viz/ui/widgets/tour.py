@@ -56,7 +56,7 @@ def step(page: str) -> None:
         else:
             _say(
                 4,
-                "**Found:** it fits only without RoPE, so it was trained on activations that no deployed model has.",
+                "**Found:** it fits only without RoPE, as Health says on more text: trained on activations that no deployed model has.",
             )
             st.button("Done", key="tour_done", on_click=_finish)
         st.button("End the tour", key="tour_end", type="tertiary", on_click=_set, args=["over"])
