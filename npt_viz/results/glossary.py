@@ -380,6 +380,7 @@ PAGES: dict[str, tuple[str, ...]] = {
         "median share, [low, high]",
         "attention sink",
     ),
+    "History": ("share recovered", "median share, [low, high]", "KL(base ‖ NPT)", "local, propagated"),
     "Training": (
         "share recovered, held-out",
         "loss, weighted",

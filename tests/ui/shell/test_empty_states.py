@@ -29,7 +29,7 @@ def demand(page, *, at_least: int = 1) -> None:
         assert ACTION.search(sentence), sentence
 
 
-@pytest.mark.parametrize("name", [name for name in PAGES if name != "runs"])
+@pytest.mark.parametrize("name", [name for name in PAGES if name not in ("runs", "history")])
 @pytest.mark.parametrize(
     "said", [{"checkpoint": "no/such"}, {"model": "no/such/model"}], ids=["checkpoint", "model"]
 )

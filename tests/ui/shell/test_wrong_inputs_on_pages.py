@@ -11,8 +11,8 @@ from npt_viz.places import ROOT
 pytestmark = pytest.mark.slow
 
 PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
-WITHOUT_MODEL = {"runs", "glossary"}
-"""Read logs only, or nothing."""
+WITHOUT_MODEL = {"runs", "glossary", "history"}
+"""Read logs or what was kept, or nothing."""
 
 WRONG = {
     "an unknown user": ({"model": "~nobody_x/a"}, "no home folder of nobody_x"),
