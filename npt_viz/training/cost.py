@@ -74,4 +74,5 @@ def cost(
 def unembedding_in_layers(model: BaseModel) -> float:
     """Weights of the unembedding, in those of a layer."""
     head = model.hf.get_output_embeddings().weight.numel()
-    return head / sum(weight.numel() for weight in model.backbone.layers[0].parameters())
+    layer = model.backbone.get_submodule("layers.0")
+    return head / sum(weight.numel() for weight in layer.parameters())
