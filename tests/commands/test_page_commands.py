@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -195,6 +196,20 @@ def test_bad_input_is_a_sentence(call, page, options, status, words):
     got, out, err = call(page, *options, "--json")
     assert (got, out) == (status, "")
     assert words in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "attribution"])
+def test_sinks_count_where_that_is_asked_for(call, page, monkeypatch):
+    made = npt_viz.inspect
+
+    def with_a_sink(*given, **options):
+        run = made(*given, **options)
+        return replace(run, is_sink=np.arange(len(run.pieces)) == 0)
+
+    monkeypatch.setattr("npt_viz.capture.inspection.inspect", with_a_sink)
+    left_out, counted = (strict(call(page, *options, "--json")[1]) for options in ((), ("--keep-sinks",)))
+    assert (left_out["keep_sinks"], counted["keep_sinks"]) == (False, True)
+    assert "1 sink left out" in left_out["sentence"] and "1 sink counted" in counted["sentence"]
 
 
 def test_a_layer_without_an_answer_says_why(call):

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,17 @@ def test_the_view_has_the_numbers_of_the_inspection(run):
         np.testing.assert_array_equal(drawn, expected.astype(np.float32))
     top = run.npt_top.rows(4)
     assert data["next"][1]["glyphs"][4] == [glyph for glyph, _, _ in top][:5]
+
+
+def test_a_token_that_is_markup_cannot_leave_the_script(run):
+    hostile = ("</script><img src=x onerror=window.hacked=1>", "<!--<script>", "]]>&amp;")
+    pieces = tuple(
+        piece._replace(glyph=glyph, raw=glyph) for piece, glyph in zip(run.pieces, hostile, strict=False)
+    )
+    html = standalone_view(replace(run, pieces=(*pieces, *run.pieces[3:])))
+    assert given(html)["view"]["glyphs"][:3] == list(hostile)
+    # The two ends of the one script, the element before it, and nothing else that begins like a tag.
+    assert html.count("</script") == html.count("<script") == 1 and "<img" not in html and "<!--" not in html
 
 
 def test_two_views_on_one_page_are_pinned_apart(run):

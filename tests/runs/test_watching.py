@@ -93,8 +93,13 @@ def test_the_training_is_the_same_with_and_without_the_watch(tiny_llama, tmp_pat
         def step(self, *_, **__): ...
 
     watched, alone = adapter(), adapter()
+
+    def looked_at():
+        torch.rand(3)  # Whatever a function of the user's takes.
+        return {2: {"gate": watched}}
+
     torch.manual_seed(3)
-    one = loop(npt_viz.watch(tmp_path, tiny_llama, {2: {"gate": watched}}, every=1, texts=TEXTS), watched, 4)
+    one = loop(npt_viz.watch(tmp_path, tiny_llama, looked_at, layers=2, every=1, texts=TEXTS), watched, 4)
     torch.manual_seed(3)
     other = loop(Nothing(), alone, 4)
     assert one == other
