@@ -138,9 +138,9 @@ def _start(slot: ExperimentSlot, plan: Plan) -> None:
         page="experiments",
         folder=folder,
     )
+    if entry is not None and not slot.is_active:
+        entry.put()  # First: the job's own comes when it ends.
     slot.begin(ExperimentJob(plan.folder, plan.begin, recording=entry))
-    if entry is not None:
-        entry.put()
 
 
 def stop_button(slot: ExperimentSlot) -> None:

@@ -117,11 +117,11 @@ def _draw(
 
 
 def _record(view: View) -> None:
-    """Put a question into the history: once on a page, however often its tokens are pinned."""
+    """Put a question into the history: once, however often its tokens are pinned and whatever page shows it."""
     session, run = st.session_state, view.run
-    if session.get("_recorded") == (here := (view.asked, session.get("_page"))):
+    if session.get("_recorded") == view.asked:
         return
-    session["_recorded"] = here
+    session["_recorded"] = view.asked
     values = view.layer_values
     record(
         "inspection",

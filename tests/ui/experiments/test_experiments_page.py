@@ -10,9 +10,12 @@ from onpage import tables
 from npt_viz.experiments.reading import read_experiment
 from npt_viz.figures.theme import number
 from npt_viz.places import ROOT
+from npt_viz.results.sentences.experiments import experiment as sentence_of
 from npt_viz.training.losses import TERMS
 from npt_viz.ui.experiments import job
 from npt_viz.ui.experiments.job import ExperimentJob, ExperimentSlot
+from npt_viz.ui.shell.recording import Recording
+from npt_viz.workspace.entry import Entry
 
 TEXT = " ".join(f"sentence {i} about the number {i * 37 % 101} and nothing else" for i in range(60))
 
@@ -171,6 +174,16 @@ def test_without_an_experiment_of_ones_own_the_shipped_one_is_shown(page, app):
 def test_what_is_set_up_is_estimated_before_start(page):
     said = " ".join(each.value for each in page().caption).replace("\\", "")
     assert "2 arms × 2 seeds × 8 steps. Estimate: the capture takes 0.0 GB and about 1 s" in said
+
+
+def test_an_experiment_is_in_the_history_as_it_ended():
+    kept = []
+    entry = Entry(key="k", time=0.0, kind="experiment", page="experiments", title="t", sentence="none yet")
+    recording = Recording(entry, True, lambda entry, numbers: kept.append(entry))
+    folder = ROOT / "demos/three-losses"
+    ExperimentJob(folder, lambda progress: (yield 1.0), recording=recording).start().wait(30)
+    (last,) = kept
+    assert last.sentence == str(sentence_of(read_experiment(folder))) and "<path fill" in last.thumbnail
 
 
 def test_stop_answers_within_a_step_and_errors_are_sentences(tmp_path):

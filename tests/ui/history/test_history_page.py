@@ -13,7 +13,7 @@ from npt_viz.results.sentences.tokens import tokens
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache import owner as owners
 from npt_viz.workspace.entry import Entry
-from npt_viz.workspace.numbers import unpacked
+from npt_viz.workspace.numbers import unpacked, unpacked_tables
 
 FACT = "The cat is blue. The cat is"
 HOSTILE = "<img src=x onerror=alert(1)> **b** `c` :red[d] $e$ [f](javascript:g)"
@@ -41,13 +41,13 @@ def history(browser):
 
 @pytest.fixture
 def past(on_disk):
-    """past(entry=key): the History page, opened without a look at Home, which inspects its example."""
+    """past(entry=key): the History page, or another, opened without a look at Home, which inspects its example."""
 
-    def opened(**said):
+    def opened(page="history", **said):
         test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
         for name, value in ({"model": on_disk.model, "checkpoint": on_disk.checkpoint} | said).items():
             test.query_params[name] = value
-        return test.switch_page("pages/history.py").run()
+        return test.switch_page(f"pages/{page}.py").run()
 
     return opened
 
@@ -70,8 +70,8 @@ def views(page):
     return [each for each in page.get("bidi_component") if "history_view" in str(each.proto)]
 
 
-def test_an_inspection_is_one_entry_with_its_numbers_and_pins_add_none(app, history):
-    page = app("tokens", prompt=FACT, layer="3", tok="5")
+def test_an_inspection_is_one_entry_with_its_numbers_and_pins_add_none(past, history):
+    page = past("tokens", prompt=FACT, layer="3", tok="5")
     page.session_state["tok"] = 7
     page.run()
     (entry,) = history.found().entries
@@ -294,6 +294,48 @@ def test_an_applied_update_is_kept_and_its_choices_come_back(app, past, history)
     page.button(key="history_reopen").click().run()
     assert not page.exception and page.session_state["edit_alpha"] == 2.5
     assert page.session_state["edit_prompt"] == "The cat is" and page.session_state["prompt"] == FACT
+
+
+def test_with_prompts_left_out_an_edit_and_a_transplant_have_no_text(app, past, history):
+    past().toggle(key="history_bare").set_value(True).run()
+    page = app("permanent_update", prompt="zebra quagga", layer="3", tok="3")
+    page.session_state["edit_prompt"] = "quagga is"
+    page.run()
+    page.button(key="edit_apply").click().run()
+    page = app("transplant", prompt="zebra quagga")
+    page.session_state["transplant_prompt"] = "quagga is"
+    page.run()
+    page.button(key="transplant_keep").click().run()
+    owners.flush()
+    kinds = {each.kind: each for each in history.found().entries}
+    assert {"edit", "transplant", "inspection"} == kinds.keys()
+    assert b"zebra" not in history.file.read_bytes() and b"quagga" not in history.file.read_bytes()
+    for kind in ("edit", "transplant"):
+        assert kinds[kind].choices == {} and "…" in kinds[kind].sentence
+        rows = unpacked_tables(history.numbers(kinds[kind].key))
+        assert {row["next token"] for row in rows["next token"]} == {""} and rows["next token"][0][
+            "after"
+        ] > 0
+        assert {row["glyph"] for row in rows["along the prompt"]} == {""}
+
+
+def test_an_examination_of_the_checkpoint_is_a_scan(app, past, history, monkeypatch):
+    from npt_viz.analysis import health as rules
+
+    quick = rules.health
+    monkeypatch.setattr(
+        rules, "health", lambda *of, quick=False, progress=None: whole(*of, progress), raising=True
+    )
+
+    def whole(model, checkpoint, progress):
+        return quick(model, checkpoint, quick=True)
+
+    page = app()
+    page.button(key="home_health_run").click().run()
+    (entry,) = history.found(kind="scan").entries
+    assert entry.title == "Health of npt-tiny" and "token" in entry.sentence and entry.page == "home"
+    page = past(entry=entry.key)
+    assert tables(page, "findings") and not page.exception
 
 
 def test_a_kept_transplant_is_in_the_history(app, past, history):

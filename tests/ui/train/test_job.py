@@ -11,10 +11,13 @@ from conftest import tiny_model
 
 import npt_viz
 from npt_viz.errors import NptVizError
+from npt_viz.results.sentences.training import training as sentence_of
 from npt_viz.training.spec import AdapterSpec
 from npt_viz.training.state import resumed, steps_saved
 from npt_viz.training.trainer import train
+from npt_viz.ui.shell.recording import Recording
 from npt_viz.ui.train.job import Place, TrainingJob, TrainingSlot
+from npt_viz.workspace.entry import Entry
 from npt_viz.workspace.trainings import record_of
 
 TEXTS = [f"text number {i} of {i * 7 % 13} and more of it, so that it is long enough" for i in range(8)]
@@ -54,6 +57,20 @@ def job(tiny_llama):
     for each in jobs:
         each.stop()
         each.wait()
+
+
+def test_a_training_is_in_the_history_as_it_was_saved_last(tiny_llama, tmp_path):
+    kept = []
+    entry = Entry(
+        key="k", time=0.0, kind="training", page="training", title="training", sentence="", folder="f"
+    )
+    recording = Recording(entry, True, lambda entry, numbers: kept.append(entry))
+    place = Place(tmp_path / "t", (), lambda *_: None, lambda _: None)
+    made = TrainingJob(beginning(tiny_llama, steps=6), place=place, recording=recording).start()
+    made.wait()
+    last = kept[-1]
+    assert last.title == "layer 2, direct: finished, step 6 of 6" and last.folder == "f" and last.time > 1e9
+    assert last.sentence == str(sentence_of(made.history)) and "<polyline" in last.thumbnail
 
 
 def test_a_job_runs_to_its_end_and_keeps_every_step(job):
