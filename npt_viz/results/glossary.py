@@ -276,6 +276,20 @@ GLOSSARY: dict[str, dict[str, Entry]] = {
             "docs/compare.md",
         ),
     },
+    "History": {
+        "entry": Entry(
+            "one question with what the page said of it, its settings, and its numbers; asked again it is the same entry, with the time of now",
+            "",
+            "",
+            "docs/workspace.md",
+        ),
+        "kept numbers": Entry(
+            "the inspection as it was computed, every digit of it; it is shown from these, also where its checkpoint changed or is gone, and marked then",
+            "",
+            "no mark: the files are those of then, and the pages take the kept numbers over without computing",
+            "docs/workspace.md",
+        ),
+    },
     "Words": {
         "local, propagated": Entry(
             "local feeds every NPT layer the base's own h and a, as in training; propagated runs the NPT model, so errors add up",
@@ -380,7 +394,7 @@ PAGES: dict[str, tuple[str, ...]] = {
         "median share, [low, high]",
         "attention sink",
     ),
-    "History": ("share recovered", "median share, [low, high]", "KL(base ‖ NPT)", "local, propagated"),
+    "History": ("entry", "kept numbers", "share recovered", "KL(base ‖ NPT)", "KL(before ‖ after)"),
     "Training": (
         "share recovered, held-out",
         "loss, weighted",
