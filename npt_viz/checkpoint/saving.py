@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from npt_viz.adapter import LayerAdapter, Semantics, Target
+from npt_viz.checkpoint.card import CARD, checkpoint_card, is_ours
 from npt_viz.checkpoint.finding import NATIVE_CONFIG, NATIVE_WEIGHTS
 from npt_viz.checkpoint.keys import is_transposed, named_tensors, native_keys
 from npt_viz.checkpoint.native import FORMAT_VERSION, layer_fields, tensor_hash
@@ -47,7 +48,7 @@ def save_checkpoint(
     initial: Mapping[int, LayerAdapter] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write the native format: npt_config.json and npt_weights.safetensors.
+    """Write the native format: npt_config.json, npt_weights.safetensors, and a model card README.md.
 
     recipe, figures: how it was trained and what was measured, as plain JSON values.
     fault: what is wrong with it, for a deliberately bad specimen.
@@ -218,6 +219,8 @@ def _written(folder: Path, config: Mapping, tensors: Mapping[str, Tensor], overw
     with _new_folder(folder, overwrite) as new:
         save_file(dict(tensors), new / NATIVE_WEIGHTS, metadata={"format": "pt"})
         (new / NATIVE_CONFIG).write_text(text, encoding="utf-8")
+        if is_ours(folder / CARD) or not (folder / CARD).exists():
+            (new / CARD).write_text(checkpoint_card(json.loads(text), folder.name), encoding="utf-8")
     return folder
 
 
@@ -249,9 +252,11 @@ def _new_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
 
 
 def _keep_other_files(folder: Path, new: Path) -> None:
-    """Keep logs, samples and a training's state that lie beside an overwritten checkpoint."""
+    """Keep logs, samples, a card of one's own and a training's state that lie beside an overwritten checkpoint."""
     for entry in folder.iterdir():
         if entry.name in (NATIVE_CONFIG, NATIVE_WEIGHTS, "npt_weights.pt", "config.json"):
+            continue
+        if entry.name == CARD and is_ours(entry):
             continue
         if entry.is_dir():
             shutil.copytree(entry, new / entry.name, copy_function=_keep)

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from safetensors.torch import load_file, save_file
 
+from npt_viz.editing.files.card import write_card
 from npt_viz.editing.files.merging import merged_bytes, write_merged
 from npt_viz.editing.files.recipe import RECIPE_FILE, recipe_text
 from npt_viz.editing.updates import Factors, Place, Update, accumulated
@@ -55,6 +56,8 @@ def export(model: BaseModel, updates: Sequence[Update], folder: str | Path, kind
             notes = _write_lora(accumulated(updates), model.name, new)
         else:
             notes = [f"replay it with a base that has the fingerprint of {model.name}"]
+        if kind != "recipe":
+            write_card(new, folder.name, kind, model.name, updates, notes)
     return Exported(folder, tuple(notes))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import specimen, tiny_model
+from huggingface_hub.repocard import metadata_load
 from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -20,6 +21,7 @@ from npt_viz import open_model
 from npt_viz.capture.running import changed
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.editing.files import merging, shards
+from npt_viz.editing.files.card import BASES_CARD
 from npt_viz.editing.files.recipe import RECIPE_FILE, recipe_text, updates_from_recipe, updates_from_text
 from npt_viz.editing.ledger import Ledger
 from npt_viz.editing.making.from_source import update_from
@@ -98,7 +100,7 @@ def test_a_merged_export_keeps_the_shards_and_every_other_tensors_bytes(base_fol
     ledger = edited(open_model(base_folder), "N4")
     ledger.export(tmp_path / "merged", "merged")
     files = {path.name for path in base_folder.iterdir()}
-    assert {path.name for path in (tmp_path / "merged").iterdir()} == files | {RECIPE_FILE}
+    assert {path.name for path in (tmp_path / "merged").iterdir()} == files | {RECIPE_FILE, BASES_CARD}
     assert sum(name.endswith(".safetensors") for name in files) > 3
     touched = {place.parameter for update in ledger.updates for place in update.places}
     for shard in base_folder.glob("*.safetensors"):
@@ -118,7 +120,7 @@ def test_weights_that_lie_there_a_second_time_are_not_taken_along(base_folder, t
         (folder / name).write_bytes(b"{}")
     edited(open_model(folder), "N1").export(tmp_path / "merged", "merged")
     names = {path.name for path in (tmp_path / "merged").iterdir()}
-    assert names == {path.name for path in base_folder.iterdir()} | {RECIPE_FILE}
+    assert names == {path.name for path in base_folder.iterdir()} | {RECIPE_FILE, BASES_CARD}
 
 
 def test_an_edited_weight_is_computed_in_float32_and_stored_in_the_dtype_of_the_open_model(tmp_path):
@@ -355,3 +357,24 @@ def test_killing_an_export_at_any_moment_leaves_no_folder_that_looks_complete_an
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_export_has_a_card_of_its_edits_and_warns(base_folder, tmp_path, kind):
+    ledger = edited(open_model(base_folder))
+    ledger.export(tmp_path / "out", kind)
+    card, kept = tmp_path / "out" / "README.md", tmp_path / "out" / BASES_CARD
+    assert card.exists() == (kind != "recipe") and kept.exists() == (kind == "merged")
+    if kind == "recipe":
+        return
+    assert metadata_load(card)["library_name"] == {"lora": "peft", "merged": "transformers"}[kind]
+    text = card.read_text()
+    assert str(base_folder.parent) not in text and "every token of every text" in text
+    assert "one of them" in text and "and another" in text and "specimen" in text
+    for number, update in enumerate(ledger.updates, 1):
+        for place, factors in update.factors.items():
+            dense = update.alpha * factors.v_b.astype(float).T @ factors.v_a.astype(float)
+            size = f"{np.linalg.norm(dense):.4g}"
+            assert f"| {number} | {update.alpha:.4g} | {place.parameter} | {len(factors)} | {size} |" in text
+    if kind == "merged":
+        assert kept.read_text() == "kept"
