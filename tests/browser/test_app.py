@@ -15,7 +15,7 @@ MARKUP = "<b>x</b> **y** :red[z] $q$ :smile:"
 def settled(tab) -> None:
     """Everything is drawn and nothing is left of the run before: what is below the card comes last."""
     tab.locator(".st-key-pinned_card h2").wait_for()
-    tab.get_by_text("The same in Python").first.wait_for()
+    tab.get_by_text("Carry away").first.wait_for()
     tab.wait_for_function(
         "!document.querySelector('[data-testid=stStatusWidget], [data-stale=true] .npt-table')"
     )
