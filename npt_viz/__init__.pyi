@@ -36,6 +36,9 @@ from npt_viz.capture.probe import probe as probe
 # Adapters in the native format.
 from npt_viz.checkpoint import save_checkpoint as save_checkpoint
 
+# A checkpoint to a repository of the Hugging Face hub, with its card.
+from npt_viz.checkpoint.pushing import push_checkpoint as push_checkpoint
+
 # Updates that a recipe file describes.
 from npt_viz.editing.files.recipe import updates_from_recipe as updates_from_recipe
 

@@ -19,7 +19,8 @@ def open_checkpoint(
 ) -> Checkpoint:
     """Open a checkpoint of any known format; reads names, shapes and configs, no weights.
 
-    path: a weights file, its folder, or a run directory; or adapters in memory (`live_checkpoint`).
+    path: a weights file, its folder, or a run directory; a hub id, owner/name or owner/name@revision, from the hub's
+        cache or downloaded; or adapters in memory (`live_checkpoint`).
     model: the base; where given, the file's dimensions have to fit it.
     semantics: None reads or infers it; "probe" runs the model to see which attention path the weights fit; for the
         other choices, for all layers or by layer, see `Choice`.

@@ -29,8 +29,8 @@ _LONGEST = 120
 _HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 
 
-def checkpoint_card(config: Mapping, name: str) -> str:
-    """The card of a native checkpoint. config: content of npt_config.json; name: of its folder."""
+def checkpoint_card(config: Mapping, name: str, hub_id: str | None = None) -> str:
+    """The card of a native checkpoint. config: content of npt_config.json; name: of its folder; hub_id: where it is pushed."""
     base, layers = _mapping(config.get("base")), _mapping(config.get("layers"))
     parts = [
         front_matter(
@@ -52,7 +52,7 @@ def checkpoint_card(config: Mapping, name: str) -> str:
             "import npt_viz",
             "",
             f"model = npt_viz.open_model({json.dumps(_openable(base.get('name')))})",
-            'checkpoint = npt_viz.open_checkpoint("this folder, or owner/name on the hub", model)',
+            f"checkpoint = npt_viz.open_checkpoint({json.dumps(hub_id or 'this folder')}, model)",
             "print(checkpoint.report)",
         ),
         "## Layers",

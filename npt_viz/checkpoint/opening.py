@@ -16,6 +16,7 @@ from npt_viz.adapter import LayerAdapter, Semantics
 from npt_viz.adapter.semantics import Provenance
 from npt_viz.checkpoint import meaning, native
 from npt_viz.checkpoint.finding import NATIVE_CONFIG, WEIGHTS, is_stage
+from npt_viz.checkpoint.hub import name_on_hub
 from npt_viz.checkpoint.keys import named_tensors
 from npt_viz.checkpoint.layout import Layout, layout_of, modulation
 from npt_viz.checkpoint.meaning import Choice
@@ -271,6 +272,8 @@ def _recognised(files: CheckpointFiles, model: BaseModel | None) -> Checkpoint:
 
 def _name(path: Path) -> str:
     """Name to show: the folder where every weights file has the same name, run/stage inside a run directory."""
+    if (on_hub := name_on_hub(path)) is not None:
+        return on_hub.removesuffix(f"/{path.name}") if path.name in WEIGHTS else on_hub
     parts = list(path.resolve().parts)
     if path.name in WEIGHTS:
         parts.pop()

@@ -125,6 +125,7 @@ def _to_native(checkpoint: Checkpoint, folder: Path, overwrite: bool) -> Convert
     kept = ("recipe", "figures", "licence", "fault")
     config = {"format_version": FORMAT_VERSION, "base": base, "layers": layers}
     config |= {key: native.get(key) for key in kept} | {"initial_hashes": _initial_hashes(checkpoint)}
+    config["recipe"] = checkpoint.recipe
     return Converted(_written(folder, config, _renamed(checkpoint), overwrite), tuple(notes))
 
 

@@ -17,6 +17,7 @@ from npt_viz.checkpoint.finding import (
     weight_map,
     weights_at,
 )
+from npt_viz.checkpoint.hub import hub_folder, is_hub_id
 from npt_viz.checkpoint.keys import parsed_key
 from npt_viz.checkpoint.store import (
     MappingStore,
@@ -51,11 +52,12 @@ class CheckpointFiles:
 
 
 def open_files(path: str | Path) -> CheckpointFiles:
-    """Open the files of the checkpoint at a path: a weights file, its folder, or a run directory.
+    """Open the files of the checkpoint at a path: a weights file, its folder, or a run directory; or of a hub id.
 
     Reads headers and configs only. Raises NptVizError where there is nothing to open or it is damaged.
     """
-    found = weights_at(located(path))
+    where = located(path)
+    found = weights_at(hub_folder(where.as_posix()) if not where.exists() and is_hub_id(where) else where)
     files, folder = found.files, found.files[0].parent
     is_native = files[0].name == NATIVE_WEIGHTS and (folder / NATIVE_CONFIG).is_file()
     native = json_object(folder / NATIVE_CONFIG) if is_native else None

@@ -56,7 +56,7 @@ def parsed_hub_id(name: str) -> tuple[str, str]:
 
 def cached_snapshot(hub_id: str, revision: str = MAIN) -> Path | None:
     """The folder of a hub model that is wholly in the local cache; touches no network."""
-    folder = _cached_folder(hub_id, revision)
+    folder = cached_folder(hub_id, revision)
     if folder is None or not (folder / "config.json").is_file():
         return None
     has_tokenizer = any((folder / name).is_file() for name in TOKENIZERS)
@@ -107,7 +107,7 @@ def cache_state(hub_id: str, revision: str = MAIN) -> str:
         validate_repo_id(hub_id)
     except HFValidationError:
         return "not in the hub's cache on this machine"
-    folder = _cached_folder(hub_id, revision)
+    folder = cached_folder(hub_id, revision)
     if folder is None:
         others = sorted(_revisions(home))
         if not others:
@@ -136,7 +136,7 @@ def cache_state(hub_id: str, revision: str = MAIN) -> str:
 
 def downloaded_snapshot(hub_id: str, revision: str = MAIN, progress: Progress = no_progress) -> Path:
     """The folder of a hub model, downloaded unless offline mode (HF_HUB_OFFLINE) forbids it."""
-    cached = _cached_folder(hub_id, revision)
+    cached = cached_folder(hub_id, revision)
     if cached is not None and _has_only_pickles(cached):
         # The hub has no more than that either.
         raise NptVizError(
@@ -148,10 +148,41 @@ def downloaded_snapshot(hub_id: str, revision: str = MAIN, progress: Progress = 
             "it, or give a local folder or a .gguf file"
         )
     progress(f"downloading {hub_id} from the hub", None)
+    unreachable = (
+        f"it is {cache_state(hub_id, revision)}, and the hub cannot be reached",
+        "check the network, or give a local folder or a .gguf file",
+    )
+    folder = fetched(hub_id, revision, FILES, unreachable=unreachable, kinds="a folder, a .gguf file")
+    if not (folder / "config.json").is_file():
+        reason = "its repository has no config.json, so it is no model of transformers; open its .gguf file, if it has one"
+    elif fault := weights_fault(folder):
+        reason = fault
+    else:
+        return folder
+    raise NptVizError(f"{shown(hub_id)} cannot be opened: {reason}")
+
+
+def fetched(
+    hub_id: str,
+    revision: str,
+    allow: list[str],
+    ignore: list[str] | None = None,
+    *,
+    unreachable: tuple[str, str],
+    kinds: str,
+) -> Path:
+    """The snapshot folder of a repository, downloaded.
+
+    allow, ignore: patterns of its files.
+    unreachable: what is wrong without a network, and what to do. kinds: what else than a hub id could be meant.
+    Raises NptVizError with the reason where it cannot be had.
+    """
     try:
-        folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=FILES))
+        return Path(
+            snapshot_download(hub_id, revision=revision, allow_patterns=allow, ignore_patterns=ignore)
+        )
     except HFValidationError:
-        reason = "it is neither a folder, a .gguf file, nor a hub id; a hub id is written owner/name"
+        reason = f"it is neither {kinds}, nor a hub id; a hub id is written owner/name"
     except GatedRepoError:
         reason = "its owner asks you to accept terms first; do so on its hub page and run `hf auth login`"
     except RevisionNotFoundError:
@@ -159,21 +190,11 @@ def downloaded_snapshot(hub_id: str, revision: str = MAIN, progress: Progress = 
     except RepositoryNotFoundError:
         reason = "the hub has no such model, or it is private; check the name, or run `hf auth login`"
     except Exception as error:  # The network has more ways to fail than can be listed.
-        reason = (
-            f"it is {cache_state(hub_id, revision)}, and the hub cannot be reached ({type(error).__name__}); "
-            "check the network, or give a local folder or a .gguf file"
-        )
-    else:
-        if not (folder / "config.json").is_file():
-            reason = "its repository has no config.json, so it is no model of transformers; open its .gguf file, if it has one"
-        elif fault := weights_fault(folder):
-            reason = fault
-        else:
-            return folder
+        reason = f"{unreachable[0]} ({type(error).__name__}); {unreachable[1]}"
     raise NptVizError(f"{shown(hub_id)} cannot be opened: {reason}")
 
 
-def _cached_folder(hub_id: str, revision: str) -> Path | None:
+def cached_folder(hub_id: str, revision: str) -> Path | None:
     """The snapshot folder of a revision in the cache, whole or not."""
     try:
         validate_repo_id(hub_id)
