@@ -6,6 +6,9 @@ from typing import Any
 
 KINDS = ("inspection", "edit", "transplant", "scan", "training", "experiment")
 
+OF_A_PROMPT = ("inspection", "edit", "transplant")
+"""Kinds whose words have something of a prompt, and that cannot be asked again without it."""
+
 LONGEST_THUMBNAIL = 4000
 """Characters."""
 

@@ -38,6 +38,9 @@ MOST = 2000
 MOST_WAITING = 200
 """Entries that wait in memory: of a browser that has no folder, or for a disk that takes nothing."""
 
+MOST_WAITING_BYTES = 64_000_000
+"""What their numbers take at most; those of the oldest go first."""
+
 LONGEST_NUMBERS = 16_000_000
 """Bytes of the numbers of one entry; what has more is kept without them."""
 
@@ -78,6 +81,11 @@ class History:
             self._waiting[entry.key] = entry, numbers
             if len(self._waiting) > MOST_WAITING:
                 del self._waiting[next(iter(self._waiting))]
+            too_much = sum(each.n_bytes for each, _ in self._waiting.values()) - MOST_WAITING_BYTES
+            for key, (each, _) in list(self._waiting.items()):
+                if too_much > 0 and each.n_bytes:
+                    too_much -= each.n_bytes
+                    self._waiting[key] = replace(each, n_bytes=0), None
 
     @property
     def waits(self) -> bool:

@@ -380,6 +380,14 @@ def test_what_waits_is_bounded(kept, monkeypatch):
     assert titles(kept.found()) == ["8", "7", "6"]
 
 
+def test_numbers_that_wait_are_bounded_and_the_entries_stay(kept, monkeypatch):
+    monkeypatch.setattr(history, "MOST_WAITING_BYTES", 25)
+    for i in range(4):
+        kept.put(entry(str(i), i), bytes(10))
+    assert [each.n_bytes for each in kept.found().entries] == [10, 10, 0, 0]
+    assert [kept.numbers(key_of(str(i))) is None for i in range(4)] == [True, True, False, False]
+
+
 def test_an_entry_is_of_a_known_kind_and_its_thumbnail_is_small():
     with pytest.raises(ValueError, match="kind 'x'"):
         entry(kind="x")

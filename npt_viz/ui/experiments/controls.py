@@ -131,9 +131,7 @@ def _start(slot: ExperimentSlot, plan: Plan) -> None:
     folder = str(plan.folder.absolute())
     entry = recording(
         "experiment",
-        folder,
         title=said(Quoted(f"{plan.experiment.name}: {plan.sentence}")),
-        bare=plan.sentence,
         sentence=said("No arm has finished yet."),
         page="experiments",
         folder=folder,

@@ -18,7 +18,7 @@ from npt_viz.ui.shell.guarded import guarded_callback
 from npt_viz.ui.shell.recording import Settings, set_settings, settings
 from npt_viz.ui.widgets.inspecting import theme
 from npt_viz.ui.widgets.view import View
-from npt_viz.workspace.entry import Entry
+from npt_viz.workspace.entry import OF_A_PROMPT, Entry
 from npt_viz.workspace.history import Found
 from npt_viz.workspace.numbers import unpacked
 
@@ -141,20 +141,18 @@ def asked_of(entry: Entry) -> Asked:
 
 def can_reopen(entry: Entry) -> bool:
     """Whether its page can show it again: not where its prompt was left out or its checkpoint is gone."""
-    needs_prompt = entry.kind in ("inspection", "edit", "transplant")
-    return (bool(entry.prompt) or not needs_prompt) and standing(entry) != "gone"
+    return (bool(entry.prompt) or entry.kind not in OF_A_PROMPT) and standing(entry) != "gone"
 
 
 def address_of(entry: Entry) -> dict[str, str]:
     """Address of the page that shows it again, in names and values."""
-    if entry.kind == "experiment":
-        return entry.settings | {"experiment": entry.folder}
-    if not entry.prompt:
-        return dict(entry.settings)
-    of_prompt = address.of_prompt(entry.prompt, is_private=bool(st.session_state.get("private")))
+    # What was not about a prompt leaves the one that is looked at.
+    prompt = entry.prompt or st.session_state["prompt"]
+    of_prompt = address.of_prompt(prompt, is_private=bool(st.session_state.get("private")))
     if "p" in of_prompt:
-        keeping.keep_prompt(of_prompt["p"], entry.prompt)
-    return entry.settings | of_prompt
+        keeping.keep_prompt(of_prompt["p"], prompt)
+    more = {"experiment": entry.folder} if entry.kind == "experiment" else {}
+    return entry.settings | of_prompt | more
 
 
 def side_of(entry: Entry) -> dict[str, Any]:

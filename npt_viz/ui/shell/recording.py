@@ -13,7 +13,7 @@ from npt_viz.results.sentences import Exact, Quoted, Sentence
 from npt_viz.ui.cache.owner import owner
 from npt_viz.ui.shell import keeping, state
 from npt_viz.ui.shell.asked import selection
-from npt_viz.workspace.entry import Entry, key_of
+from npt_viz.workspace.entry import OF_A_PROMPT, Entry, key_of
 
 HISTORY = "history"
 """Name under which the owner keeps the settings."""
@@ -78,7 +78,7 @@ def recording(
 ) -> Recording | None:
     """A recording of what the session looks at now; None where the history is switched off.
 
-    of: what makes it this question and no other, beside model and checkpoint.
+    of: what makes it this question and no other, beside model and checkpoint; not needed beside a folder.
     bare: title where prompts are left out and the title is made of one.
     page: on which it is reopened; that which is drawn, unless said.
     choices: start of the names of the page's choices (`keeping`), which are kept with it.
@@ -86,19 +86,19 @@ def recording(
     wanted, session, source = settings(), st.session_state, selection()
     if not wanted.is_on:
         return None
-    secret = () if wanted.with_prompts else (_SECRET,)
+    with_prompts = wanted.with_prompts or kind not in OF_A_PROMPT
+    # A folder is that work, whatever the head names.
+    parts = (folder,) if folder else (source, *of, *(() if with_prompts else (_SECRET,)))
     entry = Entry(
-        key=key_of(kind, source, *of, *secret),
+        key=key_of(kind, *parts),
         time=time.time(),
         kind=kind,
         page=page or session.get("_page", ""),
-        title=shortened(
-            bare if bare and not wanted.with_prompts else in_words(title, with_prompts=wanted.with_prompts)
-        ),
-        sentence=in_words(sentence, with_prompts=wanted.with_prompts),
-        prompt=prompt if wanted.with_prompts else "",
+        title=shortened(bare if bare and not with_prompts else in_words(title, with_prompts=with_prompts)),
+        sentence=in_words(sentence, with_prompts=with_prompts),
+        prompt=prompt if with_prompts else "",
         settings=state.said_without_prompt(),
-        choices=keeping.written(choices) if choices and wanted.with_prompts else {},
+        choices=keeping.written(choices) if choices and with_prompts else {},
         model=source.model,
         model_stamp=source.model_stamp,
         checkpoint=source.checkpoint,
@@ -113,7 +113,7 @@ def recording(
         if (present := known()) is not None:
             present.record(entry, numbers)
 
-    return Recording(entry, wanted.with_prompts, put)
+    return Recording(entry, with_prompts, put)
 
 
 def record(kind: str, *of: object, numbers: Callable[[bool], bytes] | None = None, **values: Any) -> None:

@@ -75,9 +75,7 @@ def place_of(owner: Owner, base: tuple[str, ...], folder: Path | None = None) ->
 def recorded_at(place: Place) -> Recording | None:
     """Entry of a training in the history; None where that is switched off."""
     folder = str(place.folder)
-    return recording(
-        "training", folder, title=said("training"), sentence=NOTHING, page="training", folder=folder
-    )
+    return recording("training", title=said("training"), sentence=NOTHING, page="training", folder=folder)
 
 
 class TrainingJob(job.Job):

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from dataclasses import replace
+from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
@@ -371,6 +373,16 @@ def entry(name, at) -> Entry:
         sentence="s",
         folder="none",
     )
+
+
+def test_an_experiment_opens_with_its_folder_and_leaves_the_prompt(past, history, tmp_path):
+    settings = {"model": "m", "checkpoint": "c"}
+    one = replace(
+        entry("x", 1.0), kind="experiment", page="experiments", folder=str(tmp_path), settings=settings
+    )
+    history.put(one)
+    query = parse_qs(link(past(prompt=FACT)).query_string)
+    assert query == {"model": ["m"], "checkpoint": ["c"], "prompt": [FACT], "experiment": [str(tmp_path)]}
 
 
 def test_a_training_whose_folder_is_gone_says_so(past, history):
