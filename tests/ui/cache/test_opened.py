@@ -1,10 +1,13 @@
 """One model for all sessions, a new one for a changed file, none after a release."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
 from npt_viz.errors import NptVizError
+from npt_viz.places import ROOT
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.opened import Selection, stamp
 
@@ -38,6 +41,15 @@ def test_a_release_closes_the_model_and_the_next_use_opens_another(selection):
 def test_no_checkpoint_is_a_sentence(selection):
     with pytest.raises(NptVizError, match="no checkpoint is open"):
         opened.opened(selection._replace(checkpoint=""))
+
+
+def test_the_stamp_is_the_same_in_another_process(tmp_path):
+    (tmp_path / "weights").write_bytes(b"x")
+    program = "import sys; from npt_viz.ui.cache.opened import stamp; print(stamp(sys.argv[1]))"
+    there = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert there.stdout.strip() == stamp(str(tmp_path)) != ""
 
 
 def test_the_stamp_changes_with_the_file_and_only_then(tmp_path):

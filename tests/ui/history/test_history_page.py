@@ -1,6 +1,7 @@
 """The History page: what was asked is listed, searched, shown from its numbers, reopened, tagged, deleted."""
 
 import os
+import re
 import shutil
 from dataclasses import replace
 from urllib.parse import parse_qs
@@ -14,6 +15,7 @@ from npt_viz.places import ROOT
 from npt_viz.results.sentences.tokens import tokens
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache import owner as owners
+from npt_viz.ui.history.controls import row_html
 from npt_viz.workspace.entry import Entry
 from npt_viz.workspace.numbers import unpacked, unpacked_tables
 
@@ -264,6 +266,25 @@ def test_a_hostile_prompt_is_shown_as_it_is(app, past, history):
     assert all("<img src=x" not in row and "onerror=alert" not in row for row in rows(page))
     button = next(each for each in page.button if each.key.startswith("history_show_"))
     assert r"\<img" in button.label and r"\*\*b" in button.label and r"\[f\]" in button.label
+
+
+def test_everything_in_a_row_is_escaped():
+    hostile = replace(
+        entry("x", 1.0),
+        sentence=HOSTILE,
+        tags=(HOSTILE,),
+        checkpoint=HOSTILE,
+        thumbnail=f"<svg>{HOSTILE}</svg>",
+    )
+    row = row_html(hostile)
+    found = re.findall(r"<(/?\w+)([^>]*)>", row)
+    assert {name for name, _ in found} <= {"div", "/div", "p", "/p", "small", "/small", "img", "b", "/b"}
+    assert next(rest for name, rest in found if name == "img").startswith(
+        ' alt="" src="data:image/svg+xml;base64,'
+    )
+    assert row.count("&lt;img src=x onerror=alert(1)&gt;") == 3 and "onerror" not in "".join(
+        rest for _, rest in found
+    )
 
 
 def test_two_entries_are_compared(app, past, history):
