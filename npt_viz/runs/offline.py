@@ -7,7 +7,7 @@ import glob
 import json
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -27,8 +27,10 @@ _KEY, _NESTED_KEY, _VALUE_JSON = 1, 2, 16
 _OUTER = "layer_losses"
 """The dict in which the public code logs each layer's losses."""
 
-_FOLDER = re.compile(r"(?:offline-)?run-(\d{8}_\d{6})-(.+?)(?:-(\d{1,3}))?")
-"""Date and time, the run's id, and a number where one of that second was there already."""
+_FOLDER = re.compile(r"(?:offline-)?run-(\d{8}_\d{6})-(.+)")
+"""Date and time; the run's id, with a number behind it where one of that second was there already."""
+
+_FILE = re.compile(r"run-(.+)\.wandb")
 
 _MOST_METADATA = 2**20
 
@@ -165,13 +167,12 @@ def parts_before(path: Path) -> tuple[Path, ...]:
 
 def _started(path: Path) -> tuple[str, int] | None:
     """When W&B began a part, in an order; None where the file does not lie as W&B lays it."""
-    folder, file = _FOLDER.fullmatch(path.parent.name), re.fullmatch(r"run-(.+)\.wandb", path.name)
+    folder, file = _FOLDER.fullmatch(path.parent.name), _FILE.fullmatch(path.name)
     if folder is None or file is None:
         return None
-    when, identity, again = folder.groups()
-    if file[1] == f"{identity}-{again}":
-        again = None
-    return (when, int(again or 0)) if file[1] in (identity, f"{identity}-{folder[3]}") else None
+    when, rest = folder.groups()
+    again = rest.removeprefix(file[1]).removeprefix("-") or "0"
+    return (when, int(again)) if rest.startswith(file[1]) and again.isdecimal() else None
 
 
 def _check_start(start: bytes, origin: str) -> None:
@@ -200,19 +201,17 @@ def _history(history: bytes) -> dict:
             name = ".".join(path)
             if name and len(name) <= LONGEST_NAME:
                 row[name] = value
-    # A dict that W&B keeps as one value, as older versions did.
-    inner = row.get(_OUTER)
-    return row if not isinstance(inner, Mapping) else {**row, _OUTER: inner}
+    return row
 
 
 def _item(item: bytes) -> tuple[list[str], object]:
     """(name, outermost first, value) of an item; {} stands for what is no number and no text."""
     path, value = list[str](), object
     for number, content in fields(item):
-        if number in (_KEY, _NESTED_KEY):
-            path += [_text(content)] if content else []
-        elif number in (_VALUE_JSON, 8):
+        if number in (_VALUE_JSON, 8):
             value = _json(_text(content))
+        elif number in (_NESTED_KEY, _KEY):
+            path += [_text(content)] if content else []
         elif number == 5 and isinstance(content, int):
             value = (content >> 1) ^ -(content & 1)
         elif number == 6 and isinstance(content, bytes) and len(content) == 8:

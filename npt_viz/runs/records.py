@@ -100,6 +100,9 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
+    # Most keys and lengths are one byte; a run of a million numbers has millions of them.
+    if at < len(message) and message[at] < 0x80:
+        return message[at], at + 1
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(message):

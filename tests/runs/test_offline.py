@@ -298,6 +298,23 @@ def test_no_content_is_more_than_a_run_or_a_sentence(tail, place, flipped):
             assert all(run.layers for run in runs)
 
 
+def test_parts_of_one_second_are_in_their_order_and_other_runs_are_not_parts(tmp_path):
+    for folder, value in {
+        "offline-run-20260101_000000-abc": 1.0,
+        "offline-run-20260101_000000-abc-1": 2.0,
+        "run-20260101_000001-abc": 3.0,
+        "offline-run-20260101_000000-abcd": 9.0,
+    }.items():
+        identity = "abcd" if folder.endswith("abcd") else "abc"
+        (tmp_path / folder).mkdir()
+        step = int(value)
+        (tmp_path / folder / f"run-{identity}.wandb").write_bytes(log_of(history(step, total_loss=value)))
+    files = files_of(tmp_path / "run-20260101_000001-abc" / "run-abc.wandb")
+    assert [file.parent.name[-5:] for file in files] == ["1-abc", "0-abc", "abc-1"]
+    assert read_run(files[0]).layers[None].columns["total"].tolist() == [1, 2, 3]
+    assert len(read_run(tmp_path / "offline-run-20260101_000000-abcd").layers[None].steps) == 1
+
+
 def test_a_run_folder_copied_elsewhere_is_read_by_its_file(tmp_path):
     shutil.copy(LATER, tmp_path / "copied.wandb")
     assert read_run(tmp_path / "copied.wandb").layers[None].steps.tolist() == list(range(9, 21))
