@@ -1,5 +1,6 @@
 """One HTML file that needs nothing else: no server, no network. Words in it are text, never markup."""
 
+import base64
 import html
 from collections.abc import Iterable, Sequence
 
@@ -17,12 +18,13 @@ th { border-bottom: 1px solid #868b95 } td:first-child, th:first-child { text-al
 """
 
 
-def document(title: str, blocks: Iterable[str], *, theme: Theme = "light") -> str:
-    """The whole file. blocks: what the functions below return, in order; plotly is in it once."""
+def document(title: str, blocks: Iterable[str], *, theme: Theme = "light", plotly: bool = True) -> str:
+    """The whole file. blocks: what the functions below return, in order; plotly is in it once, or not at all."""
     colours = f"html {{ color-scheme: {theme}; color: {INK[theme]}; background: {PAPER[theme]} }}"
+    code = f"<script>{get_plotlyjs()}</script>" if plotly else ""
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
-        f"<title>{text(title)}</title><style>{colours}{STYLE}</style><script>{get_plotlyjs()}</script>"
+        f"<title>{text(title)}</title><style>{colours}{STYLE}</style>{code}"
         f"<body><h1>{text(title)}</h1>{''.join(blocks)}</body></html>"
     )
 
@@ -48,6 +50,11 @@ def drawn(figure: go.Figure) -> str:
     return figure.to_html(
         full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}
     )
+
+
+def picture(svg: str) -> str:
+    """Block: an SVG as an image, in which nothing runs."""
+    return f'<p><img alt="" src="data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"></p>'
 
 
 def rows(headers: Sequence[str], cells: Iterable[Sequence[object]]) -> str:

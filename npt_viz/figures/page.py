@@ -1,6 +1,7 @@
 """A page, or one figure of it, as one HTML file that needs nothing else."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -11,6 +12,9 @@ from npt_viz.results.words import number
 
 MOST_ROWS = 500
 """Rows of a table in a report; the CSV has all of them."""
+
+MOST_ROWS_OF_A_PART = 100
+"""Rows of a table in a report of several things."""
 
 
 def report(
@@ -46,13 +50,40 @@ def single(name: str, figure: go.Figure, *, sentence: str = "", theme: Theme = "
     )
 
 
-def _table(table: pd.DataFrame) -> Sequence[str]:
-    shown = table.head(MOST_ROWS)
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One of several things in a report, without figures."""
+
+    title: str
+    about: Mapping[str, str]
+    sentence: str
+    picture: str = ""
+    """SVG."""
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    note: str = ""
+    """Why there is no table, where there is none."""
+
+
+def collection(title: str, parts: Sequence[Part], *, theme: Theme = "light") -> str:
+    """HTML of several things one after the other: facts, picture, sentence and tables of each."""
+    blocks = []
+    for part in parts:
+        blocks += [document.heading(part.title), document.rows(("", ""), list(part.about.items()))]
+        blocks += [document.picture(part.picture)] * bool(part.picture)
+        blocks.append(document.paragraph(part.sentence))
+        for name, table in part.tables.items():
+            blocks += [document.note(name), *_table(table, MOST_ROWS_OF_A_PART)]
+        blocks += [document.note(part.note)] * bool(part.note)
+    return document.document(title, blocks, theme=theme, plotly=False)
+
+
+def _table(table: pd.DataFrame, most: int = MOST_ROWS) -> Sequence[str]:
+    shown = table.head(most)
     cells = [
         [number(value) if isinstance(value, float) else value for value in row]
         for row in shown.itertuples(index=False)
     ]
     blocks = [document.rows(list(map(str, table.columns)), cells)]
-    if len(table) > MOST_ROWS:
-        blocks.append(document.note(f"The first {MOST_ROWS:,} of {len(table):,} rows."))
+    if len(table) > most:
+        blocks.append(document.note(f"The first {most:,} of {len(table):,} rows."))
     return blocks

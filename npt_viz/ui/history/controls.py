@@ -94,8 +94,21 @@ def entries(found: Found, shown: Entry | None) -> None:
         for entry in found.entries:
             _row(entry, is_shown=shown is not None and entry.key == shown.key)
     first, last = state.first() + 1, state.first() + len(found.entries)
-    if found.n > state.PAGE:
-        with st.container(horizontal=True, vertical_alignment="center", key="history_pages"):
+    if not found.n:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", key="history_pages"):
+        st.download_button(
+            f"Report of these {len(found.entries)}" if len(found.entries) > 1 else "Report of this",
+            data=lambda: state.report_of(found.entries),
+            file_name="npt_viz_history.html",
+            mime="text/html",
+            on_click="ignore",
+            key="history_report",
+            icon=":material/download:",
+            help="One HTML file that opens without a network: sentence, settings and numbers of each entry in the list. "
+            "A search, a kind or a tag chooses them.",
+        )
+        if found.n > state.PAGE:
             st.button(
                 "Newer", key="history_newer", on_click=state.turn, args=[-state.PAGE], disabled=first == 1
             )

@@ -1,8 +1,10 @@
 """History page: what is looked for, which entry is shown, and what happens to entries."""
 
 import time
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
+import pandas as pd
 import streamlit as st
 
 from npt_viz.errors import NptVizError
@@ -20,7 +22,10 @@ from npt_viz.ui.widgets.inspecting import theme
 from npt_viz.ui.widgets.view import View
 from npt_viz.workspace.entry import OF_A_PROMPT, Entry
 from npt_viz.workspace.history import Found
-from npt_viz.workspace.numbers import unpacked
+from npt_viz.workspace.numbers import unpacked, unpacked_tables
+
+if TYPE_CHECKING:
+    from npt_viz.figures.page import Part
 
 SHOWN = "entry"
 """Parameter of the address that names the entry which is shown."""
@@ -93,6 +98,49 @@ def view_of(entry: Entry) -> View:
         results().put(("inspection", asked), run)
     layer = said["layer"] if said["layer"] in run.layers else max(run.layers)
     return View(asked, run, layer, _token(run, entry, said["sinks"]), said["metric"], said["sinks"], theme())
+
+
+def report_of(entries: Sequence[Entry]) -> str:
+    """One HTML file with these entries, each from its kept numbers."""
+    from npt_viz.figures.page import collection
+
+    return collection("History", [_part(entry) for entry in entries], theme=theme())
+
+
+def _part(entry: Entry) -> "Part":
+    from npt_viz.figures.page import Part
+
+    facts = {
+        "kind": entry.kind,
+        "when": time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.time)),
+        "base model": entry.model,
+        "checkpoint": entry.checkpoint,
+        "its files": {"same": "as they were", "changed": "changed since", "gone": "gone"}[standing(entry)],
+        "prompt": entry.prompt,
+        "tags": ", ".join(entry.tags),
+        **{name: value for name, value in entry.settings.items() if name not in ("model", "checkpoint")},
+    }
+    tables, note = {}, ""
+    content = None if entry.folder else owner().history.numbers(entry.key)
+    try:
+        if entry.folder:
+            note = f"Its numbers are in {entry.folder}"
+        elif content is None:
+            note = "Its numbers went to make room."
+        elif entry.kind == "inspection":
+            tables = {"every number": unpacked(content).to_frame()}
+        else:
+            tables = {name: pd.DataFrame(rows) for name, rows in unpacked_tables(content).items()}
+    except NptVizError as error:
+        note = f"{error}."
+    return Part(
+        title=entry.title,
+        about={name: value for name, value in facts.items() if value},
+        sentence=entry.sentence,
+        picture=entry.thumbnail,
+        tables=tables,
+        note=note,
+    )
 
 
 def pin(token: int, key: str) -> None:

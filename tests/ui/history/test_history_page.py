@@ -1,5 +1,6 @@
 """The History page: what was asked is listed, searched, shown from its numbers, reopened, tagged, deleted."""
 
+import html
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from npt_viz.places import ROOT
 from npt_viz.results.sentences.tokens import tokens
+from npt_viz.results.words import number
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache import owner as owners
 from npt_viz.ui.history.controls import row_html
@@ -419,3 +421,21 @@ def test_a_history_of_a_newer_version_is_a_sentence_and_the_pages_go_on(app, pas
     page = past()
     assert "the history has version 1 and this npt_viz reads 0" in said(page) and not page.exception
     assert "Layer 3 is" in said(app("tokens", prompt="Another one"))
+
+
+def test_a_report_has_every_listed_entry_as_text_with_its_numbers(past, history, on_disk):
+    from npt_viz.ui.history import state
+
+    past("tokens", prompt=FACT, layer="3")
+    past("tokens", prompt=HOSTILE, layer="1")
+    entries = history.found("").entries
+    assert {entry.prompt for entry in entries} == {FACT, HOSTILE}
+    report = state.report_of(entries)
+    for entry in entries:
+        assert html.escape(entry.sentence) in report and html.escape(entry.prompt) in report
+        frame = unpacked(history.numbers(entry.key)).to_frame()
+        assert number(float(frame["relative_error"].iloc[2])) in report
+    assert "<img src=x" not in report and "<script" not in report
+    assert report.count("data:image/svg+xml;base64,") == 2
+    page = past()
+    assert "Report of these 2" in [each.proto.label for each in page.get("download_button")]
