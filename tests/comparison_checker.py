@@ -173,14 +173,19 @@ def _nothing_in_common(found, data):
     is_count(found["a"], len(data["ids"][0])), is_count(found["b"], len(data["ids"][1]))
 
 
-FURTHER = rf"further than (?P<size>{NUMBER}), three robust standard deviations, from the median difference"
+FURTHER = (
+    rf"further than (?P<size>{NUMBER}), (?P<why>three robust standard deviations|what rounding alone can do), from the median "
+    "difference"
+)
 
 
 def outside(found, data):
     """Differences that lie outside, with their tokens."""
     every = differences(data)
     middle = median(every)
-    size = max(3 * 1.4826 * median([abs(each - middle) for each in every]), rounding(data))
+    robust = 3 * 1.4826 * median([abs(each - middle) for each in every])
+    size = max(robust, rounding(data))
+    assert (found["why"] == "what rounding alone can do") == (rounding(data) > robust)
     is_three_digits(found["size"], size)
     a, b = data["values"]
     by_token = [(float(b[j]) - float(a[i]), i, j) for i, j in counted(data)]

@@ -14,7 +14,7 @@ COLUMNS = ("series", "x", "y", "z", "base", "text", "error_above", "error_below"
 def table_of(figure: go.Figure) -> pd.DataFrame:
     """Rows of all traces and, as series of their own, of the lines that they are held against.
 
-    series: name of the trace, or the words at a line. A map has one row a cell, with z its value; base: where a bar begins. Columns in which
+    series: name of the trace, or the words at a line. A map has one row a cell, with z its value; base: where a bar begins, its end being its number. Columns in which
     nothing stands are left out; what is not a number is NaN or None, as it is drawn: not at all.
     """
     rows = [
@@ -35,10 +35,7 @@ def _ticks(figure: go.Figure, trace) -> dict[str, dict]:
         name = getattr(trace, f"{axis}axis", None) or axis
         ticks = figure.layout[f"{axis}axis{name[1:]}"]
         if ticks.ticktext is not None and ticks.tickvals is not None:
-            words = (
-                html.unescape(re.sub("<[^>]*>", "", text.replace("<br>", ", "))) for text in ticks.ticktext
-            )
-            found[axis] = dict(zip(ticks.tickvals, words, strict=True))
+            found[axis] = dict(zip(ticks.tickvals, map(_words, ticks.ticktext), strict=True))
     return found
 
 
@@ -55,7 +52,18 @@ def _of_trace(trace, number: int) -> Iterator[dict]:
         return
     columns = {axis: _values(trace[axis]) for axis in "xy"}
     length = max((len(column) for column in columns.values() if column is not None), default=0)
-    columns |= {name: _values(getattr(trace, name, None)) for name in ("base", "text")}
+    columns["text"] = (
+        None if (text := _values(getattr(trace, "text", None))) is None else list(map(_words, text))
+    )
+    if (bases := getattr(trace, "base", None)) is not None:
+        # A bar is drawn from its base on: what it stands for is where it ends.
+        along = "x" if trace.orientation == "h" else "y"
+        columns["base"] = [bases] * length if np.isscalar(bases) else list(bases)
+        lengths = columns[along] or [None] * length
+        columns[along] = [
+            None if size is None else start + size
+            for start, size in zip(columns["base"], lengths, strict=True)
+        ]
     for axis in "xy":
         if columns[axis] is None:
             columns[axis] = list(range(length))
@@ -71,8 +79,15 @@ def _of_trace(trace, number: int) -> Iterator[dict]:
 def _of_line(shape, number: int) -> Iterator[dict]:
     if shape.type == "line":
         name = (shape.label.text if shape.label else None) or shape.name or f"line {number + 1}"
-        for end in ("0", "1"):
-            yield {"series": name, "x": shape[f"x{end}"], "y": shape[f"y{end}"]}
+        # An end that is placed along the figure, from 0 to 1, is no number of it.
+        along = [axis for axis in "xy" if not str(shape[f"{axis}ref"]).endswith("domain")]
+        ends = [{axis: shape[f"{axis}{end}"] for axis in along} for end in "01"]
+        yield from ({"series": name} | end for end in (ends if ends[0] != ends[1] else ends[:1]))
+
+
+def _words(text: object) -> str:
+    """Text of a figure, which has markup, as it is read."""
+    return html.unescape(re.sub("<[^>]*>", "", str(text).replace("<br>", ", ")))
 
 
 def _values(column) -> list | None:

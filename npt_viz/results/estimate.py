@@ -72,6 +72,8 @@ class Spread(NamedTuple):
     """FAR robust standard deviations, 3 · 1.4826 · median |value − median|; NaN where the values are too few to tell."""
     n: int
     """Finite values behind it."""
+    is_rounding: bool = False
+    """Whether the size is what rounding alone can do, because the values lie closer than that."""
 
     def stand_out(self, values: Sequence[float] | np.ndarray) -> np.ndarray:
         """Which values lie further from the median than the spread; none where it is not known."""
@@ -89,7 +91,7 @@ def spread_of(values: Sequence[float] | np.ndarray, *, rounding: float = 0.0) ->
         return Spread(float(np.median(kept)) if len(kept) else math.nan, math.nan, len(kept))
     middle = float(np.median(kept))
     size = FAR * OF_NORMAL * float(np.median(np.abs(kept - middle)))
-    return Spread(middle, max(size, rounding), len(kept))
+    return Spread(middle, max(size, rounding), len(kept), is_rounding=rounding > size)
 
 
 def sd(values: Sequence[float] | np.ndarray) -> float:

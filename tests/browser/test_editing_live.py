@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from onpage import at_rest
 from playwright.sync_api import expect
 
 from npt_viz.editing.judging.sweep import default_alphas
@@ -32,6 +33,7 @@ def test_a_click_on_a_point_of_the_sweep_takes_its_strength(visit, server):
     if not chart.count():
         button(tab, "edit_sweep_run").click()
         chart.wait_for()
+    at_rest(tab)
     box = chart.locator(".scatterlayer .trace").first.locator(".point").nth(15).bounding_box()
     tab.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     wanted = f"{default_alphas(n=21)[15]:g}"

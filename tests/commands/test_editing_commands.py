@@ -172,7 +172,7 @@ def test_rules_and_choices_reach_the_library(call, opened):
         (("--layer", "2"), "layer 2 is no NPT layer"),
         (("--token", "99"), "token 99 does not exist"),
         (("--alpha", "nan"), "alpha is nan"),
-        (("--after", "/nowhere.json"), "/nowhere.json does not exist"),
+        (("--after", "/nowhere.json"), "/nowhere.json: no such file or folder"),
         (("--components", "7"), "component 7 does not exist"),
         (("--new", ""), "the continuation is empty"),
     ],

@@ -70,7 +70,7 @@ def test_wrong_specs_and_shares_are_sentences(spec, tmp_path, capsys):
     spec.write_text(spec.read_text(encoding="utf-8").replace("rank = 5", "rank = 500"), encoding="utf-8")
     assert main(["experiment", str(spec), "--out", str(tmp_path / "x"), "--share", "3/2"]) == 2
     assert main(["experiment", str(tmp_path / "none.toml")]) == 1
-    assert "does not exist" in capsys.readouterr()[1]
+    assert "no such file or folder" in capsys.readouterr()[1]
 
 
 def test_a_part_of_the_runs_is_left_to_others(spec, tmp_path, capsys):

@@ -9,6 +9,11 @@ from npt_viz import commands
 from npt_viz.__main__ import main
 
 CALLS = {
+    "reconstruction": ("reconstruction", "--model", "m", "--checkpoint", "c", "--prompt", "a"),
+    "orthogonality": ("orthogonality", "--model", "m", "--checkpoint", "c", "--prompt", "a"),
+    "directions": ("directions", "--model", "m", "--checkpoint", "c", "--prompt", "a"),
+    "compare": ("compare", "--model", "m", "--checkpoint", "c", "--prompt", "a"),
+    "attribution": ("attribution", "--model", "m", "--checkpoint", "c", "--prompt", "a"),
     "convert": ("convert", "checkpoint", "out", "--model", "m"),
     "edit": ("edit", "--model", "m", "--checkpoint", "c", "--source", "a", "--layer", "1"),
     "experiment": ("experiment", "spec.toml", "--out", "out"),

@@ -29,7 +29,20 @@ def test_lines_and_bars_point_by_point_with_their_errors():
     assert np.array_equal(line["error_below"].astype(float), below)
     assert bars["series"].unique() == ["series 2"] and bars["text"].tolist() == ["one", "two", "three"]
     assert bars["x"].tolist() == ["a", "b", "c"] and bars["base"].tolist() == [0, 3, 1]
-    assert bars["y"].isna().tolist() == [False, True, False]
+    assert bars["y"].tolist()[::2] == [1.5, -1.0] and bars["y"].isna().tolist() == [False, True, False]
+
+
+def test_a_profile_has_the_values_that_its_bars_reach():
+    from npt_viz.figures.profiles import token_profile
+    from npt_viz.figures.theme import colour_scale
+    from npt_viz.results.inspection import METRICS
+
+    values = CHANCE.uniform(0.2, 0.9, size=7)
+    scale = colour_scale(METRICS["recovered"], values[None], "light")
+    figure = token_profile(values, tokens=[f"<t{i}>" for i in range(7)], scale=scale, pin=2)
+    bars = table_of(figure).query("series == 'series 1'")
+    assert np.allclose(bars["y"].astype(float), values) and "<b>" not in "".join(bars["text"])
+    assert bars["text"].iloc[3].startswith("<t3>")
 
 
 def test_a_map_has_a_row_a_cell():
@@ -46,7 +59,7 @@ def test_the_line_that_a_figure_is_held_against_is_in_it():
     figure = go.Figure(go.Scatter(y=[1.0, 2.0]))
     figure.add_hline(0.25, name="random")
     found = table_of(figure)
-    assert found[found["series"] == "random"]["y"].tolist() == [0.25, 0.25]
+    assert found[found["series"] == "random"]["y"].tolist() == [0.25]
     assert found[found["series"] == "series 1"]["x"].tolist() == [0, 1]
 
 

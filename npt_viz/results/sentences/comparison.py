@@ -84,7 +84,8 @@ def _standing_out(found: Comparison, metric: str, with_sinks: bool) -> Sentence:
     if not np.isfinite(spread.size):
         return NOTHING
     out = [each for each in found.largest(metric, with_sinks=with_sinks) if each.stands_out]
-    what = f"{number(spread.size)}, three robust standard deviations, from the median difference"
+    why = "what rounding alone can do" if spread.is_rounding else "three robust standard deviations"
+    what = f"{number(spread.size)}, {why}, from the median difference"
     if not out:
         return said(f"No token lies further than {what}.")
     return said(

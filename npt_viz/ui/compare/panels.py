@@ -137,10 +137,11 @@ def largest(view: View) -> None:
     if not listed:
         return
     known = np.isfinite(spread.size)
+    what = "what rounding alone can do" if spread.is_rounding else "three robust standard deviations"
     st.caption(
         f"Largest differences of {COMPARED[view.metric_name].label}: {len(listed)} of {spread.n:,} tokens"
         + (
-            f"; spread {number(spread.size)} around {number(spread.middle)} (three robust standard deviations)"
+            f"; spread {number(spread.size)} around {number(spread.middle)} ({what})"
             if known
             else "; too few for a spread"
         )

@@ -340,7 +340,8 @@ def test_killing_an_export_at_any_moment_leaves_no_folder_that_looks_complete_an
         whole[kind] = contents(tmp_path / "whole" / kind)
     delays = np.random.default_rng(0)
     for i in range(102):
-        kind, folder = KINDS[i % 3], tmp_path / "out" / str(i % 5)
+        kind = KINDS[i % 3]
+        folder = tmp_path / str(i % 5) / kind  # A card has the folder's name.
         child = exporting(folder, kind)
         time.sleep(delays.uniform(0, 1.5 * seconds[kind]))
         os.kill(child, signal.SIGKILL)

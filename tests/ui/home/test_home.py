@@ -77,7 +77,7 @@ def test_an_uploaded_file_is_opened_and_earlier_choices_are_forgotten(app, on_di
 
 def test_a_layer_that_does_not_exist_is_said_and_replaced(app):
     home = app(layer="4")
-    assert "Layer 4 is no NPT layer" in home.warning[0].value
+    assert "Layer 4: no NPT layer" in home.warning[0].value
     assert home.session_state["layer"] == max(LAYERS)
 
 

@@ -120,7 +120,7 @@ def test_the_beginning_token_holds_at_once_and_not_only_for_the_next_prompt(app)
 
 def test_a_pinned_layer_that_is_switched_off_is_said(app):
     home = app(on="1", layer="3")
-    assert any("Layer 3 is switched off" in each.value for each in home.info)
+    assert any("Layer 3 is switched off" in each.value for each in home.warning)
     assert home.session_state["layer"] == 1
 
 
