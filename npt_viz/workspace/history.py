@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from npt_viz.errors import NptVizError
 from npt_viz.workspace.entry import Entry
@@ -26,6 +26,8 @@ from npt_viz.workspace.history_file import (
     header,
     insert,
     is_broken,
+    is_ours,
+    is_text,
     prepare,
     read_json,
     rule,
@@ -64,10 +66,12 @@ class History:
         self._waiting: dict[str, tuple[Entry, bytes | None]] = {}
         self._gone: dict[str, tuple[Entry, bytes | None]] = {}
         """What the last deletion took of those that wait."""
+        self._gone_at = 0.0
         self._lock = threading.Lock()
         """Of what is in memory, never held while the disk is written."""
         self._writing = threading.RLock()
         self._sayings: list[str] = []
+        self._said_damaged = False
 
     def put(self, entry: Entry, numbers: bytes | None = None) -> None:
         """Take an entry, in place of an earlier one of its key, whose tags it keeps; `write` brings it to the disk."""
@@ -115,7 +119,10 @@ class History:
     def found(
         self, text: str = "", *, kind: str = "", tag: str = "", first: int = 0, most: int | None = None
     ) -> Found:
-        """Entries that have all words of a text, the newest first. Raises NptVizError where the file cannot be read."""
+        """Entries that have all words of a text, the newest first. Raises NptVizError where the file cannot be read.
+
+        A damaged one is counted and left out, with a sentence.
+        """
         words = text.casefold().split()
         with self._lock:
             waiting = sorted((entry for entry, _ in self._waiting.values()), key=lambda entry: -entry.time)
@@ -132,7 +139,7 @@ class History:
                     (*values, room, here),
                 ).fetchall()
         shown = fitting[first:] if most is None else fitting[first : first + most]
-        return Found((*shown, *map(entry_of, rows)), n + len(fitting))
+        return Found((*shown, *filter(None, map(self._read, rows))), n + len(fitting))
 
     def entry(self, key: str) -> Entry | None:
         """Entry of a key; None where there is none, or it was deleted."""
@@ -146,7 +153,7 @@ class History:
                     f"SELECT {COLUMNS} FROM entries WHERE key = ? AND deleted IS NULL", (key,)
                 ).fetchone()
             )
-        return entry_of(row) if row else None
+        return self._read(row) if row else None
 
     def numbers(self, key: str) -> bytes | None:
         """Numbers of an entry; None where none are kept."""
@@ -155,7 +162,7 @@ class History:
                 return self._waiting[key][1]
         with self._looked_at() as base:
             row = base and base.execute("SELECT content FROM numbers WHERE key = ?", (key,)).fetchone()
-        return row[0] if row else None
+        return row[0] if row and isinstance(row[0], bytes) else None
 
     def tags(self) -> list[str]:
         """All tags in use."""
@@ -166,7 +173,7 @@ class History:
                 rows = base.execute(
                     "SELECT DISTINCT tags FROM entries WHERE tags != '[]' AND deleted IS NULL"
                 )
-                found |= {tag for (tags,) in rows for tag in read_json(tags, list)}
+                found |= {str(tag) for (tags,) in rows if is_text(tags) for tag in read_json(tags, list)}
         return sorted(found, key=str.casefold)
 
     def tag(self, key: str, tags: Sequence[str]) -> None:
@@ -199,22 +206,26 @@ class History:
             with self._lock:
                 going = [key for key in self._waiting if not keys or key in keys]
                 self._gone = {key: self._waiting.pop(key) for key in going}
+                self._gone_at = time.time()
 
     def deleted(self) -> int:
         """Number of entries that can be brought back."""
         since = time.time() - UNDO_SECONDS
         with self._looked_at() as base:
             rows = base.execute("SELECT key FROM entries WHERE deleted > ?", (since,)) if base else ()
-            return len({*self._gone, *(key for (key,) in rows)})
+            gone = self._gone if self._gone_at > since else ()
+            return len({*gone, *(key for (key,) in rows)})
 
     def bring_back(self) -> None:
-        """Undo the last deletion. Raises NptVizError where it cannot be written."""
+        """Undo the last deletion, while it can be taken back. Raises NptVizError where it cannot be written."""
+        since = time.time() - UNDO_SECONDS
         with self._writing:
             if self.file.exists():
                 with self._changed() as base:
-                    base.execute("UPDATE entries SET deleted = NULL")
+                    base.execute("UPDATE entries SET deleted = NULL WHERE deleted > ?", (since,))
             with self._lock:
-                self._waiting = {**self._gone, **self._waiting}
+                if self._gone_at > since:
+                    self._waiting = {**self._gone, **self._waiting}
                 self._gone = {}
 
     def sayings(self) -> list[str]:
@@ -222,6 +233,17 @@ class History:
         with self._lock:
             taken, self._sayings = self._sayings, []
         return taken
+
+    def _read(self, row: Sequence[Any]) -> Entry | None:
+        """Entry of a row; None for a damaged one, which is said once."""
+        try:
+            return entry_of(row)
+        except ValueError:
+            with self._lock:
+                if not self._said_damaged:
+                    self._sayings.append("Entries of the history that are damaged are left out.")
+                self._said_damaged = True
+            return None
 
     @contextmanager
     def _changed(self) -> Iterator[sqlite3.Connection]:
@@ -256,10 +278,11 @@ class History:
         """Inside the block what goes wrong with the file is one sentence; a damaged one is set aside."""
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             if is_broken(error):
                 self._set_aside()
-            raise NptVizError(f"{self.file}: the history {what} ({error})") from None
+            why = "the file is damaged" if isinstance(error, UnicodeDecodeError) else error
+            raise NptVizError(f"{self.file}: the history {what} ({why})") from None
         except OSError as error:
             raise NptVizError(f"{self.file}: the history {what} ({error.strerror or error})") from None
 
@@ -275,6 +298,11 @@ class History:
                 f"{self.file}: the history has version {found.version} and this npt_viz reads {VERSION}, so nothing there "
                 "was read or changed; update npt_viz. Until then the history is kept only while this server runs"
             )
+        else:
+            with closing(connected(self.file, "rw")) as base:
+                ours = is_ours(base)
+            if not ours:
+                self._set_aside()
 
     def _set_aside(self) -> None:
         aside = self.file.with_name(f"{self.file.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")

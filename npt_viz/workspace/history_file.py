@@ -58,16 +58,18 @@ def header(file: Path) -> Header | None:
     return Header(is_history, int.from_bytes(head[60:64])) if head else None
 
 
-def is_broken(error: sqlite3.Error) -> bool:
+def is_broken(error: Exception) -> bool:
     """Whether an error says that the file is damaged, and not that it cannot be reached."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN
+    # Values are decoded whatever they are: what cannot be is a name in the tables, which SQLite quotes.
+    return isinstance(error, UnicodeDecodeError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN
 
 
 def free_numbers(file: Path, keys: Sequence[str]) -> None:
     """Drop the numbers of some entries of a history file, which stay without them."""
-    with suppress(sqlite3.Error), closing(connected(file, "rw")) as base:
+    with suppress(sqlite3.Error, UnicodeDecodeError), closing(connected(file, "rw")) as base:
         base.execute("BEGIN IMMEDIATE")
-        _drop_numbers(base, keys)
+        for key in keys:
+            _drop_numbers(base, key)
         base.execute("COMMIT")
 
 
@@ -78,9 +80,10 @@ def kept_numbers(file: Path) -> list[tuple[str, float, int]]:
         if found is None or not found.is_history or found.version > VERSION:
             return []
         with closing(connected(file, "rw")) as base:
-            return base.execute("SELECT key, time, n_bytes FROM entries WHERE n_bytes > 0").fetchall()
-    except (OSError, sqlite3.Error):
+            rows = base.execute("SELECT key, time, n_bytes FROM entries WHERE n_bytes > 0").fetchall()
+    except (OSError, sqlite3.Error, UnicodeDecodeError):
         return []
+    return [row for row in rows if is_text(row[0]) and _is_number(row[1]) and _is_number(row[2])]
 
 
 def connected(file: Path, mode: str) -> sqlite3.Connection:
@@ -91,10 +94,36 @@ def connected(file: Path, mode: str) -> sqlite3.Connection:
     base = sqlite3.connect(
         f"{file.absolute().as_uri()}?mode={mode}", uri=True, timeout=_PATIENCE, isolation_level=None
     )
+    base.text_factory = _decoded
     base.execute("PRAGMA foreign_keys = ON")
     # What is deleted is not to be found in the file.
     base.execute("PRAGMA secure_delete = ON")
     return base
+
+
+def _decoded(text: bytes) -> str:
+    """Text of a row; bytes that are none become half character pairs, so that one row cannot hide the others."""
+    return text.decode("utf-8", "surrogateescape")
+
+
+def is_ours(base: sqlite3.Connection) -> bool:
+    """Whether a file has the tables of a history, or none at all."""
+    # Another server may make the tables meanwhile: all of this is before it or after it.
+    base.execute("BEGIN")
+    try:
+        if _version(base) == 0:
+            return base.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
+        base.execute(f"SELECT {COLUMNS}, words, deleted FROM entries LIMIT 0")
+        base.execute("SELECT key, content FROM numbers LIMIT 0")
+        base.execute("EXPLAIN DELETE FROM entries")  # It does not run; the link between the two is looked at.
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # No such table, no such column.
+            return False
+        raise
+    finally:
+        with suppress(sqlite3.Error):
+            base.execute("COMMIT")
+    return True
 
 
 def prepare(base: sqlite3.Connection) -> None:
@@ -146,26 +175,25 @@ def trim(base: sqlite3.Connection, most: int, most_bytes: float) -> None:
         (most,),
     )
     rows = base.execute(
-        "SELECT key, n_bytes, length(words) + length(prompt) + length(settings) + length(choices) + length(thumbnail) "
+        "SELECT CAST(key AS BLOB), ifnull(CAST(n_bytes AS INTEGER), 0), "
+        "ifnull(length(words) + length(prompt) + length(settings) + length(choices) + length(thumbnail), 0) "
         "FROM entries ORDER BY tags != '[]', time"
     ).fetchall()
     too_much = sum(numbers + others for _, numbers, others in rows) - most_bytes
-    without: list[str] = []
     for key, numbers, _ in rows:
         if too_much > 0 and numbers:
-            without.append(key)
+            _drop_numbers(base, key)
             too_much -= numbers
-    _drop_numbers(base, without)
     for key, _, others in rows:
         if too_much > 0:
-            base.execute("DELETE FROM entries WHERE key = ?", (key,))
+            base.execute("DELETE FROM entries WHERE key = CAST(? AS TEXT)", (key,))
             too_much -= others
 
 
-def _drop_numbers(base: sqlite3.Connection, keys: Sequence[str]) -> None:
-    for key in keys:
-        base.execute("DELETE FROM numbers WHERE key = ?", (key,))
-        base.execute("UPDATE entries SET n_bytes = 0 WHERE key = ?", (key,))
+def _drop_numbers(base: sqlite3.Connection, key: str | bytes) -> None:
+    """key: as bytes it may be damaged."""
+    base.execute("DELETE FROM numbers WHERE key = CAST(? AS TEXT)", (key,))
+    base.execute("UPDATE entries SET n_bytes = 0 WHERE key = CAST(? AS TEXT)", (key,))
 
 
 def fits(entry: Entry, words: Sequence[str], kind: str, tag: str) -> bool:
@@ -184,7 +212,9 @@ def rule(words: Sequence[str], kind: str, tag: str, without: Sequence[str]) -> t
         rules.append("kind = ?")
         values.append(kind)
     if tag:
-        rules.append("EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)")
+        rules.append(
+            "EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(tags) THEN tags ELSE '[]' END) WHERE value = ?)"
+        )
         values.append(tag)
     if without:
         rules.append(f"key NOT IN ({','.join('?' * len(without))})")
@@ -193,17 +223,32 @@ def rule(words: Sequence[str], kind: str, tag: str, without: Sequence[str]) -> t
 
 
 def entry_of(row: Sequence[Any]) -> Entry:
-    """Entry of a row of COLUMNS."""
+    """Entry of a row of COLUMNS. Raises ValueError for a damaged one."""
     values: dict[str, Any] = dict(zip((each.name for each in fields(Entry)), row, strict=True))
+    for name, value in values.items():
+        if not (_is_number(value) if name in ("time", "n_bytes") else is_text(value)):
+            raise ValueError(f"{name} is damaged")
     values |= {name: read_json(values[name], dict) for name in ("settings", "choices")}
     values["tags"] = tuple(map(str, read_json(values["tags"], list)))
     return Entry(**values)
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value of a row is undamaged text."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
 
 
 def read_json(text: str, kind: Callable[[], Any]) -> Any:
     """What a text holds; an empty one of the kind where it holds something else."""
     try:
         value = json.loads(text)
-    except (ValueError, RecursionError):
+    except (TypeError, ValueError, RecursionError):
         return kind()
     return value if isinstance(value, type(kind())) else kind()

@@ -150,9 +150,22 @@ def test_a_deletion_is_final_after_its_time(kept, monkeypatch):
     now = time.time() + history.UNDO_SECONDS + 1
     monkeypatch.setattr(history.time, "time", lambda: now)
     assert kept.deleted() == 0
+    kept.bring_back()
+    assert kept.found().n == 0, "also while it is in the file"
     kept.put(entry("b"))
     kept.write()
     assert b"secret-a" not in kept.file.read_bytes()
+
+
+def test_a_deletion_of_what_waits_is_final_after_its_time(kept, monkeypatch):
+    kept.put(entry("a"))
+    kept.delete()
+    assert kept.deleted() == 1
+    now = time.time() + history.UNDO_SECONDS + 1
+    monkeypatch.setattr(history.time, "time", lambda: now)
+    assert kept.deleted() == 0
+    kept.bring_back()
+    assert kept.found().n == 0
 
 
 def test_the_newest_stay_and_those_with_tags(tmp_path):
@@ -323,6 +336,82 @@ def test_another_programs_database_is_not_written_into(kept):
     kept.write()
     (aside,) = kept.file.parent.glob("*.damaged-*")
     assert aside.read_bytes() == before and kept.found().n == 1
+
+
+def change(kept, *statements):
+    base = sqlite3.connect(kept.file)
+    with base:
+        for statement in statements:
+            base.execute(statement)
+    base.close()
+
+
+@pytest.mark.parametrize("touch", [History.found, History.write, History.deleted, History.tags])
+@pytest.mark.parametrize(
+    "name",
+    [b"CREATE TABLE entries", b"checkpoint_stamp TEXT", b"deleted REAL", b"by_time ON", b"PRIMARY KEY"],
+)
+def test_a_file_with_damaged_tables_is_set_aside(kept, touch, name):
+    kept.put(entry("a"), b"numbers")
+    kept.write()
+    content = bytearray(kept.file.read_bytes())
+    content[content.index(name) + 3] = 0xFF
+    kept.file.write_bytes(content)
+    kept = anew(kept)
+    kept.put(entry("b"))
+    try:
+        touch(kept)
+    except NptVizError as error:
+        assert "history.sqlite: the history cannot be" in str(error)
+    (aside,) = kept.file.parent.glob("*.damaged-*")
+    assert aside.read_bytes() == content and aside.name in kept.sayings()[0]
+    kept.write()
+    assert titles(anew(kept).found()) == ["b"]
+
+
+DAMAGES = (
+    "prompt = CAST(x'61FF62' AS TEXT)",
+    "key = CAST(x'61FF62' AS TEXT)",
+    "tags = CAST(x'5BFF5D' AS TEXT)",
+    "kind = 'dream'",
+    "time = 'yesterday'",
+    "settings = x'FF'",
+    "n_bytes = 'many'",
+)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_row_is_left_out_in_a_sentence_and_the_others_stay(kept, damage):
+    for name in "abc":
+        kept.put(entry(name, tags=("mine",)))
+    kept.write()
+    change(kept, f"UPDATE entries SET {damage} WHERE title = 'title b'")
+    kept = anew(kept)
+    for _ in range(2):
+        assert sorted(titles(kept.found())) == ["a", "c"]
+    assert sorted(titles(kept.found(tag="mine"))) == ["a", "c"] and kept.tags() == ["mine"]
+    assert kept.entry(key_of("b")) is None and kept.numbers(key_of("b")) is None
+    assert kept.sayings() == ["Entries of the history that are damaged are left out."]
+    for key, asked, n_bytes in history_file.kept_numbers(kept.file):
+        assert key.encode() and asked + n_bytes >= 0
+    kept.put(entry("d"))
+    kept.write(most_bytes=0)
+    assert kept.found().n == 0, "what is damaged is removed as the others are"
+    assert not list(kept.file.parent.glob("*.damaged-*"))
+
+
+@pytest.mark.parametrize("version", [0, 1])
+@pytest.mark.parametrize("table", ["x (y)", "entries (key, time)"])
+def test_another_programs_tables_are_not_written_into(kept, version, table):
+    kept.file.parent.mkdir()
+    change(kept, f"CREATE TABLE {table}", f"PRAGMA user_version = {version}")
+    before = kept.file.read_bytes()
+    assert kept.found().n == 0
+    (aside,) = kept.file.parent.glob("*.damaged-*")
+    assert aside.read_bytes() == before and aside.name in kept.sayings()[0]
+    kept.put(entry())
+    kept.write()
+    assert anew(kept).found().n == 1
 
 
 def test_on_a_full_disk_nothing_is_lost(kept, monkeypatch):

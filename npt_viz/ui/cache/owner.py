@@ -6,6 +6,7 @@ nothing of it outlives the session.
 
 import atexit
 import json
+import logging
 import shutil
 import threading
 import time
@@ -25,6 +26,8 @@ from npt_viz.workspace.browser import BrowserFolder, is_id, new_id
 from npt_viz.workspace.entry import Entry
 from npt_viz.workspace.history import History
 from npt_viz.workspace.place import Workspace
+
+_log = logging.getLogger(__name__)
 
 COOKIE = "npt_viz_browser"
 
@@ -176,13 +179,18 @@ class Owner:
 
     def write(self) -> None:
         """Write what is kept; the saver's call. Says once where the disk does not take it."""
-        with self.lock:
-            text = json.dumps(self._kept)
-        self._try("Nothing more is kept on disk for now.", lambda: self.folder.write(text))
-        with self.lock:
-            self._mark = self.folder.mark()
+        self._try("Nothing more is kept on disk for now.", self._write_kept)
         if self.history.waits:
             self._try("The history is not kept on disk for now.", self._write_history)
+
+    def _write_kept(self) -> None:
+        with self.lock:
+            text = json.dumps(self._kept)
+        try:
+            self.folder.write(text)
+        finally:
+            with self.lock:
+                self._mark = self.folder.mark()
 
     def _write_history(self) -> None:
         room = room_for_history(self.folder.workspace, self.history.file)
@@ -193,10 +201,14 @@ class Owner:
         try:
             writing()
             self._cannot_write.discard(otherwise)
-        except NptVizError as error:
+        except Exception as error:
             if otherwise not in self._cannot_write:
                 self._cannot_write.add(otherwise)
-                self.say(f"{otherwise} {error}")
+                if isinstance(error, NptVizError):
+                    self.say(f"{otherwise} {error}")
+                else:
+                    _log.exception(otherwise)
+                    self.say(f"{otherwise} {type(error).__name__}: the server's log has more.")
 
     def _read(self) -> None:
         self._kept, problem = self.folder.kept()
@@ -253,6 +265,8 @@ class _Saver:
                 self._is_writing = True
             try:
                 owner.write()
+            except Exception:  # Of one owner; the others go on.
+                _log.exception("What a browser keeps could not be written")
             finally:
                 del owner
                 with self._changed:

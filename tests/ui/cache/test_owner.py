@@ -151,6 +151,59 @@ def refused(*_):
     raise sqlite3.OperationalError("database or disk is full")
 
 
+@pytest.mark.parametrize(
+    "place", ["npt_viz.workspace.browser.write_whole", "npt_viz.workspace.history.insert"]
+)
+def test_any_error_of_one_browser_is_said_and_logged_once_and_the_others_are_written(
+    where, monkeypatch, caplog, place
+):
+    def wrong(*_, **__):
+        raise RuntimeError("secret")
+
+    here, there = lasting(ONE, where), lasting(OTHER, where)
+    owners.flush()
+    monkeypatch.setattr(place, wrong)
+    for name in "abc":
+        here.put(name, 1)
+        here.record(asked(name))
+        owners.flush()
+    (sentence,) = here.sayings()
+    assert sentence.endswith("on disk for now. RuntimeError: the server's log has more.")
+    assert len(caplog.records) == 1 and here.history.found().n == 3
+    monkeypatch.undo()
+    there.put("a", 1)
+    assert read(where, OTHER) == {"a": 1}
+    here.put("d", 1)
+    assert read(where, ONE) == dict.fromkeys("abcd", 1) and here.sayings() == []
+    assert Owner(ONE, where).history.found().n == 3
+
+
+def test_the_saver_survives_a_browser_that_cannot_even_say_what_is_wrong(where, monkeypatch):
+    here, there = lasting(ONE, where), lasting(OTHER, where)
+    owners.flush()
+    monkeypatch.setattr(here, "write", refused)
+    here.put("a", 1)
+    owners.flush()
+    there.put("a", 1)
+    assert read(where, OTHER) == {"a": 1}
+
+
+def test_a_damaged_history_stops_no_browser(where):
+    lasting(ONE, where).record(asked("a"))
+    owners.flush()
+    file = Owner(ONE, where).folder.history
+    content = bytearray(file.read_bytes())
+    content[content.index(b"checkpoint_stamp")] = 0xFF
+    file.write_bytes(content)
+    here = lasting(ONE, where)
+    here.record(asked("b"))
+    owners.flush()
+    here.record(asked("c"))
+    owners.flush()
+    assert any("was set aside" in sentence for sentence in here.sayings())
+    assert Owner(ONE, where).history.found().n == 2
+
+
 def test_time_away_counts_from_the_last_tab(where, monkeypatch):
     now = 100.0
     monkeypatch.setattr(owners.time, "monotonic", lambda: now)
