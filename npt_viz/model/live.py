@@ -29,16 +29,17 @@ def live_model(model: nn.Module, tokenizer: Any, skeleton: Skeleton) -> BaseMode
 
     model: a transformers model, or a module with one inside (DistributedDataParallel, a compiled model, NPT layers of
         your own beside or around the base's parts): weights are found by the names that transformers gives them.
-    Raises NptVizError for a weight that is missing, sharded, quantised or of another shape, and NotFiniteError for NaN.
+    Raises NptVizError for a weight that is missing, sharded, quantised, of another shape or not
+        announced by the config, and NotFiniteError for NaN.
     """
     config = _config(model)
     name = str(config._name_or_path or type(model).__name__)
     shared, notes = skeleton(name, config, next(model.parameters()).device)
     check_structure(shared, name)
-    weights = dict(_paired(shared, model, name))
-    for key in weights:
+    links = _Links(shared, model, name)
+    for key, weight in links.weights.items():
         owner, _, leaf = key.rpartition(".")
-        setattr(shared.get_submodule(owner), leaf, nn.Parameter(weights[key].detach(), requires_grad=False))
+        setattr(shared.get_submodule(owner), leaf, nn.Parameter(weight.detach(), requires_grad=False))
     shared.tie_weights()
     _take_rope(shared, model, name)
     shared.eval()
@@ -52,7 +53,7 @@ def live_model(model: nn.Module, tokenizer: Any, skeleton: Skeleton) -> BaseMode
         tokenizer=tokenizer if tokenizer is not None else _tokenizer(name),
         name=name,
         source="live model in memory",
-        lock=FollowingLock(lambda: _follow(shared, weights)),
+        lock=FollowingLock(links.follow),
         notes=notes,
     )
 
@@ -76,15 +77,77 @@ class FollowingLock(FairLock):
         return taken
 
 
-def _follow(shared: PreTrainedModel, weights: Mapping[str, Tensor]) -> None:
-    """Share anew what moved: another device or dtype, or an optimiser that replaces a weight's data."""
-    moved = None
-    for key, live in weights.items():
-        mine = shared.get_parameter(key)
-        if mine.data_ptr() != live.data_ptr() or mine.dtype != live.dtype:
-            mine.data, moved = live.detach(), live
-    if moved is not None:
-        shared.get_submodule("model.rotary_emb").to(moved.device)
+class _Links:
+    """Which live weight each of the base's is; found anew when the live model has another parameter anywhere."""
+
+    def __init__(self, shared: PreTrainedModel, model: nn.Module, name: str) -> None:
+        self._shared, self._model, self._name = shared, model, name
+        first = {id(weight): key for key, weight in shared.named_parameters()}
+        every = shared.named_parameters(remove_duplicate=False)
+        self._tied = {key: first[id(weight)] for key, weight in every if first[id(weight)] != key}
+        self._find(_parameters(model))
+
+    def follow(self) -> None:
+        """Share anew what moved: another device or dtype, an optimiser that replaces a weight's data, another weight."""
+        live = _parameters(self._model)
+        if len(live) != len(self._seen) or any(
+            self._seen.get(name) is not each for name, each in live.items()
+        ):
+            self._find(live)
+        self._check_tied()
+        moved = None
+        for key, weight in self.weights.items():
+            mine = self._shared.get_parameter(key)
+            if (mine.data_ptr(), mine.dtype, mine.stride()) != (
+                weight.data_ptr(),
+                weight.dtype,
+                weight.stride(),
+            ):
+                mine.data, moved = weight.detach(), weight
+        if moved is not None:
+            self._shared.get_submodule("model.rotary_emb").to(moved.device)
+
+    def _find(self, live: dict[str, Tensor]) -> None:
+        names = dict(_paired(self._shared, live, self._name))
+        weights = {key: live[other] for key, other in names.items()}
+        ties = []
+        for key, first in self._tied.items():
+            beside = names[first].removesuffix(first) + key
+            ties += [(key, other, first) for other in ([beside] if beside in live else _possible(key, live))]
+        known = [*names.items(), *((key, other) for key, other, _ in ties)]
+        self._check_announced(live, known)
+        self.weights, self._ties = weights, [(key, live[other], weights[first]) for key, other, first in ties]
+        self._check_tied()
+        self._seen = live
+
+    def _check_tied(self) -> None:
+        """Refuse a weight that is its own where the config ties it to another."""
+        for key, weight, first in self._ties:
+            if weight.data_ptr() != first.data_ptr():
+                raise NptVizError(
+                    f"{self._name}: {key} is a weight of its own, but the config ties it to {self._tied[key]}; set "
+                    "tie_word_embeddings=False in the model's config and open the model again"
+                )
+
+    def _check_announced(self, live: Mapping[str, Tensor], known: list[tuple[str, str]]) -> None:
+        """Refuse a parameter inside a part of the base that has none of that name by the config, such as a bias.
+
+        Parts of your own beside or around the base's are none of the base.
+        """
+        mine = {id(live[other]) for _, other in known}
+        parts = {other.rpartition(".")[0] for _, other in known}
+        for other, weight in live.items():
+            modules = other.split(".")[:-1]
+            inside = any(".".join(modules[:depth]) in parts for depth in range(1, len(modules) + 1))
+            if id(weight) not in mine and inside:
+                raise NptVizError(
+                    f"{self._name}: the model has the parameter {other}, which its config does not announce, so the base "
+                    "would run without it; give a model whose parts are those of its config"
+                )
+
+
+def _parameters(model: nn.Module) -> dict[str, Tensor]:
+    return dict(model.named_parameters(remove_duplicate=False))
 
 
 def _config(model: nn.Module) -> PreTrainedConfig:
@@ -99,13 +162,11 @@ def _config(model: nn.Module) -> PreTrainedConfig:
     )
 
 
-def _paired(shared: PreTrainedModel, model: nn.Module, name: str) -> Iterator[tuple[str, Tensor]]:
-    """(name in the base, live weight) of every weight."""
-    live = dict(model.named_parameters(remove_duplicate=False))
+def _paired(shared: PreTrainedModel, live: Mapping[str, Tensor], name: str) -> Iterator[tuple[str, str]]:
+    """(name in the base, name in the live model) of every weight."""
     for key, wanted in shared.named_parameters():
-        weight = live.get(key)
-        if weight is None:
-            weight = _under_another_name(key, live, name)
+        other = key if key in live else _under_another_name(key, live, name)
+        weight = live[other]
         if not weight.is_floating_point():
             raise NptVizError(
                 f"{name}: the weight {key} is {str(weight.dtype).removeprefix('torch.')}, so it is quantised, which NPT "
@@ -117,24 +178,31 @@ def _paired(shared: PreTrainedModel, model: nn.Module, name: str) -> Iterator[tu
                 f"{tuple(wanted.shape)} in the config, so it is sharded or offloaded; gather it first (in FSDP "
                 "summon_full_params, in DeepSpeed GatheredParameters)"
             )
-        yield key, weight
+        yield key, other
 
 
-def _under_another_name(key: str, live: Mapping[str, Tensor], name: str) -> Tensor:
+def _under_another_name(key: str, live: Mapping[str, Tensor], name: str) -> str:
     """The one live weight that can be this one: its name has a prefix, or else its layer's parts lie one module deeper."""
-    for pattern in (r"(?:\w+\.)*" + re.escape(key), _with_modules_between(key)):
-        found = {other: weight for other, weight in live.items() if re.fullmatch(pattern, other)}
-        if len({weight.data_ptr() for weight in found.values()}) == 1:
-            return next(iter(found.values()))
-        if found:
-            raise NptVizError(
-                f"{name}: {' and '.join(list(found)[:2])} can both be the base's {key}; give the one model that is meant, "
-                "not the module around both"
-            )
+    found = _possible(key, live)
+    if len({live[other].data_ptr() for other in found}) == 1:
+        return found[0]
+    if found:
+        raise NptVizError(
+            f"{name}: {' and '.join(found[:2])} can both be the base's {key}; give the one model that is meant, "
+            "not the module around both"
+        )
     raise NptVizError(
         f"{name}: no weight of the model can be the base's {key}; npt_viz finds the base's weights by the names that "
         "transformers gives them: keep these names, merge LoRA adapters first, or open the base model from its folder"
     )
+
+
+def _possible(key: str, live: Mapping[str, Tensor]) -> list[str]:
+    """Live names that can be the base's `key`."""
+    for pattern in (r"(?:\w+\.)*" + re.escape(key), _with_modules_between(key)):
+        if found := [other for other in live if re.fullmatch(pattern, other)]:
+            return found
+    return []
 
 
 def _with_modules_between(key: str) -> str:

@@ -123,7 +123,12 @@ class OfflineRun(Entries):
             place = self._config
             for name in path[:-1]:
                 inner = place.get(name)
-                place = place.setdefault(name, {}) if inner is None or isinstance(inner, dict) else {}
+                if not isinstance(inner, dict):
+                    # Of a value and a later one inside it the later is what is set.
+                    inner = {}
+                    if number == 1:
+                        place[name] = inner
+                place = inner
             if number == 1:
                 place[path[-1]] = value
             else:

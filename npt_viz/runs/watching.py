@@ -3,11 +3,12 @@
 Nothing here may end the loop: an error is one warning, and what failed is then left out.
 """
 
+import operator
 import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -114,12 +115,24 @@ class Watch:
         """
         if not self._writes:
             return
-        if layer in (None, self._layers[0]):
-            self._last = self._last + 1 if step is None else step
-        row = {"total": total, "learning_rate": learning_rate, "grad_norm": grad_norm, "n_tokens": n_tokens}
-        row |= {f"loss/{name}": value for name, value in (losses or {}).items()} | columns
-        self._tried("steps", lambda: self._write_step(self._layers if layer is None else [layer], row))
-        if layer in (None, self._layers[-1]) and self._last % self._every == 0:
+        at = number = wrong = None
+        try:
+            at = None if layer is None else _whole("layer", layer)
+            number = None if step is None else _whole("step", step)
+        except Exception as error:
+            wrong = error
+        if at in (None, self._layers[0]):
+            self._last = self._last + 1 if number is None else number
+        row = {
+            "total": total,
+            "learning_rate": learning_rate,
+            "grad_norm": grad_norm,
+            "n_tokens": n_tokens,
+        } | columns
+        self._tried(
+            "steps", lambda: self._write_step(self._layers if at is None else [at], row, losses, wrong)
+        )
+        if at in (None, self._layers[-1]) and self._last % self._every == 0:
             self.look()
 
     def look(self) -> None:
@@ -138,10 +151,18 @@ class Watch:
             sentence = f"npt_viz.watch: {what} are left out from step {self._last} on, and the training goes on: {error}"
             try:
                 warnings.warn(sentence, RuntimeWarning, stacklevel=4)
-            except RuntimeWarning:  # Where warnings are errors, this one is not.
+            except Exception:  # Where warnings are errors, this one is not.
                 print(sentence, file=sys.stderr)
 
-    def _write_step(self, layers: Sequence[int], row: Mapping[str, Any]) -> None:
+    def _write_step(
+        self, layers: Sequence[int], row: Mapping[str, Any], losses: Any, wrong: Exception | None
+    ) -> None:
+        """wrong: why the step's number or layer could not be read."""
+        if wrong is not None:
+            raise wrong
+        if not isinstance(losses, Mapping | None):
+            raise NptVizError(f"losses is a {type(losses).__name__}; give a dict, name -> number")
+        row = {**row, **{f"loss/{name}": value for name, value in (losses or {}).items()}}
         numbers = {name: _number(value) for name, value in row.items() if value is not None}
         self._append({layer: {"seconds": time.monotonic() - self._started, **numbers} for layer in layers})
 
@@ -184,15 +205,19 @@ class Watch:
             return {}, [found]
 
     def _layers_of(self, layers: int | Sequence[int] | None) -> list[int]:
+        known: list[int] = []
         if layers is not None:
-            return [layers] if isinstance(layers, int) else sorted(layers)
-        if self._model is not None and self._adapters is not None:
+            given = layers if isinstance(layers, Iterable) and getattr(layers, "ndim", 1) else [layers]
+            known = sorted(_whole("a layer", layer) for layer in given)
+        elif self._model is not None and self._adapters is not None:
             try:
-                return list(as_checkpoint(_current(self._adapters), self._model).layers)
+                known = list(as_checkpoint(_current(self._adapters), self._model).layers)
             except NotFiniteError:
                 raise NptVizError(
                     "the adapters are not finite, so their layers are not known; give layers="
                 ) from None
+        if known:
+            return known
         raise NptVizError("no layer is known to write about; give layers=15, or model and adapters")
 
     def _begin(self, settings: Mapping[str, Any]) -> int:
@@ -255,6 +280,19 @@ def _number(value: Any) -> float:
     if isinstance(value, torch.Tensor):
         value = value.detach().float().item()
     return float(value)
+
+
+def _whole(name: str, value: Any) -> int:
+    """A whole number, also as a tensor or array of one element. Raises NptVizError where it is none."""
+    try:
+        if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+            return _whole(name, value.item())
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        number: Any = value
+        return operator.index(number)
+    except (TypeError, ValueError, RuntimeError):
+        raise NptVizError(f"{name} is {value!r:.40}; give a whole number") from None
 
 
 @contextmanager

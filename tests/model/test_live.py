@@ -159,6 +159,80 @@ def test_a_model_that_is_moved_to_another_dtype_is_followed():
     torch.testing.assert_close(torch.tensor(run.kl), torch.tensor(expected.kl), rtol=1e-12, atol=0)
 
 
+def one_replaced(hf):
+    mlp = hf.model.layers[2].mlp
+    mlp.up_proj.weight = nn.Parameter(2 * mlp.up_proj.weight.detach())
+
+
+def all_assigned(hf):
+    hf.load_state_dict({key: 1.1 * value for key, value in hf.state_dict().items()}, assign=True)
+
+
+def layer_replaced(hf):
+    layer = copy.deepcopy(hf.model.layers[3])
+    with torch.no_grad():
+        layer.mlp.down_proj.weight.mul_(2)
+    hf.model.layers[3] = layer
+
+
+@pytest.mark.parametrize("change", [one_replaced, all_assigned, layer_replaced])
+@pytest.mark.parametrize("around", [lambda hf: hf, lambda hf: nn.ModuleDict({"module": hf})])
+def test_weights_that_are_replaced_are_followed(change, around):
+    hf = in_training()
+    base = opened(around(hf))
+    checkpoint = checkpoint_of(base)
+    first = npt_viz.inspect(base, checkpoint, PROMPT)
+    change(hf)
+    second = npt_viz.inspect(base, checkpoint, PROMPT)
+    assert {p.data_ptr() for p in base.hf.parameters()} == {p.data_ptr() for p in hf.parameters()}
+    reference = tiny_model()
+    reference.hf = still(hf)
+    expected = npt_viz.inspect(reference, checkpoint, PROMPT)
+    torch.testing.assert_close(torch.tensor(second.nll_base), torch.tensor(expected.nll_base), equal_nan=True)
+    assert abs(first.nll_base[:-1] - second.nll_base[:-1]).max() > 1e-3
+
+
+def untied(hf):
+    hf.lm_head.weight = nn.Parameter(1.5 * hf.lm_head.weight.detach())
+
+
+def biased(hf):
+    hf.model.layers[2].mlp.down_proj.bias = nn.Parameter(torch.ones(24))
+
+
+def with_lora(hf):
+    hf.model.layers[2].self_attn.q_proj.lora = nn.Linear(24, 3)
+
+
+UNANNOUNCED = [
+    (untied, ("lm_head.weight", "model.embed_tokens.weight", "tie_word_embeddings=False")),
+    (biased, ("model.layers.2.mlp.down_proj.bias", "does not announce")),
+    (with_lora, ("model.layers.2.self_attn.q_proj.lora.weight", "does not announce")),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), UNANNOUNCED)
+@pytest.mark.parametrize("around", [lambda hf: hf, lambda hf: nn.ModuleDict({"module": hf})])
+def test_what_the_config_does_not_announce_is_named_at_opening_and_later(change, words, around):
+    hf = in_training(tie_word_embeddings=True)
+    model = around(hf)
+    base = opened(model)
+    checkpoint = checkpoint_of(base)
+    change(hf)
+    for use in (lambda: opened(model), lambda: npt_viz.inspect(base, checkpoint, PROMPT)):
+        for _ in range(2):
+            with pytest.raises(NptVizError) as refused:
+                use()
+            assert all(word in str(refused.value) for word in words)
+
+
+def test_an_untied_model_is_read_once_its_config_says_so():
+    hf = in_training(tie_word_embeddings=True)
+    untied(hf)
+    hf.config.tie_word_embeddings = False
+    assert opened(hf).unembedding.weight.data_ptr() == hf.lm_head.weight.data_ptr()
+
+
 def test_the_base_is_found_inside_modules_of_ones_own_and_their_hooks_do_not_run():
     hf = in_training()
     reference = tiny_model()

@@ -234,6 +234,14 @@ def test_a_config_value_that_is_removed_is_gone_and_one_inside_another_is_set():
     assert run.settings == {"loss": {"direct": 1, "fidelity_weight": 0.5}}
 
 
+@pytest.mark.parametrize("value", [None, 3, "text", [1]])
+def test_of_a_config_value_and_a_later_one_inside_it_the_later_is_taken(value):
+    inner = made_of((5, made_of((1, item(("m", "x"), 1)))))
+    removed = made_of((5, made_of((2, made_of((2, b"m"), (2, b"x"))))))
+    assert read(log_of(config(m=value), inner, history(1, total_loss=1.0))).settings == {"m": {"x": 1}}
+    assert read(log_of(config(m=value), removed, history(1, total_loss=1.0))).settings == {"m": value}
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

@@ -130,6 +130,49 @@ def test_a_folder_that_disappears_is_one_warning(tmp_path):
     assert len(told) == 1
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"losses": [0.1]}, "losses is a list; give a dict"),
+        ({"step": "3"}, "step is '3'; give a whole number"),
+        ({"step": 2.5}, "step is 2.5"),
+        ({"step": torch.tensor([1, 2])}, "give a whole number"),
+        ({"layer": torch.tensor([1, 2])}, "layer is tensor"),
+        ({"layer": "2"}, "layer is '2'"),
+    ],
+)
+def test_wrong_arguments_of_a_step_are_one_warning(tmp_path, wrong, words):
+    watching = npt_viz.watch(tmp_path, layers=2)
+    watching.step(1.0)
+    with pytest.warns(RuntimeWarning, match=words) as told:
+        watching.step(1.0, **wrong)
+        watching.step(1.0, **wrong)
+    assert len(told) == 1
+    run = npt_viz.read_run(tmp_path)
+    assert run.skipped == 0 and run.layers[2].steps.tolist() == [1]
+
+
+def test_looks_go_on_at_their_steps_where_steps_are_left_out(tmp_path, tiny_llama, monkeypatch):
+    watching = npt_viz.watch(tmp_path, tiny_llama, {2: {"gate": adapter()}}, every=3, texts=TEXTS)
+    looks = []
+    monkeypatch.setattr(watching, "_write_look", lambda: looks.append(watching._last))
+    with pytest.warns(RuntimeWarning, match="steps are left out"):
+        for _ in range(7):
+            watching.step(1.0, step="3")
+    assert looks == [3, 6]
+
+
+@pytest.mark.parametrize("number", [torch.tensor(4), torch.tensor([4]), np.int64(4), np.array(4), 4.0])
+def test_the_number_of_a_step_and_of_a_layer_may_be_a_tensor(tmp_path, number):
+    watching = npt_viz.watch(tmp_path, layers=number)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        watching.step(1.0, step=number, layer=number)
+        watching.step(0.5)
+    run = npt_viz.read_run(tmp_path)
+    assert run.layers[4].steps.tolist() == [4, 5] and run.skipped == 0
+
+
 def test_where_warnings_are_errors_the_loop_goes_on_too(tmp_path, capsys):
     watching = npt_viz.watch(tmp_path, layers=2)
     with warnings.catch_warnings():
@@ -218,6 +261,8 @@ def test_a_live_model_in_training_is_watched_and_left_as_it_is(tmp_path):
     [
         ({"layers": 2, "every": 0}, "every is 0"),
         ({}, "give layers=15, or model and adapters"),
+        ({"layers": []}, "give layers=15, or model and adapters"),
+        ({"layers": ["a", 2]}, "a layer is 'a'; give a whole number"),
         ({"adapters": {2: {}}}, "model and adapters go together"),
     ],
 )
