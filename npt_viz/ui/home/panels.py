@@ -167,7 +167,8 @@ def parity_tile(selection: Selection) -> Tile:
 def what_next(report: HealthReport | None) -> None:
     """Draw health in a line, the worst findings with the pages that show them, and where there is no error what to look at."""
     if report is not None:
-        first_findings(report)
+        with st.container(key="first_findings"):
+            first_findings(report)
     if report is not None and report.of("error"):
         return
     with st.container(horizontal=True, key="what_next"):
