@@ -72,6 +72,7 @@ def test_both_tokens_of_a_transplant_are_chosen_by_keyboard(visit, server):
     donor, receiver = (
         tab.locator(f".st-key-{key} button.token") for key in ("prompt_view", "transplant_view")
     )
+    receiver.first.wait_for()
     donor.nth(2).focus()
     tab.keyboard.press("ArrowRight")
     tab.keyboard.press("Enter")

@@ -18,6 +18,13 @@ def fill(tab, label: str, value: str) -> None:
     expect(field).to_have_value(value)
 
 
+def endless(tab) -> None:
+    """Set up an experiment that does not end by itself: too slow to learn its training text by heart, and to fail so."""
+    tab.get_by_role("tab", name="Schedule").click()
+    fill(tab, "Steps", "100000")
+    fill(tab, "Learning rate", "0.000001")
+
+
 @pytest.fixture
 def tab(visit, server):
     opened = visit(server, "experiments")
@@ -72,8 +79,7 @@ def test_arms_are_compared_while_they_train_and_the_report_is_one_file(tab, tmp_
 
 def test_stop_keeps_what_was_learned_and_start_goes_on(tab):
     named(tab, "browser stops")
-    tab.get_by_role("tab", name="Schedule").click()
-    fill(tab, "Steps", "100000")
+    endless(tab)
     expect(button(tab, "start")).to_be_enabled(timeout=PATIENCE)
     button(tab, "start").click()
     tab.locator(".st-key-experiment_curves .js-plotly-plot").first.wait_for()
@@ -85,8 +91,7 @@ def test_stop_keeps_what_was_learned_and_start_goes_on(tab):
 
 def test_a_running_experiment_goes_on_over_a_reload_and_every_page_says_so(tab):
     named(tab, "browser reloads")
-    tab.get_by_role("tab", name="Schedule").click()
-    fill(tab, "Steps", "100000")
+    endless(tab)
     expect(button(tab, "start")).to_be_enabled(timeout=PATIENCE)
     button(tab, "start").click()
     tab.locator(".st-key-experiment_curves .js-plotly-plot").first.wait_for()

@@ -44,10 +44,8 @@ def test_start_draws_curves_that_move_and_stop_stops(visit, server):
     tab = begun(visit, server)
     tab.locator(".st-key-training_panel_losses .js-plotly-plot .lines path").first.wait_for()
     before = step(tab)
-    tab.wait_for_function(
-        "before => +document.querySelector('.stProgress').innerText.split(' ')[1].replaceAll(',', '') > before + 20",
-        arg=before,
-    )
+    while step(tab) <= before + 20:
+        tab.wait_for_timeout(100)
     button(tab, "stop").click()
     tab.get_by_text("stopped after").wait_for()
     expect(button(tab, "start")).to_be_enabled(timeout=PATIENCE)
