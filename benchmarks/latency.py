@@ -231,9 +231,10 @@ def shifted(beside: Visit) -> float:
 
 
 def _wait_for_answer(visit: Visit) -> None:
-    """Wait until the server has answered a click and the page is at rest."""
+    """Wait until the server has answered a click, the page has changed and is at rest."""
     while not visit.messages:
         visit.tab.wait_for_timeout(10)
+    visit.tab.wait_for_function("npt.clicked().drawn > 0")
     visit.settle()
 
 

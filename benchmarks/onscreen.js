@@ -51,17 +51,13 @@
   // The time of the next click, of the pin that follows it, and how long the page went on changing.
   const awaitClick = (token, pinned) => {
     const click = (window.npt.click = {})
-    const before = new Map(roots().map((root) => [root, root.querySelector(pinned)]))
     window.addEventListener("click", ({ timeStamp, clientX, clientY }) => {
       click.at = timeStamp
+      // The strip may scroll under the pointer to show a token whole, so the token says which it is, not its place.
+      const at = roots().map((root) => root.elementFromPoint(clientX, clientY)).find((element) => element?.matches(token))
       eachFrame(() => {
-        const everywhere = roots().filter((root) => root.querySelector(token)).every((root) => {
-          const pressed = root.querySelector(pinned)
-          if (!pressed) return false
-          const { left, right, top, bottom } = pressed.getBoundingClientRect()
-          const isUnderPointer = left <= clientX && clientX <= right && top <= clientY && clientY <= bottom
-          return isUnderPointer || (before.get(root) !== pressed && !root.elementFromPoint(clientX, clientY)?.matches(token))
-        })
+        const everywhere = roots().filter((root) => root.querySelector(token))
+          .every((root) => root.querySelector(pinned)?.dataset.token === at?.dataset.token)
         if (everywhere) afterPaint((now) => (click.pin = now - click.at))
         return everywhere
       })
