@@ -6,6 +6,7 @@ Every value is written as a literal, so that no text of a prompt or a path can b
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from math import isfinite
 from typing import Any, NamedTuple
 
 from npt_viz.errors import NptVizError
@@ -22,6 +23,15 @@ class Opened:
     """A variant's name; empty for what the file says or its key names imply."""
     dtype: str = "auto"
     device: str = "auto"
+
+
+class Beneath(NamedTuple):
+    """Permanent updates that lie beneath a run, as they are read from a recipe again."""
+
+    recipe: str = "npt_edits.json"
+    """File or folder; the ledger's own name in an export by default."""
+    digests: tuple[str, ...] = ()
+    """`Update.digest()` of each, in the order in which they were applied; none where the base is as it was opened."""
 
 
 class Cell(NamedTuple):
@@ -72,8 +82,26 @@ def notebook(page: str, opened: Opened, question: Question, *, sentence: str = "
 
 
 def cells(page: str, opened: Opened, question: Question, **choices: Any) -> list[Cell]:
-    """The steps of a page, in order."""
-    return [_opening(opened), _inspecting(question), *_PAGES[_known(page)](question, **choices)]
+    """The steps of a page, in order. Raises as `script` does."""
+    written = {name: _writable(value) for name, value in choices.items()}
+    return [_opening(opened), _inspecting(question), *_PAGES[_known(page)](question, **written)]
+
+
+class _Float(float):
+    """A float whose repr is Python also where it is infinite or NaN."""
+
+    def __repr__(self) -> str:
+        return super().__repr__() if isfinite(self) else f'float("{float(self)}")'
+
+
+def _writable(value: Any) -> Any:
+    """The same, such that its repr is a literal: NumPy's scalars and infinite numbers have none of their own."""
+    if isinstance(value, Mapping):
+        return {name: _writable(each) for name, each in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_writable, value))
+    value = value.item() if hasattr(value, "item") else value
+    return _Float(value) if isinstance(value, float) else value
 
 
 def _known(page: str) -> str:
@@ -247,30 +275,23 @@ def _permanent_update(
     prompt: str,
     alpha: float = 1.0,
     rule: Mapping[str, Any] | None = None,
-    n_edits: int = 0,
+    beneath: Beneath = Beneath(),
 ) -> list[Cell]:
     """tokens: positions in the question's prompt, or all. prompt: where the effect is looked at. rule: the fields of
-    UpdateRule that are not at their defaults. n_edits: updates of the ledger, which a script cannot make again."""
+    UpdateRule that are not at their defaults. beneath: earlier updates of the ledger."""
     source = "run.token_ids" if _is_rewritten(question) else "question.prompt"
     arguments = ", ".join(f"{name}={value!r}" for name, value in (rule or {}).items())
     chosen = list(tokens) if isinstance(tokens, Sequence) and not isinstance(tokens, str) else tokens
-    earlier = (
-        (
-            f"# The page has {n_edits} earlier edits beneath; export the ledger as a recipe and read it with",
-            "# npt_viz.updates_from_recipe to have them here: npt_viz.preview_update(…, ledger=ledger)",
-        )
-        if n_edits
-        else ()
-    )
+    ledger = ", ledger=ledger" if beneath.digests else ""
     return [
         Cell(
             "The update from the modulation at these tokens, and what it does to the prediction.",
             (
-                *earlier,
+                *_ledger("ledger", beneath),
                 f"rule = npt_viz.UpdateRule({arguments})",
                 "preview = npt_viz.preview_update(",
                 f"    model, checkpoint, {source}, layer={list(layers)!r}, token={chosen!r}, alpha={alpha!r}, prompt={prompt!r},",
-                "    rule=rule,",
+                f"    rule=rule{ledger},",
                 ")",
             ),
         ),
@@ -316,33 +337,27 @@ def _compare(
     of_a: Question,
     checkpoint_of_a: str = "",
     semantics_of_a: str = "",
-    n_edits: tuple[int, int] = (0, 0),
+    beneath: tuple[Beneath, Beneath] = (Beneath(), Beneath()),
     metric: str = "relative_error",
     keep_sinks: bool = False,
 ) -> list[Cell]:
-    """The question is B's. layers: looked at in A and in B. checkpoint_of_a: B's where it is empty. n_edits: the first updates of
-    the ledger that lie beneath A and beneath B, which a script reads from a recipe."""
+    """The question is B's. layers: looked at in A and in B. checkpoint_of_a: B's where it is empty. beneath: the updates that
+    lie beneath A and beneath B, by what they write: another order or another ledger in the recipe changes nothing."""
     opened = "other = checkpoint"
     if checkpoint_of_a:
         semantics = f", semantics={semantics_of_a!r}" if semantics_of_a else ""
         opened = f"other = npt_viz.open_checkpoint({checkpoint_of_a!r}, model{semantics})"
-    beneath = tuple(
-        line
-        for name, n in zip("ab", n_edits, strict=True)
-        if n
-        for line in (
-            f"beneath_{name} = npt_viz.Ledger(model)",
-            f"beneath_{name}.apply_all(npt_viz.updates_from_recipe('npt_edits.json', model)[:{n}])",
-        )
+    ledgers = tuple(
+        line for name, each in zip("ab", beneath, strict=True) for line in _ledger(f"beneath_{name}", each)
     )
-    if beneath:
-        beneath = ("# The ledger, exported as a recipe from Permanent update into this folder.", *beneath)
-    edits = [f", edits=beneath_{name}" if n else "" for name, n in zip("ab", n_edits, strict=True)]
-    again = (f"run = npt_viz.inspect(model, checkpoint, question{edits[1]})",) if n_edits[1] else ()
+    edits = [
+        f", edits=beneath_{name}" if each.digests else "" for name, each in zip("ab", beneath, strict=True)
+    ]
+    again = (f"run = npt_viz.inspect(model, checkpoint, question{edits[1]})",) if edits[1] else ()
     return [
         Cell(
             "A, with which the prompt above, B, is compared.",
-            (*beneath, opened, f"a = npt_viz.inspect(model, other, {_written(of_a)}{edits[0]})", *again),
+            (*ledgers, opened, f"a = npt_viz.inspect(model, other, {_written(of_a)}{edits[0]})", *again),
             "a",
         ),
         Cell(
@@ -357,6 +372,18 @@ def _compare(
             "frame",
         ),
     ]
+
+
+def _ledger(name: str, beneath: Beneath) -> tuple[str, ...]:
+    """Lines that make the ledger of some updates; none where there are none."""
+    if not beneath.digests:
+        return ()
+    return (
+        "# A recipe of the ledger: exported from Permanent update, or by `edit --export DIR --kind recipe`.",
+        f"{name} = npt_viz.Ledger(model)",
+        f"digests = {list(beneath.digests)!r}",
+        f"{name}.apply_all(npt_viz.updates_from_recipe({beneath.recipe!r}, model, digests=digests))",
+    )
 
 
 def _is_rewritten(question: Question) -> bool:

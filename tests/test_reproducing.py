@@ -4,6 +4,7 @@ import ast
 import contextlib
 import io
 import json
+import math
 import os
 import re
 
@@ -14,7 +15,7 @@ import npt_viz
 from npt_viz.errors import NptVizError
 from npt_viz.places import ROOT
 from npt_viz.question import Question
-from npt_viz.reproducing import TITLES, Opened, cells, notebook, script
+from npt_viz.reproducing import TITLES, Beneath, Opened, cells, notebook, script
 
 PROMPT = 'the \'cat\' """ \\ {x} `the` $dog'
 
@@ -229,15 +230,94 @@ def test_what_was_chosen_is_in_the_script(on_disk):
     assert "npt_viz.open_model('m', dtype='bfloat16', device='cuda:1')" in text
     assert "npt_viz.open_checkpoint('c', model, semantics='N2')" in text
     assert "npt_viz.Question(prompt='a b', layers=(3,), bos=True)" in text
-    edits = script("permanent_update", named, Question(prompt="a"), n_edits=2, **CHOICES["permanent_update"])
-    assert "2 earlier edits" in edits
-    other = CHOICES["compare"] | dict(checkpoint_of_a="d", semantics_of_a="N3", n_edits=(0, 2))
+    two = Beneath(digests=("a1", "b2"))
+    edits = script(
+        "permanent_update", named, Question(prompt="a"), beneath=two, **CHOICES["permanent_update"]
+    )
+    assert "rule=rule, ledger=ledger," in edits and "['a1', 'b2']" in edits
+    other = CHOICES["compare"] | dict(checkpoint_of_a="d", semantics_of_a="N3", beneath=(Beneath(), two))
     compared = script("compare", named, Question(prompt="a"), **other)
     assert "other = npt_viz.open_checkpoint('d', model, semantics='N3')" in compared
     assert (
         "run = npt_viz.inspect(model, checkpoint, question, edits=beneath_b)" in compared
         and "beneath_a" not in compared
     )
+
+
+@pytest.fixture(scope="module")
+def three_edits(on_disk, tmp_path_factory):
+    """(the model and checkpoint, a ledger of three updates, its recipe)."""
+    model = npt_viz.open_model(on_disk.model)
+    checkpoint = npt_viz.open_checkpoint(on_disk.checkpoint, model)
+    ledger = npt_viz.Ledger(model)
+    for layer, token, alpha in ((1, 2, 1.5), (3, 5, 2.0), (1, 7, -1.0)):
+        ledger.apply(npt_viz.update_from(model, checkpoint, PROMPT, layer=layer, token=token, alpha=alpha))
+    recipe = tmp_path_factory.mktemp("recipe") / "edits"
+    ledger.export(recipe, "recipe")
+    return model, checkpoint, ledger, str(recipe)
+
+
+def of(ledger: npt_viz.Ledger, *which: int) -> npt_viz.Ledger:
+    return npt_viz.Ledger.restored(ledger.model, [ledger.updates[i] for i in which])
+
+
+def test_the_edits_beneath_are_those_of_the_page_and_not_the_first_of_the_recipe(on_disk, three_edits):
+    model, checkpoint, ledger, recipe = three_edits
+    chosen = {"a": (1,), "b": (2, 0)}
+    beneath = tuple(
+        Beneath(recipe=recipe, digests=tuple(ledger.updates[i].digest() for i in which))
+        for which in chosen.values()
+    )
+    asked = dict(of_a=question(), layers=(3, 3), beneath=beneath, metric="nll_base")
+    names, _ = run(script("compare", opened(on_disk), question(), **asked))
+    a, b = (
+        npt_viz.inspect(model, checkpoint, question(), edits=of(ledger, *which)) for which in chosen.values()
+    )
+    wanted = npt_viz.compare(a, b, layer=3).columns("nll_base")
+    first = npt_viz.inspect(model, checkpoint, question(), edits=of(ledger, 0))
+    np.testing.assert_allclose(names["found"].columns("nll_base").a, wanted.a, rtol=1e-6)
+    np.testing.assert_allclose(names["found"].columns("nll_base").b, wanted.b, rtol=1e-6)
+    assert not np.allclose(first.nll_base[:-1], a.nll_base[:-1], rtol=1e-3)
+
+
+def test_a_preview_has_the_page_s_earlier_edits_beneath(on_disk, three_edits):
+    model, checkpoint, ledger, recipe = three_edits
+    beneath = Beneath(recipe=recipe, digests=(ledger.updates[1].digest(),))
+    text = script(
+        "permanent_update", opened(on_disk), question(), beneath=beneath, **CHOICES["permanent_update"]
+    )
+    names, _ = run(text)
+    wanted = npt_viz.preview_update(
+        model, checkpoint, PROMPT, 1, 7, 1.5, prompt="the dog", ledger=of(ledger, 1)
+    )
+    np.testing.assert_allclose(names["preview"].after.kl, wanted.after.kl, rtol=1e-6)
+
+
+def test_an_edit_that_the_recipe_has_not_is_said_by_its_digest(three_edits):
+    model, _, _, recipe = three_edits
+    with pytest.raises(NptVizError, match="has no update 0123 among its 3; export the ledger that has it"):
+        npt_viz.updates_from_recipe(recipe, model, digests=["0123"])
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, np.float32(1.5)], ids=str)
+def test_every_number_of_a_script_is_python(on_disk, value):
+    for name, choice in (
+        ("permanent_update", "alpha"),
+        ("transplant", "strength"),
+        ("permanent_update", "rule"),
+    ):
+        said = {"damping": value} if choice == "rule" else value
+        tree = ast.parse(script(name, opened(on_disk), question(), **CHOICES[name] | {choice: said}))
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        assert not names & {"inf", "nan", "np"}
+        given = [
+            each.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call)
+            for each in node.keywords
+            if each.arg in (choice, "damping")
+        ]
+        assert any(np.array_equal(eval(ast.unparse(each)), value, equal_nan=True) for each in given)
 
 
 def test_every_page_with_a_title_has_its_cells(on_disk):

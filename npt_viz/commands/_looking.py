@@ -2,10 +2,28 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from npt_viz import reproducing
-from npt_viz.commands._options import numbers
+from npt_viz.commands._options import (
+    AllLayers,
+    AsJson,
+    Bos,
+    Chat,
+    Checkpoint,
+    Device,
+    Dtype,
+    Html,
+    Layer,
+    Mode,
+    Model,
+    Notebook,
+    Positions,
+    Prompt,
+    Semantics,
+    Token,
+    numbers,
+)
 from npt_viz.commands._output import print_json, progress, say
 from npt_viz.errors import NptVizError
 from npt_viz.files import write_whole
@@ -13,27 +31,91 @@ from npt_viz.reproducing import Opened
 
 if TYPE_CHECKING:
     from npt_viz.capture.running import Pass
-    from npt_viz.checkpoint import Checkpoint
+    from npt_viz.checkpoint import Checkpoint as OpenCheckpoint
     from npt_viz.model.base import BaseModel
     from npt_viz.question import Question
     from npt_viz.results.inspection import Inspection
     from npt_viz.results.sentences import Basis
 
 
+BOS: dict[str, Literal["auto"] | bool] = {"auto": "auto", "yes": True, "no": False}
+"""What --bos says -> `bos` of a Question."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Options of a command that runs a prompt: what is open, and the question."""
+
+    model: Model
+    checkpoint: Checkpoint
+    prompt: Prompt
+    layers: AllLayers = None
+    mode: Mode = "local"
+    positions: Positions = "deployed"
+    chat: Chat = False
+    bos: Bos = "auto"
+    semantics: Semantics = None
+    dtype: Dtype = "auto"
+    device: Device = "auto"
+    as_json: AsJson = False
+
+    @property
+    def question(self) -> "Question":
+        """Raises typer.BadParameter for --layers that are no list of numbers, and NptVizError as Question does."""
+        layers = None if self.layers is None else tuple(numbers("--layers", self.layers))
+        from npt_viz.question import Question
+
+        return Question(
+            prompt=self.prompt,
+            layers=layers,
+            mode=self.mode,
+            positions=self.positions,
+            chat=self.chat,
+            bos=BOS[self.bos],
+        )
+
+    @property
+    def typed(self) -> Opened:
+        """What is open, for a notebook."""
+        return Opened(
+            model=self.model,
+            checkpoint=self.checkpoint,
+            semantics=self.semantics or "",
+            dtype=self.dtype,
+            device=self.device,
+        )
+
+    def opened(self) -> "tuple[BaseModel, OpenCheckpoint]":
+        """Open the model and the checkpoint. Raises NptVizError where either cannot be opened."""
+        import npt_viz
+
+        base = npt_viz.open_model(self.model, dtype=self.dtype, device=self.device, progress=progress)
+        return base, npt_viz.open_checkpoint(self.checkpoint, base, self.semantics)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedPage(Asked):
+    """Options of a command that says what an Inspect page says: also the pin, and the files it writes."""
+
+    layer: Layer = None
+    token: Token = None
+    html: Html = None
+    notebook: Notebook = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Looked:
     """One inspected prompt with a pinned layer and token, as a page has it."""
 
+    asked: AskedPage
     model: "BaseModel"
-    checkpoint: "Checkpoint"
+    checkpoint: "OpenCheckpoint"
     question: "Question"
     run: "Inspection"
     kept_pass: "Pass"
     layer: int
     token: int
     keep_sinks: bool
-    opened: Opened
-    """What is open, as it was typed."""
 
     @property
     def basis(self) -> "Basis":
@@ -54,48 +136,26 @@ class Looked:
         return window(len(self.run.pieces), self.token)
 
 
-def looked_at(
-    model: str,
-    checkpoint: str,
-    prompt: str,
-    *,
-    layers: str | None,
-    mode: str,
-    positions: str,
-    chat: bool,
-    bos: str,
-    semantics: str | None,
-    dtype: str,
-    device: str,
-    layer: int | None = None,
-    token: int | None = None,
-    keep_sinks: bool = False,
-) -> Looked:
+def looked_at(asked: AskedPage, *, keep_sinks: bool = False) -> Looked:
     """Open and inspect what the options name. Raises NptVizError where it cannot be done."""
-    wanted = None if layers is None else tuple(numbers("--layers", layers))
+    question = asked.question
     import npt_viz
     from npt_viz.model.memory import out_of_memory_explained
-    from npt_viz.question import as_question
 
-    base = npt_viz.open_model(model, dtype=dtype, device=device, progress=progress)
-    opened = npt_viz.open_checkpoint(checkpoint, base, semantics)
-    forced = {"auto": "auto", "yes": True, "no": False}[bos]
-    question = as_question(prompt, layers=wanted, mode=mode, positions=positions, chat=chat, bos=forced)
+    base, opened = asked.opened()
     kept: list[Pass] = []
     with out_of_memory_explained("this inspection", "shorten the prompt, or choose fewer --layers"):
         run = npt_viz.inspect(base, opened, question, keep=kept.append)
     return Looked(
+        asked=asked,
         model=base,
         checkpoint=opened,
         question=question,
         run=run,
         kept_pass=kept[0],
-        layer=_layer_of(run, layer),
-        token=_token_of(run, token, keep_sinks),
+        layer=_layer_of(run, asked.layer),
+        token=_token_of(run, asked.token, keep_sinks),
         keep_sinks=keep_sinks,
-        opened=Opened(
-            model=model, checkpoint=checkpoint, semantics=semantics or "", dtype=dtype, device=device
-        ),
     )
 
 
@@ -139,10 +199,7 @@ def told(
     found: Mapping[str, Any],
     words: str,
     *,
-    as_json: bool,
-    html: str | None,
     page: Callable[[], str],
-    notebook: str | None,
     name: str,
     choices: Mapping[str, Any],
 ) -> None:
@@ -151,12 +208,13 @@ def told(
     page: called where --html is given; the whole document. name, choices: the page, and what its controls would say, for
         the notebook.
     """
-    if html is not None:
-        write_whole(html, page())
-        say(f"figures in {html}")
-    if notebook is not None:
-        write_again(notebook, name, looked.opened, looked.question, str(found["sentence"]), choices)
-    if as_json:
+    asked = looked.asked
+    if asked.html is not None:
+        write_whole(asked.html, page())
+        say(f"figures in {asked.html}")
+    if asked.notebook is not None:
+        write_again(asked.notebook, name, asked.typed, looked.question, str(found["sentence"]), choices)
+    if asked.as_json:
         print_json(named({**about(looked), **found}))
     else:
         print(words)

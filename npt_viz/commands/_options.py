@@ -1,6 +1,9 @@
 """The options that several commands share, and the readers of options that hold lists."""
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -75,6 +78,7 @@ Target = Annotated[
     str | None,
     typer.Option("--target", help="gate, up or down; the first that a layer modulates by default."),
 ]
+TopK = Annotated[int, typer.Option("--top-k", min=1, help="Rows of the next-token tables.")]
 Html = Annotated[
     str | None,
     typer.Option(
@@ -89,6 +93,27 @@ Notebook = Annotated[
         help="Write a notebook (.ipynb) or script (.py) that comes to the same numbers.",
     ),
 ]
+
+
+def with_shared_options(run: Callable[..., None]) -> Callable[..., None]:
+    """A command whose first parameter, annotated with a dataclass, is replaced by the fields of it.
+
+    Typer makes the options from the signature: those that must be given come first, then the command's own, then the
+    rest of the fields.
+    """
+    first, *own = signature(run).parameters.values()
+    shared = signature(first.annotation).parameters
+
+    @wraps(run)
+    def command(**options: Any) -> None:
+        run(first.annotation(**{name: options.pop(name) for name in shared}), **options)
+
+    needed = [each for each in shared.values() if each.default is Parameter.empty]
+    rest = [each for each in shared.values() if each.default is not Parameter.empty]
+    listed = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in (*needed, *own, *rest)]
+    command.__signature__ = Signature(listed)  # pyright: ignore[reportAttributeAccessIssue]
+    command.__annotations__ = {each.name: each.annotation for each in listed}
+    return command
 
 
 def numbers(option: str, text: str) -> list[int]:

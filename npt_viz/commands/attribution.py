@@ -5,27 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from npt_viz.commands._looking import Looked, looked_at, told
-from npt_viz.commands._options import (
-    AllLayers,
-    AsJson,
-    Bos,
-    Chat,
-    Checkpoint,
-    Device,
-    Dtype,
-    Html,
-    Layer,
-    Mode,
-    Model,
-    Notebook,
-    Positions,
-    Prompt,
-    Semantics,
-    Target,
-    Token,
-    words,
-)
+from npt_viz.commands._looking import AskedPage, Looked, looked_at, told
+from npt_viz.commands._options import Target, with_shared_options, words
 from npt_viz.commands._output import progress, say, table
 
 if TYPE_CHECKING:
@@ -35,15 +16,10 @@ STEPS = 128
 """Of integrated gradients, as the page begins; analysis/attribution.py has the measurement."""
 
 
+@with_shared_options
 def run(
-    model: Model,
-    checkpoint: Checkpoint,
-    prompt: Prompt,
-    layers: AllLayers = None,
-    mode: Mode = "local",
-    positions: Positions = "deployed",
-    layer: Layer = None,
-    token: Token = None,
+    asked: AskedPage,
+    *,
     kind: Annotated[
         Literal["scalar", "update_norm", "logit"],
         typer.Option("--kind", help="The number: v_a·x, ‖ΔW‖_F or a next-token logit."),
@@ -71,20 +47,9 @@ def run(
         Literal["eos", "pad"], typer.Option("--baseline", help="The stand-in token.")
     ] = "eos",
     steps: Annotated[int, typer.Option("--steps", help="Of integrated gradients.")] = STEPS,
-    chat: Chat = False,
-    bos: Bos = "auto",
-    semantics: Semantics = None,
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    html: Html = None,
-    notebook: Notebook = None,
-    as_json: AsJson = False,
 ) -> None:
     """Divide a scalar, ‖ΔW‖ or a logit up among the tokens of the prompt, by one method or several."""
-    looked = looked_at(
-        model, checkpoint, prompt, layers=layers, mode=mode, positions=positions, chat=chat, bos=bos,
-        semantics=semantics, dtype=dtype, device=device, layer=layer, token=token,
-    )  # fmt: skip
+    looked = looked_at(asked)
     quantity = quantity_of(
         looked, kind=kind, target=target, component=component, of_model=of_model, of=of, against=against
     )
@@ -94,10 +59,7 @@ def run(
         looked,
         found,
         in_words(looked, found, results),
-        as_json=as_json,
-        html=html,
         page=lambda: page(looked, found["sentence"], results),
-        notebook=notebook,
         name="attribution",
         choices={
             "quantity": asdict(quantity),

@@ -5,27 +5,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from npt_viz.commands._looking import write_again
-from npt_viz.commands._options import (
-    AllLayers,
-    AsJson,
-    Bos,
-    Chat,
-    Checkpoint,
-    Device,
-    Dtype,
-    Html,
-    KeepSinks,
-    Mode,
-    Model,
-    Notebook,
-    Positions,
-    Prompt,
-    Semantics,
-    numbers,
-)
-from npt_viz.commands._output import print_json, progress, say, table
+from npt_viz.commands._looking import Asked, write_again
+from npt_viz.commands._options import Html, KeepSinks, Notebook, TopK, with_shared_options
+from npt_viz.commands._output import print_json, say, table
 from npt_viz.files import write_whole
+from npt_viz.reproducing import Beneath
 
 Recipe = Annotated[
     str | None,
@@ -34,23 +18,18 @@ Recipe = Annotated[
     ),
 ]
 
-BOS: dict[str, Literal["auto"] | bool] = {"auto": "auto", "yes": True, "no": False}
-
 OF_B = "B's; A's by default."
 NO_EDITS = "none"
 """What --b-edits says where A has edits and B has none."""
 
 
+@with_shared_options
 def run(
-    model: Model,
-    checkpoint: Checkpoint,
-    prompt: Prompt,
+    asked: Asked,
+    *,
     layer: Annotated[
         int | None, typer.Option("--layer", help="Layer looked at; the highest that both have by default.")
     ] = None,
-    layers: AllLayers = None,
-    mode: Mode = "local",
-    positions: Positions = "deployed",
     edits: Recipe = None,
     b_checkpoint: Annotated[str | None, typer.Option("--b-checkpoint", metavar="C", help=OF_B)] = None,
     b_prompt: Annotated[str | None, typer.Option("--b-prompt", help=OF_B)] = None,
@@ -72,63 +51,47 @@ def run(
     most: Annotated[
         int, typer.Option("--most", min=1, help="Rows of the list of the largest differences.")
     ] = 20,
-    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Rows of the next-token tables.")] = 10,
-    chat: Chat = False,
-    bos: Bos = "auto",
+    top_k: TopK = 10,
     keep_sinks: KeepSinks = False,
-    semantics: Semantics = None,
-    dtype: Dtype = "auto",
-    device: Device = "auto",
     html: Html = None,
     notebook: Notebook = None,
-    as_json: AsJson = False,
 ) -> None:
     """Inspect A and B, align their tokens by a diff, and give A, B and B − A of every number."""
-    lit = None if layers is None else tuple(numbers("--layers", layers))
-    b_lit = lit if b_layers is None else tuple(numbers("--b-layers", b_layers))
+    said_of_b = {
+        "checkpoint": b_checkpoint, "prompt": b_prompt, "layers": b_layers, "mode": b_mode, "positions": b_positions,
+        "semantics": b_semantics,
+    }  # fmt: skip
+    asked_b = replace(asked, **{name: said for name, said in said_of_b.items() if said is not None})
+    question, question_b = asked.question, asked_b.question
     import npt_viz
     from npt_viz.model.memory import out_of_memory_explained
-    from npt_viz.question import Question
-    from npt_viz.reproducing import Opened
     from npt_viz.results.comparison import COMPARED
     from npt_viz.results.sentences.comparison import comparison
 
     if metric not in COMPARED:
         raise npt_viz.NptVizError(f"--metric {metric} does not exist; choose one of {', '.join(COMPARED)}")
-    base = npt_viz.open_model(model, dtype=dtype, device=device, progress=progress)
-    opened = npt_viz.open_checkpoint(checkpoint, base, semantics)
-    is_same = b_checkpoint is None and b_semantics is None
-    of_b = (
-        opened
-        if is_same
-        else npt_viz.open_checkpoint(b_checkpoint or checkpoint, base, b_semantics or semantics)
-    )
-    beneath = _ledger(base, edits)
-    beneath_b = beneath if b_edits is None else _ledger(base, None if b_edits == NO_EDITS else b_edits)
-    question = Question(prompt=prompt, layers=lit, mode=mode, positions=positions, chat=chat, bos=BOS[bos])
-    question_b = replace(
-        question, prompt=prompt if b_prompt is None else b_prompt, layers=b_lit, mode=b_mode or mode,
-        positions=b_positions or positions,
-    )  # fmt: skip
+    base, opened = asked.opened()
+    is_same = asked.typed == asked_b.typed
+    opened_b = opened if is_same else npt_viz.open_checkpoint(asked_b.checkpoint, base, asked_b.semantics)
+    recipe, recipe_b = edits, {None: edits, NO_EDITS: None}.get(b_edits, b_edits)
+    beneath = _ledger(base, recipe)
+    beneath_b = beneath if recipe_b == recipe else _ledger(base, recipe_b)
     with out_of_memory_explained("this comparison", "shorten the prompts, or choose fewer --layers"):
         a = npt_viz.inspect(base, opened, question, edits=beneath, top_k=top_k)
-        b = npt_viz.inspect(base, of_b, question_b, edits=beneath_b, top_k=top_k)
+        b = npt_viz.inspect(base, opened_b, question_b, edits=beneath_b, top_k=top_k)
     found = npt_viz.compare(a, b, layer=_looked_at(a, b, layer, b_layer))
     if html is not None:
         write_whole(html, page(found, metric, most, keep_sinks))
         say(f"figures in {html}")
     if notebook is not None:
-        opened_b = Opened(
-            model=model, checkpoint=b_checkpoint or checkpoint, semantics=b_semantics or semantics or "", dtype=dtype,
-            device=device,
-        )  # fmt: skip
         choices = {
-            "layers": found.layers, "of_a": question, "checkpoint_of_a": "" if is_same else checkpoint,
-            "semantics_of_a": semantics or "", "n_edits": (a.n_edits, b.n_edits), "metric": metric, "keep_sinks": keep_sinks,
+            "layers": found.layers, "of_a": question, "checkpoint_of_a": "" if is_same else asked.checkpoint,
+            "semantics_of_a": asked.semantics or "", "metric": metric, "keep_sinks": keep_sinks,
+            "beneath": (_beneath(recipe, beneath), _beneath(recipe_b, beneath_b)),
         }  # fmt: skip
         said = str(comparison(found, metric, with_sinks=keep_sinks))
-        write_again(notebook, "compare", opened_b, question_b, said, choices)
-    if as_json:
+        write_again(notebook, "compare", asked_b.typed, question_b, said, choices)
+    if asked.as_json:
         print_json(comparison_json(found, metric, most, keep_sinks))
     else:
         print(in_words(found, metric, most, keep_sinks))
@@ -145,6 +108,13 @@ def _ledger(base, path: str | None):
     ledger = npt_viz.Ledger(base)
     ledger.apply_all(npt_viz.updates_from_recipe(path, base))
     return ledger
+
+
+def _beneath(path: str | None, ledger) -> Beneath:
+    """The same for a notebook."""
+    if path is None:
+        return Beneath()
+    return Beneath(recipe=path, digests=tuple(update.digest() for update in ledger.updates))
 
 
 def _looked_at(a, b, layer: int | None, b_layer: int | None) -> int | tuple[int, int] | None:

@@ -4,41 +4,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from npt_viz.commands._looking import Looked, looked_at, told
-from npt_viz.commands._options import (
-    AllLayers,
-    AsJson,
-    Bos,
-    Chat,
-    Checkpoint,
-    Device,
-    Dtype,
-    Html,
-    KeepSinks,
-    Layer,
-    Mode,
-    Model,
-    Notebook,
-    Positions,
-    Prompt,
-    Semantics,
-    Target,
-    Token,
-)
+from npt_viz.commands._looking import AskedPage, Looked, looked_at, told
+from npt_viz.commands._options import KeepSinks, Target, with_shared_options
 
 if TYPE_CHECKING:
     from npt_viz.results.directions import DirectionMap, Directions, DirectionVocabulary, Unavailable
 
 
+@with_shared_options
 def run(
-    model: Model,
-    checkpoint: Checkpoint,
-    prompt: Prompt,
-    layers: AllLayers = None,
-    mode: Mode = "local",
-    positions: Positions = "deployed",
-    layer: Layer = None,
-    token: Token = None,
+    asked: AskedPage,
+    *,
     target: Target = None,
     quantity: Annotated[
         Literal["s·v_b", "v_b", "v_a"], typer.Option("--quantity", help="Vectors on the map.")
@@ -51,20 +27,9 @@ def run(
         typer.Option("--direction", help="Whose next tokens are listed."),
     ] = "this token",
     keep_sinks: KeepSinks = False,
-    chat: Chat = False,
-    bos: Bos = "auto",
-    semantics: Semantics = None,
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    html: Html = None,
-    notebook: Notebook = None,
-    as_json: AsJson = False,
 ) -> None:
     """Compare v_a, v_b and ΔW over the tokens of a prompt, in each layer, against chance and the exact patch."""
-    looked = looked_at(
-        model, checkpoint, prompt, layers=layers, mode=mode, positions=positions, chat=chat, bos=bos,
-        semantics=semantics, dtype=dtype, device=device, layer=layer, token=token, keep_sinks=keep_sinks,
-    )  # fmt: skip
+    looked = looked_at(asked, keep_sinks=keep_sinks)
     results = {layer: _directions(looked, layer, target) for layer in sorted(looked.run.layers)}
     maps = {layer: _map(looked, layer, target, quantity, component) for layer in results}
     vocabulary = _vocabulary(looked, target, direction)
@@ -73,10 +38,7 @@ def run(
         looked,
         found,
         "\n\n".join(each["sentence"] for each in found["layers"].values()),
-        as_json=as_json,
-        html=html,
         page=lambda: page(looked, found["sentence"], results[looked.layer], maps[looked.layer], vocabulary),
-        notebook=notebook,
         name="directions",
         choices={
             "layer": looked.layer,

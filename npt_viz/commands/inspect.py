@@ -1,25 +1,8 @@
 """What the modulation does at every token of one prompt."""
 
-from typing import Annotated
-
-import typer
-
-from npt_viz.commands._options import (
-    AllLayers,
-    AsJson,
-    Bos,
-    Chat,
-    Checkpoint,
-    Device,
-    Dtype,
-    Mode,
-    Model,
-    Positions,
-    Prompt,
-    Semantics,
-    numbers,
-)
-from npt_viz.commands._output import print_json, progress, say, table
+from npt_viz.commands._looking import Asked
+from npt_viz.commands._options import TopK, with_shared_options
+from npt_viz.commands._output import print_json, say, table
 
 COLUMNS = {
     "scalar": "v_a·x",
@@ -34,41 +17,17 @@ COLUMNS = {
 """Columns of the table of a layer: attribute of LayerInspection -> heading."""
 
 
-def run(
-    model: Model,
-    checkpoint: Checkpoint,
-    prompt: Prompt,
-    layers: AllLayers = None,
-    mode: Mode = "local",
-    positions: Positions = "deployed",
-    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Rows of the next-token tables.")] = 10,
-    chat: Chat = False,
-    bos: Bos = "auto",
-    semantics: Semantics = None,
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    as_json: AsJson = False,
-) -> None:
+@with_shared_options
+def run(asked: Asked, *, top_k: TopK = 10) -> None:
     """Run one prompt through the base model and the NPT model, and compare them token by token."""
-    wanted = None if layers is None else numbers("--layers", layers)
+    question = asked.question
     import npt_viz
     from npt_viz.model.memory import out_of_memory_explained
 
-    base = npt_viz.open_model(model, dtype=dtype, device=device, progress=progress)
-    opened = npt_viz.open_checkpoint(checkpoint, base, semantics)
+    base, opened = asked.opened()
     with out_of_memory_explained("this inspection", "shorten the prompt, or choose fewer --layers"):
-        inspection = npt_viz.inspect(
-            base,
-            opened,
-            prompt,
-            layers=wanted,
-            mode=mode,
-            positions=positions,
-            top_k=top_k,
-            chat=chat,
-            bos={"auto": "auto", "yes": True, "no": False}[bos],
-        )
-    if as_json:
+        inspection = npt_viz.inspect(base, opened, question, top_k=top_k)
+    if asked.as_json:
         print_json(inspection_json(inspection))
     else:
         print(in_words(inspection))

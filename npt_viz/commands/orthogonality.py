@@ -4,41 +4,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from npt_viz.commands._looking import Looked, looked_at, told
-from npt_viz.commands._options import (
-    AllLayers,
-    AsJson,
-    Bos,
-    Chat,
-    Checkpoint,
-    Device,
-    Dtype,
-    Html,
-    KeepSinks,
-    Layer,
-    Mode,
-    Model,
-    Notebook,
-    Positions,
-    Prompt,
-    Semantics,
-    Target,
-    Token,
-)
+from npt_viz.commands._looking import AskedPage, Looked, looked_at, told
+from npt_viz.commands._options import KeepSinks, Target, with_shared_options
 
 if TYPE_CHECKING:
     from npt_viz.results.orthogonality import Orthogonality
 
 
+@with_shared_options
 def run(
-    model: Model,
-    checkpoint: Checkpoint,
-    prompt: Prompt,
-    layers: AllLayers = None,
-    mode: Mode = "local",
-    positions: Positions = "deployed",
-    layer: Layer = None,
-    token: Token = None,
+    asked: AskedPage,
+    *,
     target: Target = None,
     of: Annotated[
         Literal["h", "input"] | None,
@@ -58,22 +34,11 @@ def run(
         str | None, typer.Option("--text", metavar="FILE", help="Axes of a .txt or .jsonl file instead.")
     ] = None,
     keep_sinks: KeepSinks = False,
-    chat: Chat = False,
-    bos: Bos = "auto",
-    semantics: Semantics = None,
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    html: Html = None,
-    notebook: Notebook = None,
-    as_json: AsJson = False,
 ) -> None:
     """Share of v_a's energy along the mean and in the common directions, in each layer, against a random vector's."""
     if sample and text is not None:
         raise typer.BadParameter("choose --sample or --text", param_hint="--text")
-    looked = looked_at(
-        model, checkpoint, prompt, layers=layers, mode=mode, positions=positions, chat=chat, bos=bos,
-        semantics=semantics, dtype=dtype, device=device, layer=layer, token=token, keep_sinks=keep_sinks,
-    )  # fmt: skip
+    looked = looked_at(asked, keep_sinks=keep_sinks)
     of = of or ("input" if _reads_down(looked, target) else "h")
     texts = _texts(sample, text)
     result = _orthogonality(
@@ -90,10 +55,7 @@ def run(
         looked,
         found,
         "\n\n".join(each["sentence"] for each in found["layers"].values()),
-        as_json=as_json,
-        html=html,
         page=lambda: page(looked, result, found["sentence"]),
-        notebook=notebook,
         name="orthogonality",
         choices={
             "layer": looked.layer,

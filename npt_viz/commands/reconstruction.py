@@ -5,26 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from npt_viz.commands._looking import Looked, looked_at, told
-from npt_viz.commands._options import (
-    AllLayers,
-    AsJson,
-    Bos,
-    Chat,
-    Checkpoint,
-    Device,
-    Dtype,
-    Html,
-    KeepSinks,
-    Layer,
-    Mode,
-    Model,
-    Notebook,
-    Positions,
-    Prompt,
-    Semantics,
-    Token,
-)
+from npt_viz.commands._looking import AskedPage, Looked, looked_at, told
+from npt_viz.commands._options import KeepSinks, with_shared_options
 from npt_viz.commands._output import progress, table
 
 if TYPE_CHECKING:
@@ -37,15 +19,10 @@ METRICS = (
 """Columns of LayerFit that are printed."""
 
 
+@with_shared_options
 def run(
-    model: Model,
-    checkpoint: Checkpoint,
-    prompt: Prompt,
-    layers: AllLayers = None,
-    mode: Mode = "local",
-    positions: Positions = "deployed",
-    layer: Layer = None,
-    token: Token = None,
+    asked: AskedPage,
+    *,
     keep_sinks: KeepSinks = False,
     limits: Annotated[
         bool,
@@ -61,20 +38,9 @@ def run(
         Literal["prompt", "sample"] | None,
         typer.Option("--downstream", help="Also the predictions on the prompt, or on texts of the sample."),
     ] = None,
-    chat: Chat = False,
-    bos: Bos = "auto",
-    semantics: Semantics = None,
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    html: Html = None,
-    notebook: Notebook = None,
-    as_json: AsJson = False,
 ) -> None:
     """Compare every NPT layer with the attention it replaces, in both modes and with both kinds of positions."""
-    looked = looked_at(
-        model, checkpoint, prompt, layers=layers, mode=mode, positions=positions, chat=chat, bos=bos,
-        semantics=semantics, dtype=dtype, device=device, layer=layer, token=token, keep_sinks=keep_sinks,
-    )  # fmt: skip
+    looked = looked_at(asked, keep_sinks=keep_sinks)
     compared = positions_compared(looked)
     more = _limits(looked) if limits else {}
     if ablations:
@@ -86,10 +52,7 @@ def run(
         looked,
         found,
         in_words(found),
-        as_json=as_json,
-        html=html,
         page=lambda: page(looked, compared, found["sentence"], more),
-        notebook=notebook,
         name="reconstruction",
         choices={"layer": looked.layer, "keep_sinks": keep_sinks},
     )

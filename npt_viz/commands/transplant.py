@@ -4,7 +4,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from npt_viz.commands._options import AsJson, Checkpoint, Device, Dtype, Model, Positions, Semantics, numbers
+from npt_viz.commands._options import (
+    AsJson,
+    Checkpoint,
+    Device,
+    Dtype,
+    Model,
+    Positions,
+    Semantics,
+    TopK,
+    numbers,
+)
 from npt_viz.commands._output import print_json, progress, table
 
 
@@ -32,7 +42,7 @@ def run(
         typer.Option("--mode", help="Whether the donor runs through the base or the NPT model."),
     ] = "local",
     positions: Positions = "deployed",
-    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Rows of the next-token tables.")] = 10,
+    top_k: TopK = 10,
     semantics: Semantics = None,
     dtype: Dtype = "auto",
     device: Device = "auto",

@@ -46,17 +46,31 @@ def recipe_text(model: BaseModel, updates: Sequence[Update]) -> str:
 
 
 def updates_from_recipe(
-    path: str | Path, model: BaseModel, checkpoint: Checkpoint | None = None
+    path: str | Path,
+    model: BaseModel,
+    checkpoint: Checkpoint | None = None,
+    *,
+    digests: Sequence[str] | None = None,
 ) -> list[Update]:
     """Read the updates of a recipe file or an exported folder.
 
     checkpoint: where given, every edit has to come from it.
-    Raises NptVizError for another base or checkpoint, and for a file that was changed after it was saved.
+    digests: `Update.digest()` of those that are wanted, in the order in which they come back; all of the file by default.
+    Raises NptVizError for another base or checkpoint, for a file that was changed after it was saved, and for a digest
+    that the file does not have.
     """
     path = typed_path(path)
     path = path / RECIPE_FILE if path.is_dir() else path
     text = text_in(path, "a recipe file or an exported folder")
-    return updates_from_text(text, str(path), model, checkpoint)
+    updates = updates_from_text(text, str(path), model, checkpoint)
+    if digests is None:
+        return updates
+    by_digest = {update.digest(): update for update in updates}
+    if missing := [digest for digest in digests if digest not in by_digest]:
+        raise NptVizError(
+            f"{path}: has no update {missing[0]} among its {len(updates)}; export the ledger that has it as a recipe"
+        )
+    return [by_digest[digest] for digest in digests]
 
 
 def updates_from_text(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import streamlit as st
 
 from npt_viz.errors import NptVizError
+from npt_viz.reproducing import Beneath
 from npt_viz.results.comparison import Comparison, compare
 from npt_viz.results.inspection import Inspection
 from npt_viz.results.load_report import LoadReport
@@ -93,7 +94,7 @@ def choices(view: View) -> dict[str, object] | None:
         "of_a": a.asked.question,
         "checkpoint_of_a": "" if is_same else of_a.checkpoint,
         "semantics_of_a": of_a.semantics,
-        "n_edits": (len(a.edits), len(b.edits)),
+        "beneath": (_reproduced(a, "A"), _reproduced(b, "B")),
         "metric": view.metric_name,
         "keep_sinks": view.with_sinks,
     }
@@ -174,10 +175,20 @@ def _run(side: Asking, name: str) -> Inspection:
 
 
 def _key(side: Asking, name: str) -> tuple:
-    """Key of a side's run: updates by what they write, because each browser numbers its own."""
-    if not side.edits:
-        return (side.asked,)
-    return side.asked, tuple(update.digest() for update in _beneath(side.edits, name).updates)
+    """Key of one side's inspection in the cache. name: A or B, for the message.
+
+    Updates are told by the digests of what they write, because each browser numbers its own.
+    Raises NptVizError for an update that is no longer in the ledger.
+    """
+    return (side.asked, _digests(side, name)) if side.edits else (side.asked,)
+
+
+def _digests(side: Asking, name: str) -> tuple[str, ...]:
+    return tuple(update.digest() for update in _beneath(side.edits, name).updates) if side.edits else ()
+
+
+def _reproduced(side: Asking, name: str) -> Beneath:
+    return Beneath(digests=_digests(side, name))
 
 
 def _beneath(numbers: tuple[int, ...], name: str) -> "Ledger":

@@ -8,6 +8,7 @@ import streamlit as st
 from npt_viz.editing.cases import UNRELATED, Case
 from npt_viz.errors import NptVizError
 from npt_viz.figures.thumbnail import profile
+from npt_viz.reproducing import Beneath
 from npt_viz.results.editing import kept_tables
 from npt_viz.results.sentences import Exact, Sentence, said
 from npt_viz.results.sentences.editing import update as sentence_of
@@ -265,7 +266,7 @@ def seconds_of(view: View, lanes: int, n_tokens: int) -> float:
 
 
 def choices(view: View) -> dict[str, object]:
-    """What the page's controls say, for its script."""
+    """Arguments of `reproducing.script("permanent_update", …)` that stand for the page's controls."""
     from npt_viz.editing.making.rules import UpdateRule
 
     request, defaults = requested(view), UpdateRule()
@@ -276,5 +277,5 @@ def choices(view: View) -> dict[str, object]:
         "prompt": asked_prompt(request.asked),
         "alpha": float(st.session_state["edit_alpha"]),
         "rule": {name: value for name, value in rule.items() if value != getattr(defaults, name)},
-        "n_edits": len(edits.ledger(view.selection).updates),
+        "beneath": Beneath(digests=tuple(each.digest() for each in edits.ledger(view.selection).updates)),
     }
