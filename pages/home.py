@@ -40,5 +40,11 @@ def below(report: LoadReport) -> None:
 
 
 ui.inspect_page(
-    "npt_viz", "What is open, and can I trust it?", ui.answers.tokens, body, above=above, below=below
+    "npt_viz",
+    "What is open, and can I trust it?",
+    ui.answers.tokens,
+    body,
+    above=above,
+    below=below,
+    charts=False,
 )

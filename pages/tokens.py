@@ -11,5 +11,10 @@ def body(view: ui.View) -> None:
 
 
 ui.inspect_page(
-    "Tokens", "What does the modulation do at this token?", ui.answers.tokens, body, beside=ui.pinned_token
+    "Tokens",
+    "What does the modulation do at this token?",
+    ui.answers.tokens,
+    body,
+    beside=ui.pinned_token,
+    charts=False,
 )

@@ -29,6 +29,9 @@ MOST_SHIFT = 0.1
 MARKED = (onscreen.ANSWER_KEY, onscreen.MAIN_FIGURE, onscreen.TOKEN_VIEW)
 """What has to be wholly on the first screen where a page has it."""
 
+SIDEBAR = ("[data-testid=stSidebarNavItems]", ".st-key-sidebar_memory")
+"""The same of the sidebar: the names of all pages, and what stands below them."""
+
 AXE = {
     "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]},
     "resultTypes": ["violations"],
@@ -97,7 +100,7 @@ def overlapping(tab) -> list[dict]:
 
 def out_of_view(tab, wanted: Sequence[str] = ()) -> list[dict]:
     """Marked parts that are not wholly on the first screen, and wanted ones that are not on the page."""
-    return tab.evaluate("each => nptFaults.outOfView(...each)", [list(wanted), list(MARKED)])
+    return tab.evaluate("each => nptFaults.outOfView(...each)", [list(wanted), [*MARKED, *SIDEBAR]])
 
 
 def shifted(tab) -> list[dict]:

@@ -1,6 +1,7 @@
 """What the app's server adds to Streamlit's: the document, its headers, and where its parts come from."""
 
 import re
+from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
@@ -53,3 +54,11 @@ def test_nothing_in_the_document_ends_its_own_block():
         (ROOT / "npt_viz" / "server" / f"document.{end}").read_text("utf-8") for end in ("css", "js")
     )
     assert "</" not in style and "</script" not in script
+
+
+def test_the_charts_of_streamlit_lie_where_the_browser_is_told_to_fetch_them():
+    address = document.part_of_streamlit("PlotlyChart")
+    assert address is not None
+    # It is relative to the document, and so to the static folder.
+    assert b"plotly" in Path(file_util.get_static_dir(), address).read_bytes()
+    assert document.part_of_streamlit("NoSuchChart") is None

@@ -20,6 +20,8 @@ queue of downloads: browsers fetch six files at a time."""
 UNFRAMED = {"Content-Security-Policy": "frame-ancestors 'none'", "X-Frame-Options": "DENY"}
 """No other site may show the app in a frame of its own and have a visitor's clicks land in it."""
 
+_FOLDER = "./static/js/"
+
 _IMPORTED = re.compile(r"""(?:from|import)\s*["']\./([\w.-]+\.js)["']""")
 
 
@@ -54,14 +56,19 @@ async def _answer(request: Request) -> HTMLResponse:
 def document() -> str:
     """HTML of the document."""
     style, script = (Path(__file__).with_suffix(end).read_text(encoding="utf-8") for end in (".css", ".js"))
-    ahead = "\n".join(
-        f'<link rel="modulepreload" crossorigin href="./static/js/{name}">' for name in _ahead()
-    )
+    ahead = "\n".join(f'<link rel="modulepreload" crossorigin href="{_FOLDER}{name}">' for name in _ahead())
     own = f"<style>\n{style}</style>\n<script>\n{script}</script>\n{ahead}\n"
     html = Path(file_util.get_static_dir(), "index.html").read_text(encoding="utf-8")
     return html.replace("<title>Streamlit</title>", "<title>npt_viz</title>").replace(
         "</head>", own + "</head>"
     )
+
+
+@cache
+def part_of_streamlit(name: str) -> str | None:
+    """Address of a part of Streamlit's code, relative to the document; None where this Streamlit has no such part."""
+    found = sorted(scripts().glob(f"{name}.*.js"))
+    return f"{_FOLDER}{found[0].name}" if found else None
 
 
 def scripts() -> Path:

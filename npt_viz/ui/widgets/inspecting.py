@@ -49,6 +49,7 @@ def inspect_page(
     below: Callable[[LoadReport], None] | None = None,
     parts: Sequence[Part] | None = None,
     drawn: Callable[[View], None] | None = None,
+    charts: bool = True,
 ) -> None:
     """Draw a page about the prompt.
 
@@ -56,6 +57,7 @@ def inspect_page(
     beside: draws what stands to the right of the token view, which then has profile and map unless parts says otherwise.
     colours: of the prompt, in place of the metric that is chosen for all pages. drawn: draws another token view in its place.
     above, below: draw what a pin does not change, above the token view and at the end.
+    charts: False where the first screen has no figure beside the token view.
     """
     with st.container(key="title_line", horizontal=True, vertical_alignment="center"):
         page_title(title, question)
@@ -69,23 +71,33 @@ def inspect_page(
     if above:
         above(report)
     drawn_layer = st.session_state["layer"]
+    has_all = has_painted()
     shown: Sequence[Part] = parts or (("strip", "profile", "map") if beside else ("strip",))
 
     @st.fragment
     def looked_at() -> None:
         with guarded(), keeping.remembered():
-            if st.session_state["layer"] != drawn_layer or st.session_state.pop("_draw_all", False):
+            is_behind = st.session_state["layer"] != drawn_layer or (below and has_painted() != has_all)
+            if st.session_state.pop("_draw_all", False) or is_behind:
                 st.rerun()  # What stands outside the fragment shows the layer, or waits for the first paint.
             state.write()
-            _draw(report, running, answer, body, beside, colours, shown, drawn)
+            _draw(report, running, answer, body, beside, colours, shown, drawn, charts)
 
     looked_at()
-    if below and has_painted():
+    if below and has_all:
         below(report)
 
 
 def _draw(
-    report: LoadReport, running: list[int], answer, body, beside, colours, parts: Sequence[Part], drawn
+    report: LoadReport,
+    running: list[int],
+    answer,
+    body,
+    beside,
+    colours,
+    parts: Sequence[Part],
+    drawn,
+    charts: bool,
 ) -> None:
     sheet.sheet().figures.clear()
     left, right = st.columns([11, 9], gap="medium") if beside else (st.container(), None)
@@ -107,7 +119,7 @@ def _draw(
                 st.caption(
                     "Press Edit and give a longer prompt, or take one of the Examples: medians need more tokens."
                 )
-    if not wait_for_paint():
+    if not wait_for_paint(charts=charts):
         return
     _record(view)
     if beside and right is not None:
