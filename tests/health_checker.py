@@ -255,17 +255,43 @@ def _fits_nothing(found, data):
 @clause(
     "probe",
     r"Layer (?P<layer>\d+) keeps attention in its standard path, where there is nothing to recover, and fits nothing else of "
-    r"(?P<tried>\d+) that were tried\.",
+    rf"(?P<tried>\d+) that were tried {SETTING}",
     compares="nothing",
 )
 def _keeps(found, data):
     tried = Tried(data)
+    most = max(int(np.isfinite(tried.layer.shares(name)).sum()) for name in tried.names)
+    assert most > 0 and found["texts"] == tried.layer.texts
+    is_count(found["n"], most)
     assert int(found["layer"]) == tried.layer.layer and tried.layer.weights.semantics.attention == "standard"
     is_count(found["tried"], len(tried.names))
     none_is_better(tried)
 
 
+@clause(
+    "probe",
+    r"Layer (?P<layer>\d+) keeps attention in its standard path, where there is nothing to recover, and (?P<tried>\d+) other ways have "
+    rf"nothing, either {SETTING}",
+    compares="nothing",
+)
+def _all_keep(found, data):
+    tried = Tried(data)
+    assert int(found["layer"]) == tried.layer.layer and tried.layer.weights.semantics.attention == "standard"
+    is_count(found["tried"], len(tried.names)), is_count(found["n"], 0)
+    assert found["texts"] == tried.layer.texts
+    assert not any(np.isfinite(tried.layer.shares(name)).any() for name in tried.names)
+
+
 # What is wrong with a layer: each finding's meaning.
+
+WHERE = rf"(?P<n>{COUNT}) tokens of (?P<texts>.+?), sinks left out; local, positions as deployed"
+
+
+def where(found: dict, data: dict) -> None:
+    """n and text; mode and positions are those in which the checker computes."""
+    is_count(found["n"], int((~data["layer"].is_sink).sum()))
+    assert found["texts"] == data["layer"].texts
+
 
 TARGETS = r"(?P<targets>(?:gate|up|down)(?: and (?:gate|up|down))*)"
 
@@ -282,12 +308,14 @@ def sizes(layer, target: str) -> np.ndarray:
 
 @clause(
     "health: nothing_loaded",
-    r"The modulation changes the MLP's output at no token \((?P<zero>\d+) tensors? of zeros alone\): this layer runs as "
-    r"if its attention had been dropped\.",
+    rf"The modulation changes the MLP's output at none of (?P<all>{COUNT}) tokens of (?P<texts>.+?) \((?P<zero>\d+) tensors? of zeros "
+    r"alone; local, positions as deployed\): this layer runs as if its attention had been dropped\.",
     compares="changes no",
 )
 def _nothing_loaded(found, data):
     layer = data["layer"]
+    is_count(found["all"], len(layer.is_sink))
+    assert found["texts"] == layer.texts
     change = layer.column(lambda w: (w.output - w.unmodulated).norm(dim=-1) / w.unmodulated.norm(dim=-1))
     assert change.max() < 1e-6
     zero = sum(
@@ -306,14 +334,14 @@ def parts(tensor: torch.Tensor) -> list[torch.Tensor]:
 
 @clause(
     "health: vanishing",
-    rf"The modulation of {TARGETS} moves (?:it by|(?P<most>each by at most)) (?P<size>[\d.e+-]+) of its size \(median of (?P<n>{COUNT}) tokens\), which "
+    rf"The modulation of {TARGETS} moves (?:it by|(?P<most>each by at most)) (?P<size>[\d.e+-]+) of its size \(median of {WHERE}\), which "
     r"bfloat16 rounds away\.",
     compares="moves most",
 )
 def _vanishing(found, data):
     layer = data["layer"]
     medians = [float(np.median(sizes(layer, target))) for target in chosen(found)]
-    is_count(found["n"], (~layer.is_sink).sum())
+    where(found, data)
     assert max(medians) < 2.0**-9
     is_close(found["size"], max(medians))
     assert (found["most"] is not None) == (len(medians) > 1)
@@ -321,12 +349,13 @@ def _vanishing(found, data):
 
 @clause(
     "health: scalar_constant",
-    rf"The scalar of {TARGETS} is the same at every token within (?P<within>\d+\.\d)%: what the token's own z says no longer "
+    rf"The scalar of {TARGETS} is the same at every token within (?P<within>\d+\.\d)% \({WHERE}\): what the token's own z says no longer "
     r"matters, and the layer adds v_b\(a\), a change of bias and not of weight\.",
     compares="within no",
 )
 def _scalar_constant(found, data):
     layer, widest = data["layer"], 0.0
+    where(found, data)
     kept = torch.tensor(~layer.is_sink)
     for target in chosen(found):
         columns = [
@@ -343,7 +372,7 @@ def _scalar_constant(found, data):
 @clause(
     "health: direction_collapsed",
     rf"What is added to {TARGETS} lies along one direction at every token, one way or the other, and the layer (?:"
-    rf"recovers (?P<own>{SHARE})|has nothing to recover) \(median of (?P<n>{COUNT}) tokens\)\.",
+    rf"recovers (?P<own>{SHARE})|has nothing to recover) \((?:median of )?{WHERE}\)\.",
     compares="recovers nothing",
 )
 def _direction_collapsed(found, data):
@@ -352,7 +381,7 @@ def _direction_collapsed(found, data):
     assert (found["own"] is not None) == np.isfinite(shares).any()
     if found["own"]:
         is_interval(found["own"], shares)
-    is_count(found["n"], len(shares))
+    where(found, data)
     for target in chosen(found):
         added = layer.counted(lambda w, t=target: w.added[t])
         energy = torch.linalg.svdvals(added) ** 2
@@ -411,8 +440,8 @@ def _worse_than_nothing(found, data):
 
 @clause(
     "health: parity",
-    rf"(?P<share>{PERCENT}) of the tokens have a partner with opposite attention\. They need opposite changes \(mean cosine "
-    rf"(?P<needed>[+-]\d\.\d\d)\) and do not get them \((?P<given>[+-]\d\.\d\d)\), and recover (?P<recovered>{SHARE}): an adapter "
+    rf"(?P<share>{PERCENT}) of (?P<compared>{COUNT}) tokens have a partner with opposite attention\. They need opposite changes \(mean cosine "
+    rf"(?P<needed>[+-]\d\.\d\d)\) and do not get them \((?P<given>[+-]\d\.\d\d)\), and recover (?P<recovered>{SHARE}) \({WHERE}\): an adapter "
     r"without bias adds the same for a and −a\.",
     compares="changes",
 )
@@ -428,6 +457,7 @@ def _parity(found, data):
     pairs = cosines(a) < -0.5
     has = pairs.any(1)
     is_share(found["share"], float(has.double().mean()))
+    is_count(found["compared"], len(a)), where(found, data)
     needed, given = (float(cosines(x - plain)[pairs].mean()) for x in (target, output))
     assert abs(float(found["needed"]) - needed) < 0.0055 and abs(float(found["given"]) - given) < 0.0055
     assert needed < -rules.OPPOSITE and given - needed > rules.OPPOSITE
@@ -441,8 +471,8 @@ def cosines(x: torch.Tensor) -> torch.Tensor:
 
 @clause(
     "health: sink_dominates",
-    rf"(?P<n>\d+) attention sinks? makes? up (?P<weight>{PERCENT}) of a mean squared error over all tokens, which says (?P<pooled>"
-    rf"{PERCENT}) (?:is|are) recovered; the typical token has (?P<own>{SHARE}): the sinks were (?P<how>trained at the others' expense|left "
+    rf"(?P<n_sinks>\d+) attention sinks? makes? up (?P<weight>{PERCENT}) of a mean squared error over all of (?P<all>{COUNT}) tokens of .+?, "
+    rf"which says (?P<pooled>{PERCENT}) (?:is|are) recovered; the typical token has (?P<own>{SHARE}) \(median of {WHERE}\): the sinks were (?P<how>trained at the others' expense|left "
     r"behind)\.",
     compares="all",
 )
@@ -455,7 +485,7 @@ def _sink_dominates(found, data):
         )
     )  # fmt: skip
     sinks = torch.tensor(layer.is_sink)
-    is_count(found["n"], int(sinks.sum()))
+    is_count(found["n_sinks"], int(sinks.sum())), is_count(found["all"], len(sinks)), where(found, data)
     weight, pooled = float(nothing[sinks].sum() / nothing.sum()), float(1 - error.sum() / nothing.sum())
     is_share(found["weight"], weight), is_share(found["pooled"], pooled)
     low, high = is_interval(found["own"], layer.shares())
@@ -469,7 +499,7 @@ def _sink_dominates(found, data):
 
 FLOOR = (
     rf"A fresh fit of (?P<steps>\d+) steps of the same shape \((?P<shape>.+?)\) recovers (?P<fit>{PERCENT}), this layer (?P<own>{PERCENT}) "
-    rf"\(of (?P<n>{COUNT}) held-out tokens, sinks left out; local, (?:(?P<positions>deployed|trained) positions|positions as (?P<as>deployed|trained))\)(?P<seen> \(.+?\))?"
+    rf"\(of (?P<n>{COUNT}) held-out tokens, sinks left out; local, positions as (?P<positions>deployed|trained)\)(?P<seen> \(.+?\))?"
 )
 
 
@@ -478,7 +508,7 @@ def fresh_fit(found, data):
     floor = data["measured"].floor
     is_count(found["steps"], floor.steps), is_count(found["n"], floor.n_heldout)
     is_share(found["fit"], floor.recovered), is_share(found["own"], floor.adapter_recovered)
-    assert (found["positions"] or found["as"]) == floor.positions and (found["seen"] or "") == floor.seen_note
+    assert found["positions"] == floor.positions and (found["seen"] or "") == floor.seen_note
     layer = data["layer"]
     k = {
         len(t["W_down"]) if t.get("W_down", torch.zeros(1)).ndim == 3 else 1
@@ -555,7 +585,8 @@ def _untrained(found, data):
     "health: broken_downstream",
     rf"[Ll]ayers? (?P<layers>\d+(?:, \d+)*) recovers? (?P<own>{PERCENT}) or more of attention locally \((?P<setting>.+?)\), but run for "
     rf"real the prediction is no better than with no modulation: KL (?P<median>{NUMBER}) against (?P<median_off>{NUMBER}) nats "
-    rf"\(median\), (?P<mean>{NUMBER}) against (?P<mean_off>{NUMBER}) \(mean\)\.",
+    rf"\(median\), (?P<mean>{NUMBER}) against (?P<mean_off>{NUMBER}) \(mean, over "
+    rf"(?P<n>{COUNT}) tokens of (?P<texts>.+?), positions as deployed\)\.",
     compares="recovers more no better",
 )
 def _broken_downstream(found, data):
@@ -564,6 +595,8 @@ def _broken_downstream(found, data):
     lows = [interval(each.shares())[1] for each in data["all"] if each.layer in layers]
     is_share(found["own"], min(lows))
     npt, off = data["kl"](layers, True), data["kl"](layers, False)
+    is_count(found["n"], len(npt))
+    assert found["texts"] == data["all"][0].texts
     for name, value in {
         "median": np.median(npt), "median_off": np.median(off), "mean": np.mean(npt), "mean_off": np.mean(off)
     }.items():  # fmt: skip
@@ -574,16 +607,32 @@ def _broken_downstream(found, data):
 @clause(
     "health",
     rf"(?:No finding|(?P<counts>\d+ (?:error|warning|remark)s?(?: and \d+ (?:error|warning|remark)s?)*)) \((?P<layers>\d+) layers?, "
-    rf"(?P<tokens>{COUNT}) tokens? in (?P<sequences>\d+) sequences?, (?P<sinks>{COUNT}) sinks? of them\)\.",
+    rf"(?P<tokens>{COUNT}) tokens? in (?P<sequences>\d+) sequences? of (?P<texts>.+?), (?P<sinks>{COUNT}) sinks? of them; local, "
+    r"positions as deployed unless said otherwise\)\.",
     compares="no",
 )
 def _findings(found, data):
     """data: severities, one a finding; layers run; lengths of the sequences; n_sinks."""
+    severities(found, data)
+    assert found["texts"] == data["texts"] and data["layers"]
+    is_count(found["layers"], len(data["layers"])), is_count(found["tokens"], sum(data["lengths"]))
+    is_count(found["sequences"], len(data["lengths"])), is_count(found["sinks"], data["n_sinks"])
+
+
+@clause(
+    "health",
+    r"(?P<counts>\d+ (?:error|warning|remark)s?(?: and \d+ (?:error|warning|remark)s?)*) \(the file alone was judged: no layer was run\)\.",
+    compares="no",
+)
+def _file_alone(found, data):
+    severities(found, data)
+    assert not data["layers"] and not data["lengths"]
+
+
+def severities(found, data):
     counts = [
         (data["severities"].count(s), name)
         for s, name in (("error", "error"), ("warning", "warning"), ("info", "remark"))
     ]
     expected = " and ".join(f"{n} {name}{'s' * (n != 1)}" for n, name in counts if n)
     assert (found["counts"] or "") == expected
-    is_count(found["layers"], len(data["layers"])), is_count(found["tokens"], sum(data["lengths"]))
-    is_count(found["sequences"], len(data["lengths"])), is_count(found["sinks"], data["n_sinks"])

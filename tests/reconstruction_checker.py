@@ -202,7 +202,7 @@ def _predicts_better(found, data):
     assert found["worth"] == ("little" if share < 0.25 else "a part" if share < 0.75 else "most")
 
 
-OTHER = rf"With positions as (?P<other>deployed|trained) it recovers {part('share')} \(local, median of (?P<n>{COUNT}) tokens?\)"
+OTHER = rf"With positions as (?P<other>deployed|trained) it recovers {part('share')} \(this prompt, local, median of (?P<n>{COUNT}) tokens?\)"
 
 
 def other(found: dict, data: dict) -> tuple[bool, bool]:
@@ -244,11 +244,12 @@ def _not_without(found, data):
 @clause(
     "kl",
     rf"With {LAYERS} run for real, KL to the base's prediction is (?P<kl>{NUMBER})(?: \[(?P<low>{NUMBER}), (?P<high>{NUMBER})\])? "
-    rf"nats \(median of (?P<n>{COUNT}) tokens?\)\.",
+    rf"nats \(this prompt, positions as (?P<positions>deployed|trained), median of (?P<n>{COUNT}) tokens?\)\.",
 )
 def _kl(found, data):
     assert [int(each) for each in found["layers"].split(", ")] == sorted(data["recovered_of"])
     median, low, high, n = interval(np.asarray(data["kl"], float)[counted(data)])
+    assert found["positions"] == data["positions"]
     is_count(found["n"], n), is_three_digits(found["kl"], median)
     assert (found["low"] is not None) == math.isfinite(low)
     if found["low"]:

@@ -734,7 +734,7 @@ def _orthogonality(found, data):
 
 BY = (
     r"\((?P<method>feature ablation|integrated gradients|gradient × activation), (?P<mode>local|propagated), positions as "
-    rf"(?P<positions>deployed|trained), (?P<n>{COUNT}) tokens? asked one run each, stand-in (?P<baseline>{TEXT})\)\."
+    rf"(?P<positions>deployed|trained), (?P<n>{COUNT}) tokens? of the prompt asked one run each, stand-in (?P<baseline>{TEXT})\)\."
 )
 
 
@@ -799,15 +799,16 @@ def next_token(found, before, after):
 
 @clause(
     "update",
-    rf"Writing the update of (?P<sources>.+?) into layers? (?P<layers>\d+(?:, \d+)*) at α = (?P<alpha>[-\d.e+]+) moves the "
+    rf"Writing the update(?: of (?P<sources>.+?))? into layers? (?P<layers>\d+(?:, \d+)*) at α = (?P<alpha>[-\d.e+]+) moves the "
     rf"prediction after (?P<glyph>{TEXT}) by KL (?P<kl>{NUMBER}) nats; {NEXT} \(one prediction, (?P<n>{COUNT}) tokens? of prompt, "
-    r"positions as deployed\)\.",
+    r"run for real, positions as deployed; ΔW from a (?P<mode>[a-z ]+) run, positions as (?P<positions>[a-z ]+)\)\.",
     compares="moves most stays changes",
 )
 def _update(found, data):
     sources = data["sources"]
     named = ", ".join(f"{glyph} #{position}" for glyph, position in sources[:3])
-    assert found["sources"] == named + (f" and {len(sources) - 3} more" if len(sources) > 3 else "")
+    assert (found["mode"], found["positions"]) == (data["mode"], data["positions"])
+    assert (found["sources"] or "") == named + (f" and {len(sources) - 3} more" if len(sources) > 3 else "")
     assert [int(each) for each in found["layers"].split(", ")] == list(data["layers"])
     assert math.isclose(float(found["alpha"]), data["alpha"], rel_tol=1e-5)
     assert found["glyph"] == data["pieces"][-1].glyph
@@ -829,7 +830,7 @@ def _context(found, data):
 USABLE = (
     rf"\. Usable means that (?P<new>{TEXT}) is more probable than (?P<old>{TEXT}), (?P<unrelated>{COUNT}) unrelated prompts? move "
     rf"by at most (?P<limit>[\d.]+) nats on average, and perplexity grows by at most (?P<grows>{PERCENT}) on (?P<neutral>{COUNT}) "
-    r"tokens? of neutral text\."
+    r"tokens? of neutral text \(run for real, positions as deployed\)\."
 )
 
 
@@ -895,20 +896,30 @@ def _transplant(found, data):
 
 # Training.
 
-HELD = rf"\(median of (?P<n>{COUNT}) held-out tokens? at step (?P<step>\d+), sinks left out\)"
+JUDGED = (
+    r"(?P<stream>local|on the stream of the NPT layers below), positions as (?P<positions>deployed|trained)"
+)
+HELD = rf"\(median of (?P<n>{COUNT}) held-out tokens? at step (?P<step>\d+), sinks left out, {JUDGED}\)"
 OF_LAYER = (
     rf"(?:layer \d+ recovers (?:{PERCENT}) \[(?:{PERCENT}), (?:{PERCENT})\] of what attention does {{0}}|"
     rf"layer \d+ cannot be told from no modulation: it recovers (?:{PERCENT}) \[(?:{PERCENT}), (?:{PERCENT})\] of what attention "
     rf"does {{0}}|layer \d+ is worse than no modulation: its squared error is (?:{NUMBER}) \[(?:{NUMBER}), (?:{NUMBER})\] times as "
-    rf"large {{0}}|layer \d+ has nothing to recover {{0}}|{COUNT} held-out tokens? (?:is|are) too few to tell what layer \d+ recovers)"
+    rf"large {{0}}|layer \d+ has nothing to recover {{0}}|{COUNT} held-out tokens? (?:is|are) too few to tell what layer \d+ recovers {{0}})"
 ).replace("{0}", re.sub(r"\?P<\w+>", "?:", HELD).replace("(?:[\\d,]+)", r"(?:[\d,]+)"))
-LOSS = rf"the loss of the batch went from (?P<first>{NUMBER}) to (?P<last>{NUMBER})"
+LOSS = rf"the loss of the batch(?: of layer (?P<of>\d+(?:, \d+)*))? went from (?P<first>{NUMBER}) to (?P<last>{NUMBER})"
 
 
 def loss(found, data):
-    totals = [row["total"] for row in data["rows"] if "total" in row]
+    """Of the layers in the last step, the mean of their totals at their own first step and at the last."""
+    rows, steps = data["rows"], [row["step"] for row in data["rows"]]
     is_count(found["done"], data["last"])
-    is_three_digits(found["first"], totals[0]), is_three_digits(found["last"], totals[-1])
+    now = [row for row in rows if row["step"] == steps[-1]]
+    begun = [next(row for row in rows if row["layer"] == each["layer"]) for each in now]
+    left_out = {row["layer"] for row in rows} - {row["layer"] for row in now}
+    named = ", ".join(str(layer) for layer in sorted(row["layer"] for row in now)) if left_out else None
+    assert found["of"] == named
+    for name, part in (("first", begun), ("last", now)):
+        is_three_digits(found[name], float(np.mean([row["total"] for row in part])))
 
 
 @clause(
@@ -923,7 +934,7 @@ def _unjudged(found, data):
 @clause(
     "training",
     rf"After (?P<done>{COUNT}) steps? (?P<layers>{OF_LAYER}(?:, {OF_LAYER})*); {LOSS}\.",
-    compares="recovers cannot no worse times nothing few",
+    compares="recovers cannot no worse times nothing few below",
 )
 def _trained(found, data):
     loss(found, data)
@@ -931,11 +942,11 @@ def _trained(found, data):
     said = [each for each in re.split(rf"(?:, )?(?={OF_LAYER})", found["layers"]) if each]
     assert len(said) == len(latest)
     for each, (layer, row) in zip(said, latest.items(), strict=True):
-        _held_out(each, layer, row)
+        _held_out(each, layer, row, data)
 
 
 AT_THE_END = (
-    rf"\(median of (?P<n>{COUNT}) of (?P<all>{COUNT}) held-out tokens?, (?P<sinks>{COUNT}) attention sinks? left out\)"
+    rf"\(median of (?P<n>{COUNT}) of (?P<all>{COUNT}) held-out tokens?, (?P<sinks>{COUNT}) attention sinks? left out, {JUDGED}\)"
     r"(?P<note>; .+)?\."
 )
 
@@ -945,6 +956,7 @@ def at_the_end(found, data) -> tuple[float, float]:
     is_sink = np.asarray(data["is_sink"])
     _, low, high, _ = interval(np.asarray(data["recovered"])[~is_sink])
     assert int(found["layer"]) == data["layer"] and (found["note"] or "; ")[2:] == data["note"]
+    judged_in(found, data)
     is_count(found["n"], sum(~is_sink)), is_count(found["all"], len(is_sink))
     is_count(found["sinks"], sum(is_sink))
     for name, value in zip(
@@ -958,7 +970,7 @@ def at_the_end(found, data) -> tuple[float, float]:
 OF_ATTENTION = rf"recovers (?P<share>{PERCENT}) \[(?P<low>{PERCENT}), (?P<high>{PERCENT})\] of what attention does {AT_THE_END}"
 
 
-@clause("held out", rf"Layer (?P<layer>\d+) {OF_ATTENTION}", compares="recovers all")
+@clause("held out", rf"Layer (?P<layer>\d+) {OF_ATTENTION}", compares="recovers all below")
 def _held_out_positive(found, data):
     assert at_the_end(found, data)[0] > 0
 
@@ -966,7 +978,7 @@ def _held_out_positive(found, data):
 @clause(
     "held out",
     rf"Layer (?P<layer>\d+) cannot be told from no modulation: it {OF_ATTENTION}",
-    compares="cannot no recovers all",
+    compares="cannot no recovers all below",
 )
 def _held_out_untold(found, data):
     low, high = at_the_end(found, data)
@@ -977,7 +989,7 @@ def _held_out_untold(found, data):
     "held out",
     rf"Layer (?P<layer>\d+) is worse than no modulation: its squared error is (?P<times>{NUMBER}) \[(?P<from>{NUMBER}), "
     rf"(?P<to>{NUMBER})\] times as large {AT_THE_END}",
-    compares="worse no times all",
+    compares="worse no times all below",
 )
 def _held_out_worse(found, data):
     low, high = at_the_end(found, data)
@@ -987,7 +999,9 @@ def _held_out_worse(found, data):
         is_three_digits(found[name], value)
 
 
-@clause("held out", rf"Layer (?P<layer>\d+) has nothing to recover {AT_THE_END}", compares="nothing all")
+@clause(
+    "held out", rf"Layer (?P<layer>\d+) has nothing to recover {AT_THE_END}", compares="nothing all below"
+)
 def _held_out_nothing(found, data):
     at_the_end(found, data)
     assert not np.isfinite(data["recovered"]).any()
@@ -995,27 +1009,30 @@ def _held_out_nothing(found, data):
 
 @clause(
     "held out",
-    rf"(?P<n>{COUNT}) held-out tokens? (?:is|are) too few to tell what layer (?P<layer>\d+) recovers(?P<note>; .+)?\.",
-    compares="few recovers",
+    rf"(?P<few>{COUNT}) held-out tokens? (?:is|are) too few to tell what layer (?P<layer>\d+) recovers {AT_THE_END}",
+    compares="few recovers all below",
 )
 def _held_out_few(found, data):
-    is_sink = np.asarray(data["is_sink"])
-    assert int(found["layer"]) == data["layer"] and (found["note"] or "; ")[2:] == data["note"]
-    is_count(found["n"], sum(~is_sink))
-    assert interval(np.asarray(data["recovered"])[~is_sink])[1] == -math.inf
+    is_count(found["few"], sum(~np.asarray(data["is_sink"])))
+    assert at_the_end(found, data)[0] == -math.inf
 
 
-def _held_out(text, layer, row):
+def judged_in(found, data):
+    stream = "local" if data["stream"] == "base" else "on the stream of the NPT layers below"
+    assert (found["stream"], found["positions"]) == (stream, data["positions"])
+
+
+def _held_out(text, layer, row, data):
     share, low, high, n = (
         row[f"heldout/{name}"] for name in ("recovered", "recovered_low", "recovered_high", "n_tokens")
     )
     assert re.search(rf"layer {layer}\b", text)
+    where = re.search(HELD, text)
+    judged_in(where, data), is_count(where["step"], row["step"]), is_count(where["n"], n)
     if few := re.match(rf"({COUNT}) held-out tokens? are too few", text):
         is_count(few[1], n)
         assert math.isnan(low) and math.isfinite(share)
         return
-    where = re.search(HELD, text)
-    is_count(where["n"], n), is_count(where["step"], row["step"])
     numbers = re.findall(rf"{PERCENT}", text)
     if "nothing to recover" in text:
         assert math.isnan(share)

@@ -138,7 +138,7 @@ def of_health(specimen: Specimen) -> tuple[int, list[str]]:
         findings, texts="your text", thorough=True, kl=literal.kl,
     )  # fmt: skip
     data = {
-        "severities": [each.severity for each in report.findings], "layers": report.layers,
+        "texts": "your text", "severities": [each.severity for each in report.findings], "layers": report.layers,
         "lengths": [len(ids) for ids in literal.texts] if finite else [],
         "n_sinks": int(literal.layer(min(adapters)).is_sink.sum()) if finite else 0,
     }  # fmt: skip

@@ -205,7 +205,9 @@ def of_kl() -> Iterator[Said]:
     for case, n, layers in (("several", 23, (7, 11)), ("one", 19, (7,)), ("few", 4, (7,))):
         values = np.abs(drawn(7, n, 0.1))
         run = run_of({layer: inspected(layer, drawn(1, n, 0.6)) for layer in layers}, sinks(n, 0), values)
-        data = {"recovered_of": run.layers, "kl": values, "is_sink": run.is_sink, "with_sinks": False}
+        data = {
+            "recovered_of": run.layers, "kl": values, "is_sink": run.is_sink, "with_sinks": False, "positions": run.positions,
+        }  # fmt: skip
         yield Said("kl", case, kl_in_words(run, Basis(is_sink=run.is_sink)), data)
 
 
@@ -306,7 +308,7 @@ def of_editing() -> Iterator[Said]:
     pieces = (Token("␣is", "text", 1, ""), Token("␣of", "text", 2, ""))
     for case, after in {"stays": ("␣Paris", 4, 0.618), "changes": ("␣Rome", 7, 0.518)}.items():
         after = outcome("after", after, 0.1374)
-        for n_sources in (1, 3, 5):
+        for n_sources in (0, 1, 3, 5):
             sources = tuple((f"␣w{i}", i + 3) for i in range(n_sources))
             layers = (15,) if n_sources == 1 else (15, 20)
             recovery = (
@@ -314,14 +316,12 @@ def of_editing() -> Iterator[Said]:
             )
             data = {
                 "sources": sources, "layers": layers, "alpha": 0.75, "pieces": pieces, "before": before, "after": after,
-                "recovery": recovery,
+                "recovery": recovery, "mode": "propagated" if n_sources == 3 else "local", "positions": "trained",
             }  # fmt: skip
-            yield Said(
-                "update",
-                f"{case} {n_sources}",
-                update(sources, layers, 0.75, pieces, before, after, recovery),
-                data,
+            sentence = update(
+                sources, layers, 0.75, pieces, before, after, recovery, mode=data["mode"], positions="trained"
             )
+            yield Said("update", f"{case} {n_sources}", sentence, data)
         for operation in ("replace", "scale"):
             result = Transplant(
                 donor_pieces=pieces, pieces=pieces, donor_token=1, token=0, layers=(15, 20), operation=operation, strength=2.0,
@@ -361,6 +361,8 @@ def of_training() -> Iterator[Said]:
     }  # fmt: skip
     rows = [{"step": 1, "layer": layer, "total": 3.7} for layer in (3, 7)]
     yield of_history("not judged", [*rows, {"step": 40, "layer": 7, "total": 0.91}], 40)
+    apart = [{"step": s, "layer": n, "total": n + 1 / s} for s in (1, 40) for n in (3, 7)]
+    yield of_history("layers whose losses differ", apart, 40)
     for case, (share, low, high, n) in ways.items():
         judged = {
             "heldout/recovered": share,
@@ -390,13 +392,23 @@ def of_held_out() -> Iterator[Said]:
             "n_tokens": int(sum(~is_sink)),
         }
         note = "not held out: at least 211 of 713 tokens were seen in training" if case == "recovers" else ""
-        data = {"layer": 15, "recovered": recovered, "is_sink": is_sink, "note": note}
-        yield Said("held out", case, held_out(15, fields, len(recovered), note), data)
+        setting = (
+            {"positions": "trained", "stream": "end_to_end"}
+            if case == "worse"
+            else {"positions": "deployed", "stream": "base"}
+        )
+        data = {"layer": 15, "recovered": recovered, "is_sink": is_sink, "note": note} | setting
+        yield Said("held out", case, held_out(15, fields, len(recovered), note, **setting), data)
 
 
 def of_history(case: str, rows: list[dict], last: int) -> Said:
     history = SimpleNamespace(rows=rows, last=SimpleNamespace(number=last, total=rows[-1]["total"]))
-    return Said("training", case, training(history), {"rows": rows, "last": last})
+    setting = (
+        {"positions": "trained", "stream": "in_order"}
+        if case == "worse"
+        else {"positions": "deployed", "stream": "base"}
+    )
+    return Said("training", case, training(history, **setting), {"rows": rows, "last": last} | setting)
 
 
 def of_runs() -> Iterator[Said]:

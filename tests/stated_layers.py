@@ -36,11 +36,16 @@ def of_probe() -> Iterator[Said]:
         "either": ("undecided", (TURNED, HALF), {TURNED: own, HALF: own[::-1] - 0.0001, "without RoPE": bad}),
         "untold": ("undecided", (), {HALF: own + drawn(5, 101, 0.02, 0.3)}),
         "nothing": ("nothing", (), {HALF: noisy + 0.01, "with W_down of up for gate, gate for up": bad}),
-        "standard": ("not judged", (), {HALF: np.full(101, NAN), "read as S1-later": np.full(101, NAN)}),
+        "standard": ("not judged", (), {HALF: np.full(101, NAN), "read as S1-later": noisy}),
+        "standard in every way": (
+            "not judged",
+            (),
+            {HALF: np.full(101, NAN), "read as S1-later": np.full(101, NAN)},
+        ),
     }
     starts = {"in another layer": noisy, "turned": noisy - 0.5, "either": noisy - 0.5, "nothing": noisy}
     for case, (verdict, fits, tried) in ways.items():
-        as_it_stands = starts.get(case, np.full(101, NAN) if case == "standard" else own)
+        as_it_stands = starts.get(case, np.full(101, NAN) if "standard" in case else own)
         yield probed(case, verdict, fits, {"as it stands": as_it_stands, **tried})
 
 
@@ -73,6 +78,7 @@ def of_health() -> Iterator[Said]:
         "none": ([], 1, (89,), 1),
         "one of each": (["error", "warning", "info"], 2, (89, 97), 0),
         "several": (["error"] * 3 + ["info"] * 2, 3, (1013,), 2),
+        "nothing was run": (["error"], 0, (), 0),
     }
     for case, (severities, n_layers, lengths, n_sinks) in ways.items():
         findings = [
@@ -82,9 +88,15 @@ def of_health() -> Iterator[Said]:
         layers = tuple(range(n_layers))
         report = HealthReport(
             model="m", checkpoint="c", layers=layers, findings=ordered(findings), n_tokens=sum(lengths), n_sinks=n_sinks,
-            n_sequences=len(lengths), seconds=0.0,
+            n_sequences=len(lengths), seconds=0.0, texts="bundled text",
         )  # fmt: skip
-        data = {"severities": severities, "layers": layers, "lengths": lengths, "n_sinks": n_sinks}
+        data = {
+            "texts": "bundled text",
+            "severities": severities,
+            "layers": layers,
+            "lengths": lengths,
+            "n_sinks": n_sinks,
+        }
         yield Said("health", case, health(report), data)
 
 

@@ -162,22 +162,10 @@ def preview_json(preview, report) -> dict:
 
 def in_words(values: dict, preview) -> str:
     """A preview as text for a terminal."""
-    from npt_viz.results.sentences.editing import update
+    from npt_viz.results.sentences.answers import answer
 
-    origin = preview.update.origins[0]
-    sources = tuple(zip(origin.glyphs, origin.tokens, strict=True))
     parts = [
-        str(
-            update(
-                sources,
-                preview.update.layers,
-                preview.update.alpha,
-                preview.pieces,
-                preview.before,
-                preview.after,
-                preview.recovery,
-            )
-        ),
+        answer(preview),
         f"{preview.update.origins[0]}, α = {preview.update.alpha:g}, ‖ΔW‖ = {values['update_norm']:.4g}, "
         f"KL(before ‖ after) = {values['kl']:.4g} nats at the last token",
     ]

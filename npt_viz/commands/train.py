@@ -203,21 +203,26 @@ def run(
     else:
         folder.save(training, plain({"heldout": result["layers"], "seconds": result["seconds"]}))
         say(f"saved in {out}")
-    _told(result | {"out": out}, as_json)
+    _told(result | {"out": out}, as_json, training.recipe)
     if failed := [ending["sentence"] for ending in result["endings"] if ending["failed"]]:
         raise NptVizError("; ".join(failed))
     if was_stopped:
         raise typer.Exit(130)
 
 
-def _told(result: dict, as_json: bool) -> None:
+def _told(result: dict, as_json: bool, recipe) -> None:
     if as_json:
         print_json(result)
         return
     from npt_viz.results.sentences.training import held_out
 
     for layer, evaluation in result["layers"].items():
-        print(held_out(int(layer), evaluation, result["heldout_tokens"], result["heldout_note"] or ""))
+        setting = {"positions": recipe.positions, "stream": recipe.stream}
+        print(
+            held_out(
+                int(layer), evaluation, result["heldout_tokens"], result["heldout_note"] or "", **setting
+            )
+        )
 
 
 def _begun(base, begin, texts, terms, recipe: Recipe, sizes: tuple[int, int, int | None], origin):

@@ -91,6 +91,8 @@ class HealthReport(Shown):
     """Of the tokens; left out of medians."""
     n_sequences: int
     seconds: float
+    texts: str = "text"
+    """The text, in words."""
     probes: Mapping[int, LayerProbe] = field(default_factory=dict)
     """Layer -> what its adapter fits, and everything that was tried."""
     notes: tuple[str, ...] = ()

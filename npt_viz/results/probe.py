@@ -74,8 +74,12 @@ class LayerProbe:
     @property
     def setting(self) -> str:
         """n, mode, positions and text of every share that is not about other positions."""
+        return self.setting_of(self.n_tokens)
+
+    def setting_of(self, n_tokens: int) -> str:
+        """The same where the shares are of so many tokens."""
         return (
-            f"median of {self.n_tokens:,} tokens of {self.texts}, sinks left out, 95\N{NO-BREAK SPACE}% interval; local, "
+            f"median of {n_tokens:,} tokens of {self.texts}, sinks left out, 95\N{NO-BREAK SPACE}% interval; local, "
             "positions as deployed unless said otherwise"
         )
 

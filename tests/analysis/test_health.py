@@ -115,7 +115,7 @@ def evidence(**changed) -> LayerEvidence:
     )  # fmt: skip
     numbers = dict(
         report=report, reconstructs="a + MLP(z_C)", probe=probed(0.8), n_tokens=101, largest_change=0.5, verdicts={},
-        opposites=Opposites(0, 0.0, nan, nan, near(nan)), sinks=Sinks(2, 0.0, 0.8, nan),
+        opposites=Opposites(0, 99, 0.0, nan, nan, near(nan)), sinks=Sinks(2, 0.0, 0.8, nan),
     )  # fmt: skip
     return LayerEvidence(**(numbers | changed))
 
@@ -174,7 +174,7 @@ def test_a_near_tie_is_ambiguous_and_names_no_cause():
 
 
 def test_parity_needs_tokens_that_suffer():
-    suffers = Opposites(40, 0.4, -0.8, 0.9, near(0.1))
+    suffers = Opposites(40, 100, 0.4, -0.8, 0.9, near(0.1))
     assert [f.rule for f in parity(evidence(opposites=suffers))] == ["parity"]
     for innocent in (
         suffers._replace(share=0.05),
@@ -270,7 +270,8 @@ def test_the_worst_comes_first():
         seconds=0.0,
     )  # fmt: skip
     assert str(in_words(report)) == (
-        "3 errors and 1 warning and 1 remark (2 layers, 7 tokens in 1 sequence, 0 sinks of them)."
+        "3 errors and 1 warning and 1 remark (2 layers, 7 tokens in 1 sequence of text, 0 sinks of them; local, positions as "
+        "deployed unless said otherwise)."
     )
 
 

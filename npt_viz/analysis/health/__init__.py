@@ -150,6 +150,7 @@ def _report(
         n_sinks=n_sinks,
         n_sequences=len(sequences),
         seconds=time.monotonic() - started,
+        texts=next((each.probe.texts for each in evidence.layers), HealthReport.texts),
         probes={each.layer: each.probe for each in evidence.layers},
         notes=tuple(notes),
     )

@@ -16,8 +16,10 @@ class Opposites(NamedTuple):
 
     n: int
     """Tokens that have such a partner."""
+    of: int
+    """Tokens that were compared."""
     share: float
-    """Of all tokens."""
+    """Of these, those that have one."""
     needed: float
     """Mean cosine of the changes that the two tokens of a pair need."""
     given: float
@@ -76,6 +78,16 @@ class LayerEvidence:
     @property
     def layer(self) -> int:
         return self.report.layer
+
+    @property
+    def where(self) -> str:
+        """n, text, mode and positions of a number, in words."""
+        return f"{self.n_tokens:,} tokens of {self.probe.texts}, sinks left out; local, positions as deployed"
+
+    @property
+    def tokens(self) -> str:
+        """All tokens, the sinks among them, in words."""
+        return f"{self.n_tokens + self.sinks.n:,} tokens of {self.probe.texts}"
 
     @property
     def recovered(self) -> Estimate:

@@ -99,9 +99,10 @@ def _opposites(adapter: LayerAdapter, trace: LayerTrace) -> Opposites:
     paired = few.rows(pairs.any(1))
     recovered = median_of(fit_of(adapter, paired)["recovered"])
     if not pairs.any():
-        return Opposites(0, 0.0, float("nan"), float("nan"), recovered)
+        return Opposites(0, len(few), 0.0, float("nan"), float("nan"), recovered)
     return Opposites(
         n=len(paired),
+        of=len(few),
         share=float(pairs.any(1).float().mean()),
         needed=float(_cosines(few.target - few.unmodulated)[pairs].mean()),
         given=float(_cosines(few.output - few.unmodulated)[pairs].mean()),

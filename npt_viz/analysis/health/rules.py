@@ -74,8 +74,8 @@ def nothing_loaded(measured: LayerEvidence) -> Iterator[Finding]:
             severity="error",
             layer=measured.layer,
             evidence={"largest_change": measured.largest_change, "zero_tensors": float(zero)},
-            meaning=f"The modulation changes the MLP's output at no token ({counted(zero, 'tensor')} of zeros alone): this "
-            "layer runs as if its attention had been dropped.",
+            meaning=f"The modulation changes the MLP's output at none of {measured.tokens} ({counted(zero, 'tensor')} of "
+            "zeros alone; local, positions as deployed): this layer runs as if its attention had been dropped.",
             action="Look for W_b_up that is still zero: the weights were not loaded, not trained, or not saved.",
         )
 
@@ -105,7 +105,7 @@ def _vanishing(measured: LayerEvidence, targets: str, verdict: Verdict) -> Findi
         layer=measured.layer,
         evidence={"relative_size": size, "threshold": verdict.threshold, **measured.numbers},
         meaning=f"The modulation of {targets} moves {'each by at most' if ' and ' in targets else 'it by'} {size:.1e} of its "
-        f"size (median of {measured.n_tokens:,} tokens), which bfloat16 rounds away.",
+        f"size (median of {measured.where}), which bfloat16 rounds away.",
         action="Check modulation_scale; lower weight decay and norm penalties; start W_b_up at zero and W_down from "
         "the top singular vectors of a.",
     )
@@ -123,8 +123,8 @@ def _scalar_constant(measured: LayerEvidence, targets: str, verdict: Verdict) ->
             "threshold": verdict.threshold,
             **measured.numbers,
         },
-        meaning=f"The scalar of {targets} is the same at every token within {variation:.1%}: what the token's own z "
-        "says no longer matters, and the layer adds v_b(a), a change of bias and not of weight.",
+        meaning=f"The scalar of {targets} is the same at every token within {variation:.1%} ({measured.where}): what the "
+        "token's own z says no longer matters, and the layer adds v_b(a), a change of bias and not of weight.",
         action="If the layer recovers what you need, leave it: a constant scalar is no limit at a token. Otherwise "
         "drop losses that pull v_a towards one vector, and see the ablation 'mean scalar' on Reconstruction.",
     )
@@ -142,9 +142,9 @@ def _direction_collapsed(measured: LayerEvidence, targets: str, verdict: Verdict
         },
         meaning=f"What is added to {targets} lies along one direction at every token, one way or the other, and "
         + (
-            f"the layer recovers {interval(measured.recovered)} (median of {measured.recovered.n:,} tokens)."
+            f"the layer recovers {interval(measured.recovered)} (median of {measured.where})."
             if measured.recovered.n
-            else f"the layer has nothing to recover (median of {measured.n_tokens:,} tokens)."
+            else f"the layer has nothing to recover ({measured.where})."
         ),
         action="Lower norm and consistency penalties; train on relative error per token; check that W_down has more "
         "than one direction.",
@@ -302,9 +302,9 @@ def parity(measured: LayerEvidence) -> Iterator[Finding]:
                 "cosine_given": opposites.given,
                 "recovered_of_these": opposites.recovered.value,
             },
-            meaning=f"{percent(opposites.share)} of the tokens have a partner with opposite attention. They need "
+            meaning=f"{percent(opposites.share)} of {opposites.of:,} tokens have a partner with opposite attention. They need "
             f"opposite changes (mean cosine {opposites.needed:+.2f}) and do not get them ({opposites.given:+.2f}), and "
-            f"recover {interval(opposites.recovered)}: an adapter without bias adds the same for a and −a.",
+            f"recover {interval(opposites.recovered)} ({measured.where}): an adapter without bias adds the same for a and −a.",
             action="Use a rule that is not even in a (T1, additive), or give the adapter a constant input beside a.",
         )
 
@@ -327,8 +327,8 @@ def sink_dominates(measured: LayerEvidence) -> Iterator[Finding]:
                 **measured.numbers,
             },
             meaning=f"{counted(sinks.n, 'attention sink')} make{'s' * (sinks.n == 1)} up {percent(sinks.weight)} of a mean squared "
-            f"error over all tokens, which says {percent(sinks.pooled)} are recovered; the typical token has "
-            f"{interval(typical)}"
+            f"error over all of {measured.tokens}, which says {percent(sinks.pooled)} are recovered; the typical token has "
+            f"{interval(typical)} (median of {measured.where})"
             + (
                 ": the sinks were trained at the others' expense."
                 if flattered
@@ -346,7 +346,7 @@ def rank_floor(measured: LayerEvidence) -> Iterator[Finding]:
         return
     recovered, fit = floor.adapter_recovered, floor.recovered
     evidence = {"recovered": recovered, "recovered_by_a_fit": fit, "steps": float(floor.steps)}
-    text = f"of {floor.n_heldout:,} held-out tokens, sinks left out; local, {floor.positions} positions"
+    text = f"of {floor.n_heldout:,} held-out tokens, sinks left out; local, positions as {floor.positions}"
     if abs(recovered - fit) <= FLOOR_MARGIN and floor.allows < NEARLY_ALL:
         yield Finding(
             rule="rank_floor",
@@ -396,7 +396,7 @@ def broken_downstream(evidence: Evidence, predicted: Predicted) -> Iterator[Find
             meaning=f"{named(predicted.layers).capitalize()} recover{'s' * alone} {percent(local)} or more of attention "
             f"locally ({weakest.probe.setting}), but run for real the prediction is no better than with no modulation: KL "
             f"{predicted.median_kl:.2g} against {predicted.median_kl_off:.2g} nats (median), "
-            f"{predicted.mean_kl:.2g} against {predicted.mean_kl_off:.2g} (mean).",
+            f"{predicted.mean_kl:.2g} against {predicted.mean_kl_off:.2g} (mean, over {weakest.tokens}, positions as deployed).",
             action="See Downstream on Reconstruction for the position where it breaks"
             + (
                 ", the sinks first; add the KL loss."

@@ -82,10 +82,22 @@ def _of(layers, layer: int | None) -> int:
 
 def _of_update(preview: Any) -> str:
     """Of an UpdatePreview, whose home lies above."""
-    origin, made = preview.update.origins[0], preview.update
-    sources = tuple(zip(origin.glyphs, origin.tokens, strict=True))
+    made, origins = preview.update, preview.update.origins
+    sources = tuple(each for origin in origins for each in zip(origin.glyphs, origin.tokens, strict=True))
+    mode, positions = (
+        " and ".join(dict.fromkeys(getattr(origin, name) for origin in origins))
+        for name in ("mode", "positions")
+    )
     return str(
         update(
-            sources, made.layers, made.alpha, preview.pieces, preview.before, preview.after, preview.recovery
+            sources,
+            made.layers,
+            made.alpha,
+            preview.pieces,
+            preview.before,
+            preview.after,
+            preview.recovery,
+            mode=mode,
+            positions=positions,
         )
     )

@@ -11,8 +11,8 @@ def attribution(result: Attribution) -> Sentence:
     value, n_asked = number(result.value), result.quantity.token
     start = Quoted(f"{result.name[0].upper()}{result.name[1:]} is ")
     where = (
-        f"({METHODS[result.method].label}, {result.mode}, positions as {result.positions}, {counted(n_asked, 'token')} asked "
-        "one run each, stand-in "
+        f"({METHODS[result.method].label}, {result.mode}, positions as {result.positions}, {counted(n_asked, 'token')} of the "
+        "prompt asked one run each, stand-in "
     )
     token = result.strongest
     if token is None:

@@ -16,20 +16,26 @@ def update(
     before: Outcome,
     after: Outcome,
     recovery: Recovery | None = None,
+    *,
+    mode: str = "local",
+    positions: str = "deployed",
 ) -> Sentence:
     """Effect of an update on the prediction at the end of a prompt.
 
-    sources: glyph and position of the tokens whose modulation is written.
+    sources: glyph and position of the tokens whose modulation is written. mode, positions: of the run that they were
+    taken from; the prediction itself is always one of the edited model as it is deployed.
     """
     named = [part for glyph, position in sources[:3] for part in (Exact(glyph), f" #{position}, ")]
-    named[-1] = named[-1].removesuffix(", ")
+    if named:
+        named = [" of ", *named[:-1], named[-1].removesuffix(", ")]
     if len(sources) > 3:
         named.append(f" and {len(sources) - 3} more")
     where = f"layer{'s' * (len(layers) > 1)} {', '.join(map(str, layers))}"
     effect = said(
-        "Writing the update of ", *named, f" into {where} at α = {alpha:g} moves the prediction after ",
+        "Writing the update", *named, f" into {where} at α = {alpha:g} moves the prediction after ",
         Exact(pieces[-1].glyph), " by KL ", Strong(number(float(after.kl[-1]))), " nats; ",
-        *_next_token(before, after), f" (one prediction, {counted(len(pieces), 'token')} of prompt, positions as deployed).",
+        *_next_token(before, after), f" (one prediction, {counted(len(pieces), 'token')} of prompt, run for real, "
+        f"positions as deployed; ΔW from a {mode} run, positions as {positions}).",
     )  # fmt: skip
     return effect + (NOTHING if recovery is None else _recovered(recovery))
 
@@ -59,7 +65,8 @@ def strengths(sweep: AlphaSweep) -> Sentence:
     return said(
         *found, ". Usable means that ", Exact(sweep.new[0]), " is more probable than ", Exact(sweep.old[0]),
         f", {counted(sweep.n_unrelated, 'unrelated prompt')} move by at most {sweep.kl_limit:g} nats on average, and perplexity "
-        f"grows by at most {percent(sweep.perplexity_limit - 1)} on {counted(sweep.n_neutral_tokens, 'token')} of neutral text.",
+        f"grows by at most {percent(sweep.perplexity_limit - 1)} on {counted(sweep.n_neutral_tokens, 'token')} of neutral text "
+        "(run for real, positions as deployed).",
     )  # fmt: skip
 
 

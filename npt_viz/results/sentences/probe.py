@@ -35,9 +35,15 @@ def probe(found: LayerProbe) -> Sentence:
                 else "it fits nothing that was tried"
             )
         case _:
+            most = max((each.recovered.n for each in found.alternatives[1:]), default=0)
             return said(
-                f"Layer {found.layer} keeps attention in its standard path, where there is nothing to recover, and fits "
-                f"nothing else of {tried} that were tried."
+                f"Layer {found.layer} keeps attention in its standard path, where there is nothing to recover, and "
+                + (
+                    f"fits nothing else of {tried} that were tried"
+                    if most
+                    else f"{tried} other ways have nothing, either"
+                )
+                + f" ({found.setting_of(most)})."
             )
     return said(f"{start}{fits} ({found.setting}).")
 

@@ -155,8 +155,8 @@ def other_positions(result: PositionsCompared, layer: int, basis: Basis) -> Sent
     other = medians[name]
     gain = median_of(basis.of(shares["trained"]) - basis.of(shares["deployed"]), DECIDING)
     start = (
-        f"With positions as {name} it recovers {percent(other.value)}{' ' * is_known(other)}{interval(other)} (local, median of "
-        f"{counted(other.n, 'token')})"
+        f"With positions as {name} it recovers {percent(other.value)}{' ' * is_known(other)}{interval(other)} ({basis.text}, "
+        f"local, median of {counted(other.n, 'token')})"
     )
     if is_better("positions", medians["deployed"], medians["trained"], gain):
         return said(
@@ -179,7 +179,7 @@ def kl(run: Inspection, basis: Basis) -> Sentence:
     spread = f" {interval(moved, number)}" if is_known(moved) else ""
     return said(
         f"With {layers} run for real, KL to the base's prediction is ", Strong(number(moved.value)),
-        f"{spread} nats (median of {counted(moved.n, 'token')}).",
+        f"{spread} nats ({basis.text}, positions as {run.positions}, median of {counted(moved.n, 'token')}).",
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from npt_viz.errors import NptVizError
 from npt_viz.figures.thumbnail import curve
 from npt_viz.model.fair_lock import FairLock
 from npt_viz.progress import Progress
-from npt_viz.results.sentences import NOTHING, said
+from npt_viz.results.sentences import NOTHING, Sentence, said
 from npt_viz.results.sentences.training import training as sentence_of
 from npt_viz.results.training import History
 from npt_viz.ui.cache.owner import Owner, owner
@@ -119,6 +119,14 @@ class TrainingJob(job.Job):
         return Snapshot(**now, done=done, total=total)
 
     @property
+    def sentence(self) -> Sentence:
+        """What was learned so far; nothing before the training begins."""
+        if self.training is None:
+            return NOTHING
+        recipe = self.training.recipe
+        return sentence_of(self.history, positions=recipe.positions, stream=recipe.stream)
+
+    @property
     def stated(self) -> "Stated":
         """What a checkpoint of this training says of itself, unless the user says otherwise."""
         from npt_viz.training.saving import Stated
@@ -199,7 +207,7 @@ class TrainingJob(job.Job):
         heldout = [row["heldout/recovered"] for row in rows if "heldout/recovered" in row]
         self._recording.put(
             title=f"{label_of(training)}: {state}, step {last.number:,} of {training.total_steps:,}",
-            sentence=sentence_of(self.history),
+            sentence=self.sentence,
             thumbnail=curve(heldout if len(heldout) > 1 else [row["total"] for row in rows]),
         )
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import streamlit as st
 
 from npt_viz.figures.training import PANELS, has_lines, panel
-from npt_viz.results.sentences.training import training as sentence_of
 from npt_viz.results.training import Curves
 from npt_viz.ui.cache.opened import Selection
 from npt_viz.ui.cache.owner import owner
@@ -120,7 +119,7 @@ def _live(slot: TrainingSlot, was_active: bool) -> None:
         problem(now.error)
     for sentence in job.endings:
         problem(sentence)
-    st.markdown(markdown(sentence_of(job.history)))
+    st.markdown(markdown(job.sentence))
     for alarm in job.history.alarms[-4:]:
         st.caption(f"{ICONS[alarm.severity]} step {alarm.step}, layer {alarm.layer}: {plain(alarm.sentence)}")
     if job.history.last is not None:

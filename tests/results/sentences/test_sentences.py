@@ -119,3 +119,45 @@ def test_no_page_states_a_conclusion_of_its_own():
     assert {module.rpartition(".")[2] for module in found.values()} >= {
         "tokens", "reconstruction", "directions", "orthogonality", "attribution", "editing", "training", "runs", "experiments",
     }  # fmt: skip
+
+
+# What a sentence is measured on.
+
+STATES = {
+    "n": r"\d[\d,]* (?:aligned |held-out )?tokens?\b|\d[\d,]* of \d[\d,]* held-out tokens?",
+    "text": r"this prompt|of prompt|of the prompt|receiving prompt|(?:bundled|reference|neutral|your) text|held-out|aligned token|A has \d",
+    "mode": r"\blocal\b|propagated|run for real|on the stream of the NPT layers below",
+    "positions": r"positions as (?:deployed|trained)",
+}
+"""What every sentence says of what it was measured on -> how."""
+
+EXEMPT = {
+    "runs": "a log of another tool: it does not say on what text, in which mode and positions a column was measured",
+    "experiment": "its arms may differ in just these; n is the seeds, and the table beside it has each arm's setting",
+}
+"""Sentences whose numbers do not depend on them, or that cannot know them -> why."""
+
+WITHOUT_NUMBERS = (
+    r"Layer \d+ has nothing to recover, so nothing of it can be missed\.",
+    r"Layer \d+ \(.+\): without modulation this layer already writes its target, so there is nothing to recover\. That is so where "
+    r"attention keeps its standard path\.",
+    r".+ \(the file alone was judged: no layer was run\)\.",
+    r"The prompts of A and B have no token in common, .+",
+    r"After \d+ steps? the loss of the batch .+; held-out text has not been looked at yet\.",
+)
+"""What follows from how the layer is wired or from the file, on any text; and what says that nothing was measured yet."""
+
+
+@pytest.mark.parametrize("said", SAID, ids=lambda said: f"{said.name}: {said.case}")
+def test_a_sentence_states_n_text_mode_and_positions(said):
+    text = str(said.sentence)
+    if said.name in EXEMPT or not text or any(re.fullmatch(each, text) for each in WITHOUT_NUMBERS):
+        return
+    missing = [name for name, how in STATES.items() if not re.search(how, text)]
+    assert not missing, f"{missing} in {text}"
+
+
+def test_every_exemption_is_used():
+    assert set(EXEMPT) <= {said.name for said in SAID}
+    for each in WITHOUT_NUMBERS:
+        assert any(re.fullmatch(each, str(said.sentence)) for said in SAID), each

@@ -165,10 +165,11 @@ def _preview(
 
 def effect_in_words(view: View, preview: "UpdatePreview") -> Sentence:
     """Effect of an update in a sentence."""
-    update = preview.update
-    sources = tuple((view.run.tokens[token], token) for token in update.origins[0].tokens)
+    update, origin = preview.update, preview.update.origins[0]
+    sources = tuple((view.run.tokens[token], token) for token in origin.tokens)
     return sentence_of(
-        sources, tuple(update.layers), update.alpha, preview.pieces, preview.before, preview.after, preview.recovery
+        sources, tuple(update.layers), update.alpha, preview.pieces, preview.before, preview.after, preview.recovery,
+        mode=origin.mode, positions=origin.positions,
     )  # fmt: skip
 
 
