@@ -25,7 +25,9 @@ CHOICES = {
     "directions": dict(layer=1, target="up"),
     "orthogonality": dict(layer=1, target="gate", top=4, centred=False, axes_from="bundled texts"),
     "attribution": dict(quantity=dict(kind="scalar", token=7, layer=1, target="gate", component=1)),
-    "permanent_update": dict(layers=[1], tokens=(7,), prompt="the dog", alpha=1.5),
+    "permanent_update": dict(
+        layers=[1], tokens=(7,), prompt="the dog", alpha=1.5, rule={"mode": "propagated"}
+    ),
     "transplant": dict(prompt="the dog", layers=[1, 3], donor_token=7, strength=3.0),
     "compare": dict(layers=(3, 1), of_a=Question(prompt="the 'cat' `the` dog", layers=(3,)), metric="cosine"),
 }
