@@ -1,7 +1,7 @@
 """Run the base model with some layers changed, and see inside: hooks that are always taken off again.
 
 A lane is one version of the prompt: which layers are changed and how. Lanes share everything below the first
-changed layer, which runs once; from there on they are rows of one batch.
+changed layer, which runs once; from there on they are rows of one batch, all texts of one lane before the next.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -110,14 +110,16 @@ def refuse_pooled(changes: Iterable[LayerChange], why: str) -> None:
 
 
 @contextmanager
-def _changed(model: BaseModel, lanes: Sequence[Lane], *, positions: Positions) -> Iterator[None]:
+def _changed(
+    model: BaseModel, lanes: Sequence[Lane], *, positions: Positions, n_texts: int = 1
+) -> Iterator[None]:
     check_positions(positions)
     with model.lock, ExitStack() as stack:
         if positions == "trained":
             stack.callback(_without_rope(model).remove)
         for layer in sorted({layer for lane in lanes for layer in lane}):
             rows = [
-                (slice(None) if len(lanes) == 1 else slice(i, i + 1), lane[layer])
+                (slice(None) if len(lanes) == 1 else slice(i * n_texts, (i + 1) * n_texts), lane[layer])
                 for i, lane in enumerate(lanes)
                 if layer in lane
             ]
@@ -138,9 +140,10 @@ def forward_pass(
     each_layer: Callable[[], None] | None = None,
     may_overflow: bool = False,
 ) -> Pass:
-    """Run one prompt in every lane; keep what the layers in `record` saw.
+    """Run texts in every lane; keep what the layers in `record` saw.
 
-    token_ids: (1, token), or (batch, token) with a single lane.
+    token_ids: (text, token), texts of one length; what is returned has a row for each lane and text, row
+        lane · texts + text. Tokens that fill up a shorter text at its end change nothing before them.
     stop_after: run no layer above this one; `final` is then empty.
     gradients: keep the graph where autograd is on, for attribution.
     each_layer: called after every layer; what it raises ends the pass.
@@ -177,11 +180,11 @@ def _pass(
     gradients: bool = False,
     each_layer: Callable[[], None] | None = None,
 ) -> Pass:
-    n_lanes, (n_rows, n_tokens) = len(lanes), token_ids.shape
+    n_lanes, (n_texts, n_tokens) = len(lanes), token_ids.shape
     check_fits(
-        activation_bytes(model, n_rows * n_tokens, len(record), n_lanes),
+        activation_bytes(model, n_texts * n_tokens, len(record), n_lanes),
         model.device,
-        f"one pass over {n_rows * n_tokens:,} tokens with {n_lanes} versions of the model",
+        f"one pass over {n_texts * n_tokens:,} tokens with {n_lanes} versions of the model",
         "shorten the text, or choose fewer layers",
     )
     records = {layer: LayerRecord() for layer in record}
@@ -195,8 +198,9 @@ def _pass(
         first = min((layer for lane in lanes for layer in lane), default=None)
         if len(lanes) > 1:
             split = first if first is not None else 0
-            stack.callback(_split_at(model, split, len(lanes)).remove)
-        stack.enter_context(_changed(model, lanes, positions=positions))
+            for handle in _split_at(model, split, n_lanes, n_texts):
+                stack.callback(handle.remove)
+        stack.enter_context(_changed(model, lanes, positions=positions, n_texts=n_texts))
         if each_layer is not None:
             for layer in range(model.n_layers):
                 hook = model.parts(layer).layer.register_forward_hook(lambda *_: each_layer())
@@ -210,7 +214,7 @@ def _pass(
             output = model.backbone(input_ids=token_ids.to(model.device), use_cache=False)
             final = output.last_hidden_state
     for record_ in records.values():
-        _fill_lanes(record_, max(len(lanes), token_ids.shape[0]))
+        _fill_lanes(record_, n_lanes * n_texts)
     return Pass(final=final, stream=streams[-1], layers=records)
 
 
@@ -222,14 +226,15 @@ def _refuse_non_finite(
     recorded: Pass,
     may_overflow: bool,
 ) -> None:
+    n_texts = len(token_ids)
     end = recorded.layers[max(recorded.layers)] if recorded.layers else None
     ends = [recorded.stream] if recorded.stream.numel() else [*vars(end).values()] if end else []
     for state in ends:
         # A state that every lane shares is that of the first.
-        checked = [i for i in range(len(state)) if not (may_overflow and lanes[min(i, len(lanes) - 1)])]
+        checked = [i for i in range(len(state)) if not (may_overflow and lanes[i // n_texts])]
         if checked and (bad := first_overflow(state[checked])) is not None:
             row = checked[bad[0]]
-            lane, ids = lanes[min(row, len(lanes) - 1)], token_ids[min(row, len(token_ids) - 1)][None]
+            lane, ids = lanes[row // n_texts], token_ids[row % n_texts][None]
             seen = _pass(model, ids, [lane], record=range(model.n_layers), positions=positions)
             raise NotFiniteError(source(model, lane, seen.layers, ids[0]))
 
@@ -242,23 +247,36 @@ def _stop(module, args):
     raise _Stopped
 
 
-def _fill_lanes(record: LayerRecord, n_lanes: int) -> None:
+def _fill_lanes(record: LayerRecord, n_rows: int) -> None:
     """A layer below the split ran once; its record counts for every lane."""
     for name in ("hidden", "attention", "mlp_output"):
         value = getattr(record, name)
-        if value.shape[0] != n_lanes:
-            setattr(record, name, value.expand(n_lanes, -1, -1))
+        if value.shape[0] != n_rows:
+            setattr(record, name, _in_every_lane(value, n_rows // value.shape[0]))
 
 
-def _split_at(model: BaseModel, layer: int, n_lanes: int):
+def _in_every_lane(texts: Tensor, n_lanes: int) -> Tensor:
+    """The rows of all texts once for each lane; one text takes no memory for it."""
+    return texts.expand(n_lanes, *texts.shape[1:]) if len(texts) == 1 else texts.repeat(n_lanes, 1, 1)
+
+
+def _split_at(model: BaseModel, layer: int, n_lanes: int, n_texts: int):
     def expand(module, args, kwargs):
-        hidden = args[0] if args else kwargs["hidden_states"]
-        hidden = hidden.expand(n_lanes, -1, -1)
+        hidden = _in_every_lane(args[0] if args else kwargs["hidden_states"], n_lanes)
         if args:
             return (hidden, *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": hidden}
 
-    return model.parts(layer).layer.register_forward_pre_hook(expand, with_kwargs=True)
+    def expand_mask(module, args, kwargs):
+        mask = kwargs.get("attention_mask")
+        if isinstance(mask, Tensor) and len(mask) == n_texts:
+            kwargs["attention_mask"] = mask.repeat(n_lanes, *[1] * (mask.ndim - 1))
+        return args, kwargs
+
+    yield model.parts(layer).layer.register_forward_pre_hook(expand, with_kwargs=True)
+    for above in range(layer, model.n_layers) if n_texts > 1 else ():
+        # Eager attention has a mask for each text; others have none, or one for all.
+        yield model.parts(above).layer.register_forward_pre_hook(expand_mask, with_kwargs=True)
 
 
 def _without_rope(model: BaseModel):
