@@ -96,6 +96,18 @@ from npt_viz.runs import read_runs as read_runs
 # Steps and health of a training loop of your own, in a run folder that the page Runs follows.
 from npt_viz.runs.watching import watch as watch
 
+# Two scans, number by number, with intervals over texts.
+from npt_viz.scanning.comparing import compare_scans as compare_scans
+
+# What is read of a corpus: paths, field, where a text ends.
+from npt_viz.scanning.corpus import Corpus as Corpus
+
+# Result of a finished scan, from its folder.
+from npt_viz.scanning.folder import read_scan as read_scan
+
+# Every number of `inspect` over a corpus: means, quantiles, worst tokens, by kind of token; resumable.
+from npt_viz.scanning.running import scan as scan
+
 # Texts sampled from the demo base model.
 from npt_viz.texts import bundled_texts as bundled_texts
 

@@ -1116,7 +1116,18 @@ def arms(data):
     return values.pop(result.reference), values, measure in ("recovered", "agreement", "sink_recovered")
 
 
-T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571}
+T_975 = {
+    1: 12.706,
+    2: 4.303,
+    3: 3.182,
+    4: 2.776,
+    5: 2.571,
+    7: 2.365,
+    10: 2.228,
+    12: 2.179,
+    16: 2.120,
+    22: 2.074,
+}
 """Student's t at 0.975, by degrees of freedom, from a table."""
 
 

@@ -30,7 +30,7 @@ LAYERS = (
     {"model", "checkpoint"},
     {"capture"},
     {"analysis", "training", "editing"},
-    {"experiments", "runs"},
+    {"experiments", "runs", "scanning"},
 )
 """The numerics, lowest first: a package imports its own layer and those below it."""
 

@@ -75,6 +75,13 @@ def display_token(tokenizer, token_id: int) -> Token:
     return _vocabulary(tokenizer).token(token_id)
 
 
+def token_text(tokenizer, token_id: int) -> str | None:
+    """Exact text of one token, of broken bytes too (surrogateescape); None for a special token and an id without one."""
+    vocabulary = _vocabulary(tokenizer)
+    content = None if vocabulary.is_special(token_id) else vocabulary.content(token_id)
+    return None if content is None else content.decode("utf-8", "surrogateescape")
+
+
 def save_tokenizer(tokenizer, folder: Path) -> None:
     """Write the tokenizer's files; a full disk raises OSError."""
     try:
@@ -190,19 +197,19 @@ class _Vocabulary:
         return self._tokens[token_id]
 
     def _displayed(self, token_id: int) -> Token:
-        content = self._bytes(token_id)
+        content = self.content(token_id)
         if content is None:
             # Embeddings are often padded to a round number of rows: the model can predict such an id.
             return Token(f"⟨id {token_id}⟩", "special", token_id, "no token has this id")
         text = content.decode("utf-8", "surrogateescape")
         is_broken = any("\ud800" <= char <= "\udfff" for char in text)
-        kind = "special" if self._is_special(token_id) else "bytes" if is_broken else "text"
+        kind = "special" if self.is_special(token_id) else "bytes" if is_broken else "text"
         return Token(_glyph(text), kind, token_id, repr(content if is_broken else text))
 
-    def _is_special(self, token_id: int) -> bool:
+    def is_special(self, token_id: int) -> bool:
         return token_id in self._special or (token_id in self._added and self._added[token_id].special)
 
-    def _bytes(self, token_id: int) -> bytes | None:
+    def content(self, token_id: int) -> bytes | None:
         """The UTF-8 bytes that the token stands for."""
         if token_id in self._added:  # Written literally, whatever the spelling of the others.
             return self._added[token_id].content.encode()

@@ -8,11 +8,13 @@ import re
 import comparison_checker  # noqa: F401
 import pytest
 import reconstruction_checker  # noqa: F401
+import scan_checker  # noqa: F401
 from health_checker import WAY
 from sentence_checker import BASIS, GRAMMAR, LEXICON, OPPOSITE, Refused, check
 from stated import all_said
 from stated_comparisons import said_of_comparisons
 from stated_layers import said_of_layers
+from stated_scans import said_of_scans
 
 from npt_viz.places import ROOT
 from npt_viz.results import sentences
@@ -20,7 +22,7 @@ from npt_viz.results import sentences
 for each in pkgutil.iter_modules(sentences.__path__):
     importlib.import_module(f"npt_viz.results.sentences.{each.name}")
 
-SAID = [*all_said(), *said_of_layers(), *said_of_comparisons()]
+SAID = [*all_said(), *said_of_layers(), *said_of_comparisons(), *said_of_scans()]
 OF_OTHERS = {"verdict"} | {name for name in GRAMMAR if name.startswith("health: ")}
 """Clauses about sentences that stand inside others, and about findings: tests/test_specimen_sentences.py."""
 
