@@ -104,13 +104,13 @@ def _predicted(found, data):
     assert abs(number(found["agrees"]) - 100 * kept(data, "agrees")[0].mean()) <= 0.5 + 1e-6
 
 
-MEASURED_ON = (
-    rf"\((?P<tokens>{COUNT}) tokens? of (?P<texts>{COUNT}) texts?, (?P<mode>local|propagated), positions as (?P<positions>deployed|"
-    rf"trained), (?:(?P<sinks>{COUNT}) sinks? left out|(?P<none>no attention sink))\)"
+BASIS_OF_SCAN = (
+    rf"\((?P<tokens>{COUNT}) tokens? of (?P<texts>{COUNT}) texts? of the corpus, (?P<mode>local|propagated), positions as "
+    rf"(?P<positions>deployed|trained), (?:(?P<sinks>{COUNT}) sinks? left out|(?P<none>no attention sink))\)"
 )
 
 
-@clause("scan", MEASURED_ON, compares="no")
+@clause("scan", BASIS_OF_SCAN, compares="no")
 def _measured_on(found, data):
     is_count(found["tokens"], int((~data["is_sink"]).sum()))
     is_count(found["texts"], len(set(data["text"])))
@@ -118,6 +118,22 @@ def _measured_on(found, data):
     assert (found["none"] is not None) == (not data["is_sink"].any())
     if found["sinks"]:
         is_count(found["sinks"], int(data["is_sink"].sum()))
+
+
+NAMED_BASIS = re.sub(r"\(\?P<\w+>", "(?:", BASIS_OF_SCAN)
+
+
+@clause("scan_comparison", rf"Both (?P<basis>{NAMED_BASIS})\.", compares="no")
+def _both_measured_on(found, data):
+    assert data["modes"][0] == data["modes"][1]
+    _measured_on(re.fullmatch(BASIS_OF_SCAN, found["basis"]).groupdict(), data | {"mode": data["modes"][0]})
+
+
+@clause("scan_comparison", rf"A (?P<a>{NAMED_BASIS}), B (?P<b>{NAMED_BASIS})\.", compares="no")
+def _each_measured_on(found, data):
+    assert data["modes"][0] != data["modes"][1]
+    for side, mode in zip("ab", data["modes"], strict=True):
+        _measured_on(re.fullmatch(BASIS_OF_SCAN, found[side]).groupdict(), data | {"mode": mode})
 
 
 COMPARED = (

@@ -151,9 +151,10 @@ def _comparisons() -> Iterator[Said]:
             name: (a[name] + shift + noise).astype(np.float32) for name in ("recovered", "kl")
         }  # fmt: skip
         is_sink = sinks_of(a, n_texts)
+        modes = ("local", "propagated" if case == "higher" else "local")
         results = [
-            result_of(columns, is_sink, name, case=case, digest="" if is_paired else name)
-            for columns, name in ((a, "a"), (b, "b"))
+            result_of(columns, is_sink, name, case=case, digest="" if is_paired else name, mode=mode)
+            for columns, name, mode in zip((a, b), "ab", modes, strict=True)
         ]
         data = dict(
             a=a,
@@ -164,6 +165,8 @@ def _comparisons() -> Iterator[Said]:
             name_a="a",
             name_b="b",
             is_paired=is_paired,
+            modes=modes,
+            positions="deployed",
         )
         yield Said("scan_comparison", case, scan_comparison(compare_scans(*results), key), data)
 

@@ -57,8 +57,8 @@ def _of_prediction(result: ScanResult) -> tuple[str, ...]:
 def _basis(result: ScanResult) -> str:
     sinks = f"{counted(result.n_sinks, 'sink')} left out" if result.n_sinks else "no attention sink"
     return (
-        f"({counted(result.n_tokens - result.n_sinks, 'token')} of {counted(result.n_texts, 'text')}, {result.mode}, positions "
-        f"as {result.positions}, {sinks})"
+        f"({counted(result.n_tokens - result.n_sinks, 'token')} of {counted(result.n_texts, 'text')} of the corpus, {result.mode}, "
+        f"positions as {result.positions}, {sinks})"
     )
 
 
@@ -84,4 +84,6 @@ def scan_comparison(comparison: ScanComparison, key: str) -> Sentence:
             Strong(told),
             ".",
         )
-    return said(Quoted(f"{label}{where}: mean {names}; "), *end)
+    bases = [_basis(each) for each in (comparison.a, comparison.b)]
+    measured_on = f"Both {bases[0]}" if bases[0] == bases[1] else f"A {bases[0]}, B {bases[1]}"
+    return said(Quoted(f"{label}{where}: mean {names}; "), *end, f" {measured_on}.")

@@ -127,7 +127,7 @@ def test_no_page_states_a_conclusion_of_its_own():
 
 STATES = {
     "n": r"\d[\d,]* (?:aligned |held-out )?tokens?\b|\d[\d,]* of \d[\d,]* held-out tokens?",
-    "text": r"this prompt|of prompt|of the prompt|receiving prompt|(?:bundled|reference|neutral|your) text|held-out|aligned token|A has \d",
+    "text": r"this prompt|of prompt|of the prompt|receiving prompt|(?:bundled|reference|neutral|your) text|held-out|aligned token|texts? of the corpus|A has \d",
     "mode": r"\blocal\b|propagated|run for real|on the stream of the NPT layers below",
     "positions": r"positions as (?:deployed|trained)",
 }
