@@ -46,7 +46,7 @@ HOMES = {
 }
 """Library -> the only places that import it."""
 
-ALONE = {"captum", "jaxtyping", "pandas", "plotly", "starlette", "streamlit"}
+ALONE = {"captum", "jaxtyping", "pandas", "plotly", "pyarrow", "starlette", "streamlit"}
 """What a bare GPU box may lack."""
 
 

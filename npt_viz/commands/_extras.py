@@ -2,7 +2,7 @@
 
 from npt_viz.errors import NptVizError
 
-APP = ("streamlit", "starlette", "plotly", "captum", "pandas")
+APP = ("streamlit", "starlette", "plotly", "captum", "pandas", "pyarrow")
 
 
 def missing(library: str) -> NptVizError:
