@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 
+from npt_viz.errors import NptVizError
 from npt_viz.shapes import Float, Int, Tensor
 
 RATIO_LIMIT = 80.0
@@ -40,6 +41,12 @@ def nll(log_p: Float[Tensor, "*batch vocab"], ids: Int[Tensor, "*batch"]) -> Flo
     return -log_p.gather(-1, ids[..., None])[..., 0]
 
 
+def check_top_k(k: int) -> None:
+    """Raise NptVizError unless at least one token is asked for."""
+    if k < 1:
+        raise NptVizError(f"top_k is {k}; ask for at least one token")
+
+
 class TopK(NamedTuple):
     """The k most probable tokens, in descending order."""
 
@@ -48,6 +55,7 @@ class TopK(NamedTuple):
 
 
 def top_k(log_p: Float[Tensor, "*batch vocab"], k: int) -> TopK:
-    """The k most probable tokens of each distribution; fewer where the vocabulary is smaller."""
+    """The k most probable tokens of each distribution; fewer where the vocabulary is smaller. NptVizError for k < 1."""
+    check_top_k(k)
     values, ids = log_p.topk(min(k, log_p.shape[-1]), dim=-1)
     return TopK(ids, values.exp())

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from npt_viz.arguments import checked_fields
 from npt_viz.errors import NptVizError
 
 Mode = Literal["local", "propagated"]
@@ -36,6 +37,7 @@ def check_positions(positions: str) -> Positions:
     return positions
 
 
+@checked_fields
 @dataclass(frozen=True, kw_only=True)
 class Question:
     """One prompt, the NPT layers that run on it, and how."""

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from npt_viz.arguments import checked
 from npt_viz.errors import NptVizError
 from npt_viz.identity import text_in
 from npt_viz.places import typed_path
@@ -12,6 +13,7 @@ HELD_BACK = 48
 """Number of texts at the end of the sample that no demo checkpoint was trained on."""
 
 
+@checked
 def bundled_texts(part: str = "train") -> list[str]:
     """Texts sampled from SmolLM2-135M-Instruct at temperature 1 (recipe: npt_viz/data/README.md).
 

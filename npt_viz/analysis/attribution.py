@@ -15,6 +15,7 @@ from captum.attr import FeatureAblation, LayerGradientXActivation, LayerIntegrat
 from torch import Tensor, nn
 
 from npt_viz.adapter import Additive, LayerAdapter
+from npt_viz.arguments import checked
 from npt_viz.capture.finite import refuse_overflow
 from npt_viz.capture.inspection import adapters_of, scalars_of
 from npt_viz.capture.layer_trace import mlp_input_of
@@ -48,6 +49,7 @@ Function = Callable[[Tensor], Tensor]
 """Token ids (row, token) to one number a row."""
 
 
+@checked
 def attribution(
     model: BaseModel,
     checkpoint: Checkpoint | Live,

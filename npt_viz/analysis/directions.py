@@ -9,6 +9,7 @@ import torch
 
 from npt_viz.analysis.collapse import verdicts
 from npt_viz.analysis.updates import Updates, updates_of
+from npt_viz.arguments import checked
 from npt_viz.capture.layer_view import LayerView, layer_views
 from npt_viz.capture.running import Pass
 from npt_viz.checkpoint import Checkpoint, Live, as_checkpoint
@@ -43,6 +44,7 @@ EXACT = {"gate": "W_g (z_C − z)", "up": "W_u (z_C − z)", "down": "a"}
 """What the exact patch adds to each projection's output (docs/mathematics.md §5)."""
 
 
+@checked
 def directions(
     model: BaseModel,
     checkpoint: Checkpoint | Live,

@@ -14,6 +14,7 @@ import torch
 from npt_viz.analysis.directions import prompt_tokens
 from npt_viz.analysis.pca import PrincipalAxes, principal_axes
 from npt_viz.analysis.updates import Updates, updates_of
+from npt_viz.arguments import checked
 from npt_viz.capture.inspection import adapters_of
 from npt_viz.capture.layer_trace import attention_sinks
 from npt_viz.capture.layer_view import LayerView, layer_views, views_of
@@ -47,6 +48,7 @@ N_DRAWS = 64
 """Random subspaces for the reference angles."""
 
 
+@checked
 def orthogonality(
     model: BaseModel,
     checkpoint: Checkpoint | Live,
@@ -79,6 +81,10 @@ def orthogonality(
 
     def result(layer: int, view: LayerView) -> LayerOrthogonality:
         own = _seen(view, target, of)
+        if reference is not None and layer not in reference:
+            raise NptVizError(
+                f"the reference has no vectors of layer {layer}; give those that npt_viz.reference_vectors finds for these layers"
+            )
         axes_of = own[kept] if reference is None else reference[layer].to(own)
         return layer_orthogonality(
             view, axes_of, kept, target=target, of=of, top=top, centred=centred, seed=seed
@@ -93,6 +99,7 @@ def orthogonality(
     )
 
 
+@checked
 def reference_vectors(
     model: BaseModel,
     checkpoint: Checkpoint | Live,

@@ -7,6 +7,7 @@ import torch
 
 from npt_viz.adapter import LayerAdapter
 from npt_viz.analysis.references import exact_patch
+from npt_viz.arguments import checked
 from npt_viz.capture.inspection import adapters_of
 from npt_viz.capture.layer_trace import LayerTrace, Traces, as_numpy, fit_of, mlp_input_of, target_of, traces
 from npt_viz.capture.running import Pass
@@ -18,6 +19,7 @@ from npt_viz.results.reconstruction import LayerFit, PositionsCompared, Reconstr
 from npt_viz.shapes import Float, Tensor
 
 
+@checked
 def reconstruction(
     model: BaseModel,
     checkpoint: Checkpoint | Live,
@@ -40,6 +42,7 @@ def reconstruction(
         return reconstructed(model, adapters, both, glyphs, question.positions, encoded.notes)
 
 
+@checked
 def positions_compared(
     model: BaseModel,
     checkpoint: Checkpoint | Live,

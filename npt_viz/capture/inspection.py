@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from npt_viz.adapter import NOT_CAUSAL, Additive, LayerAdapter, LowRank, RankOneSum
+from npt_viz.arguments import checked
 from npt_viz.capture.finite import refuse_overflow
 from npt_viz.capture.layer_trace import (
     BASE,
@@ -26,6 +27,7 @@ from npt_viz.checkpoint import Checkpoint, Live, as_checkpoint
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import Encoded, display_token, encode
+from npt_viz.next_token import check_top_k
 from npt_viz.progress import CountProgress
 from npt_viz.question import Bos, Prompt, Question, as_question
 from npt_viz.results.inspection import Inspection, LayerInspection, TopTokens
@@ -43,6 +45,7 @@ class Edits(Protocol):
         ...
 
 
+@checked
 def inspect(
     model: BaseModel,
     checkpoint: Checkpoint | Live,
@@ -83,8 +86,7 @@ def inspect(
         chat=chat,
         bos=bos,
     )
-    if top_k < 1:
-        raise NptVizError(f"top_k is {top_k}; ask for at least one token")
+    check_top_k(top_k)
     encoded = encode(model, question)
     adapters = adapters_of(checkpoint, question.layers)
     token_ids = torch.tensor([encoded.ids])

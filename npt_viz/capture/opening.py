@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from npt_viz.arguments import checked
 from npt_viz.capture.probe import probed
 from npt_viz.checkpoint.live import Live, live_checkpoint
 from npt_viz.checkpoint.meaning import Choice
@@ -12,6 +13,7 @@ from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 
 
+@checked
 def open_checkpoint(
     path: str | Path | Live,
     model: BaseModel | None = None,
@@ -46,6 +48,7 @@ def open_checkpoint(
         raise
 
 
+@checked
 def convert(
     source: str | Path,
     destination: str | Path,

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from npt_viz.adapter import LayerAdapter, MlpTrace, Semantics, mlp_reads_attention
 from npt_viz.adapter.amplified import Amplified
+from npt_viz.arguments import checked
 from npt_viz.capture.alternatives import Trial, trials
 from npt_viz.capture.inspection import adapters_of
 from npt_viz.capture.layer_trace import BASE, LayerTrace, attention_sinks, fit_of, layer_run, mlp_input_of
 from npt_viz.capture.running import LayerRecord, forward_pass
 from npt_viz.checkpoint import Checkpoint, Live, as_checkpoint
 from npt_viz.checkpoint.meaning import Choice
-from npt_viz.errors import NotFiniteError
+from npt_viz.errors import NotFiniteError, NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import text_ids
 from npt_viz.progress import Progress, no_progress
@@ -50,6 +51,7 @@ class Seen:
         return torch.cat([attention_sinks(text[layer].hidden[BASE]) for text in self.records])
 
 
+@checked
 def probe(
     model: BaseModel,
     checkpoint: Checkpoint | Live,
@@ -121,9 +123,16 @@ def _about_reading(found: LayerProbe, decided: bool) -> str:
 
 
 def windows(model: BaseModel, texts: Sequence[str], most: int) -> list[list[int]]:
-    """Token ids, cut into windows; the first window of each text before the second of any."""
+    """Token ids, cut into windows; the first window of each text before the second of any.
+
+    Raises NptVizError where no text has a token.
+    """
     window = min(WINDOW, model.context_length)
     encoded = [text_ids(model, text) for text in texts]
+    if not any(encoded):
+        raise NptVizError(
+            "the texts have no token; give at least one text, or none at all for the bundled ones"
+        )
     starts = [(start, i) for i, ids in enumerate(encoded) for start in range(0, len(ids), window)]
     return [encoded[i][start : start + window] for start, i in sorted(starts)[:most]]
 

@@ -22,9 +22,14 @@ LICENCES = {
 }  # fmt: skip
 """Licences under the hub's names; any other is `other` there, with a name."""
 
+UNKNOWN = "not recorded"
+"""What a card says where the config says nothing."""
+
 _NOT_STATED = ("", "not stated", "none", "unknown")
 _LONGEST = 120
 """Letters of a setting that a card shows; lists of hashes are longer and stay in the config."""
+
+_BECOMES_A_LINK = re.compile(r"://|\bwww\.|\S@\S|\b(mailto|xmpp):", re.I)
 
 _HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 
@@ -134,9 +139,24 @@ def rows_of(settings: Mapping, depth: int = 4) -> Iterator[tuple[str, str]]:
 
 
 def plain(value: object) -> str:
-    """A value as one line of Markdown in which nothing is a link, a table's border or HTML."""
-    text = " ".join(_text(value).split())
-    return re.sub(r"([\\`*\[\]<>|#])", r"\\\1", text).replace("\\<", "&lt;")
+    """A value as one line of Markdown in which nothing is a link, a table's border or HTML.
+
+    Renderers make links of bare addresses, of www. and of e-mail addresses, some of them after entities are read; of code
+    none does.
+    """
+    return " ".join(
+        _code_of(word) if _BECOMES_A_LINK.search(word) else _escaped(word) for word in _text(value).split()
+    )
+
+
+def _escaped(word: str) -> str:
+    return re.sub(r"([\\`*\[\]<>|#])", r"\\\1", word).replace("\\<", "&lt;")
+
+
+def _code_of(word: str) -> str:
+    fence = "`" * (1 + max(map(len, re.findall("`+", word)), default=0))
+    blank = " " * (len(fence) > 1)
+    return fence + blank + word.replace("|", "\\|") + blank + fence
 
 
 def _text(value: object) -> str:
@@ -164,20 +184,28 @@ def _mapping(value: object) -> Mapping:
 
 def _layer_rows(layers: Mapping) -> Iterator[tuple[object, ...]]:
     for layer, described in layers.items():
-        semantics = described["semantics"]
+        semantics, targets = (
+            _mapping(_mapping(described).get("semantics")),
+            _mapping(_mapping(described).get("targets")),
+        )
         factor = f" ({semantics['factor']})" if semantics.get("factor") else ""
-        targets = ", ".join(
-            f"{target} {sizes['rank']} × {sizes['components']}"
-            for target, sizes in described["targets"].items()
+        sizes = ", ".join(
+            f"{target} {_of(each, 'rank')} × {_of(each, 'components')}" for target, each in targets.items()
         )
         yield (
             layer,
-            f"{semantics['rule']}{factor}",
-            semantics["attention"],
-            semantics["scale"],
-            targets,
-            described["provenance"],
+            f"{_of(semantics, 'rule')}{factor}",
+            _of(semantics, "attention"),
+            _of(semantics, "scale"),
+            sizes or UNKNOWN,
+            _of(described, "provenance"),
         )
+
+
+def _of(described: object, name: str) -> object:
+    """What a config has under a name; UNKNOWN where it has nothing there."""
+    found = _mapping(described).get(name)
+    return UNKNOWN if found is None else found
 
 
 _HELDOUT = {

@@ -75,6 +75,9 @@ def live_checkpoint(
 def _named(tensors: Mapping[str, Any], model: BaseModel | None) -> Checkpoint:
     """Tensors by their names in a file; the base's own are passed over."""
     own = {key: value for key, value in tensors.items() if isinstance(value, Tensor) and not is_base_key(key)}
+    for key, value in own.items():
+        if value.ndim > 1:  # Not a counter of the training's.
+            check_readable(key, value)
     store = MappingStore(own)
     layout = layout_of(store.infos, NAME)
     if model is not None:
@@ -113,6 +116,20 @@ def _modulation(layer: int, target: str, given: object, model: BaseModel | None)
     return RankOneSum(*(factor.to(home, torch.float32) for factor in factors))
 
 
+def check_readable(what: str, tensor: Tensor) -> None:
+    """Raise NptVizError unless a tensor is dense, in memory and of real floats. what: its name, for the message."""
+    if tensor.layout != torch.strided:
+        kind, remedy = f"{str(tensor.layout).removeprefix('torch.')} (sparse)", "give tensor.to_dense()"
+    elif tensor.is_meta:
+        kind, remedy = "on the meta device", "load its values first"
+    elif not tensor.is_floating_point():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        remedy = "give its real part" if tensor.is_complex() else "give floats: float32, bfloat16 or float16"
+    else:
+        return
+    raise NptVizError(f"{what} is {kind}, and a factor of an adapter is a dense matrix of floats; {remedy}")
+
+
 def _three(where: str, given: object) -> list:
     """The three factors, in order."""
     if isinstance(given, Mapping | nn.Module):
@@ -141,11 +158,11 @@ def _stacked(what: str, given: object) -> Tensor:
             )
         given = given.weight.T
     if isinstance(given, Tensor):
-        if not given.is_floating_point() or given.is_meta or given.ndim not in (2, 3) or 0 in given.shape:
+        if given.ndim not in (2, 3) or 0 in given.shape:
             raise NptVizError(
-                f"{what} is {str(given.dtype).removeprefix('torch.')} of shape {tuple(given.shape)}"
-                f"{' on the meta device' * given.is_meta}; it is a matrix of floats, or one with the components first"
+                f"{what} has shape {tuple(given.shape)}; it is a matrix, or one with the components first"
             )
+        check_readable(what, given)
         given = given.detach()
         return given if given.ndim == 3 else given[None]
     if (

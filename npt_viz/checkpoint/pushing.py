@@ -14,6 +14,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
+from npt_viz.arguments import checked
 from npt_viz.checkpoint.card import CARD, checkpoint_card, is_ours
 from npt_viz.checkpoint.finding import NATIVE_CONFIG
 from npt_viz.checkpoint.opening import Checkpoint, checkpoint_in
@@ -22,6 +23,7 @@ from npt_viz.errors import NptVizError
 from npt_viz.places import shown
 
 
+@checked
 def push_checkpoint(
     checkpoint: Checkpoint | str | Path, hub_id: str, *, private: bool = True, message: str | None = None
 ) -> str:

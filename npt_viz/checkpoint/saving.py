@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from npt_viz.adapter import LayerAdapter, Semantics, Target
+from npt_viz.arguments import checked
 from npt_viz.checkpoint.card import CARD, checkpoint_card, is_ours
 from npt_viz.checkpoint.finding import NATIVE_CONFIG, NATIVE_WEIGHTS
 from npt_viz.checkpoint.keys import is_transposed, named_tensors, native_keys
@@ -35,6 +36,7 @@ class Converted(NamedTuple):
     """What the new format does not carry, in sentences."""
 
 
+@checked
 def save_checkpoint(
     folder: str | Path,
     adapters: Mapping[int, LayerAdapter],
@@ -58,6 +60,10 @@ def save_checkpoint(
     """
     if not adapters:
         raise NptVizError(f"{folder}: there is no adapter to save; train a layer first")
+    if initial is not None and (missing := sorted(set(adapters) - set(initial))):
+        raise NptVizError(
+            f"{folder}: the adapters before training have no layer {missing[0]}; give that of every layer, or none"
+        )
     tensors, hashes, layers = {}, {}, {}
     for layer, adapter in sorted(adapters.items()):
         tensors |= _stored(adapter, dtype)

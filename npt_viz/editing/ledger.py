@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from npt_viz.adapter import LayerAdapter
+from npt_viz.arguments import checked
 from npt_viz.capture.running import Lane
 from npt_viz.editing.base_check import check_base
 from npt_viz.editing.changes import edited, edited_lane
@@ -43,6 +44,7 @@ class Ledger:
     Undoing is leaving an entry out, so the base comes back with the same bits and in any order.
     """
 
+    @checked
     def __init__(self, model: BaseModel) -> None:
         self.model = model
         self._entries: tuple[Entry, ...] = ()

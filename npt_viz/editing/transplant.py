@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from npt_viz.adapter import LayerAdapter, Target
+from npt_viz.arguments import checked
 from npt_viz.capture.inspection import layers_of
 from npt_viz.capture.running import Lane, forward_pass, refuse_pooled
 from npt_viz.checkpoint import Checkpoint, Live, as_checkpoint
@@ -86,6 +87,7 @@ class Grafted:
 
 
 @torch.no_grad()
+@checked
 def transplant(
     model: BaseModel,
     checkpoint: Checkpoint | Live,

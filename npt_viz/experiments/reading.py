@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from npt_viz.arguments import checked
 from npt_viz.errors import NptVizError
 from npt_viz.experiments.folder import SPEC, Task, read_json, tasks
 from npt_viz.experiments.plan import Experiment
@@ -21,6 +22,7 @@ POINTS = 400
 """Of a curve; evaluations are kept beside them."""
 
 
+@checked
 def read_experiment(folder: str | Path) -> ExperimentResult:
     """Result of an experiment as its folder has it now; safe while it is being written.
 

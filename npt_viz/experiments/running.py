@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from filelock import Timeout
 
+from npt_viz.arguments import checked
 from npt_viz.capture.inspection import layers_of
 from npt_viz.capture.opening import open_checkpoint
 from npt_viz.checkpoint import Checkpoint, save_checkpoint
@@ -43,6 +44,7 @@ class Event(NamedTuple):
     """Why it failed, in one sentence."""
 
 
+@checked
 def run_experiment(
     model: BaseModel,
     experiment: Experiment,

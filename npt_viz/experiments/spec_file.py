@@ -8,6 +8,7 @@ from pathlib import Path
 import tomli_w
 
 from npt_viz.adapter import Semantics
+from npt_viz.arguments import checked
 from npt_viz.errors import NptVizError
 from npt_viz.experiments.plan import RECIPE_FIELDS, Arm, Experiment, arms_of
 from npt_viz.experiments.typed import refuse_wrong_types
@@ -44,6 +45,7 @@ class _OfVariant:
     scale: float
 
 
+@checked
 def read_experiment_spec(path: str | Path) -> Experiment:
     """An experiment from a .toml file.
 

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from npt_viz.arguments import checked
 from npt_viz.errors import NptVizError
 from npt_viz.files import gigabytes
 from npt_viz.model.base import BaseModel
@@ -31,6 +32,7 @@ Placement = torch.device | str | Mapping[str, object]
 """One device, or what accelerate takes as device_map: "auto" or module -> device."""
 
 
+@checked
 def open_model(
     name: str | Path | nn.Module,
     *,

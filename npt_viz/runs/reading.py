@@ -10,6 +10,7 @@ from typing import IO, Literal
 
 import numpy as np
 
+from npt_viz.arguments import checked
 from npt_viz.errors import NptVizError
 from npt_viz.identity import content_kind
 from npt_viz.places import absent, refuse_special, typed_path
@@ -46,6 +47,7 @@ _FEW_STEPS, _NEARLY_ALL, _AGAIN_AND_AGAIN = 4, 0.8, 3
 """Steps below which nothing is concluded; the part of the steps that is logged twice; how often steps go back."""
 
 
+@checked
 def read_run(source: Source, run: str | None = None) -> Run:
     """The run in a log file, in a run's folder, or in an uploaded file (its name and its bytes).
 
@@ -70,6 +72,7 @@ def read_run(source: Source, run: str | None = None) -> Run:
     return chosen[0]
 
 
+@checked
 def read_runs(source: Source) -> list[Run]:
     """All runs in one log file, or in an uploaded file: one, or those of a CSV export, each with its name as `part`.
 

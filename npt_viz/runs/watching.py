@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from npt_viz.analysis.health import health
+from npt_viz.arguments import checked
 from npt_viz.capture.inspection import inspect
 from npt_viz.capture.probe import windows
 from npt_viz.checkpoint import Checkpoint, Live, as_checkpoint
@@ -41,6 +42,7 @@ WINDOWS = 4
 Adapters = Checkpoint | Live | Callable[[], Checkpoint | Live]
 
 
+@checked
 def watch(
     folder: str | Path,
     model: BaseModel | None = None,

@@ -37,7 +37,7 @@ class Recipe:
     seed: int = 0
     """Of the initialisation, the split of the text and the order of its tokens."""
 
-    learning_rate: float = 3e-3
+    learning_rate: float | int = 3e-3
     """Peak of the schedule, of a factor whose products sum over at most 32 columns; it falls with rank and components
     beyond (npt_viz.training.step_sizes)."""
 
@@ -53,10 +53,10 @@ class Recipe:
     accumulate: int = 1
     """Batches a step; their gradients are averaged."""
 
-    weight_decay: float = 0.0
+    weight_decay: float | int = 0.0
     """AdamW's decoupled weight decay."""
 
-    clip: float = 1.0
+    clip: float | int = 1.0
     """Largest gradient norm of one layer's adapter."""
 
     evaluate_every: int = 250

@@ -17,6 +17,7 @@ from npt_viz.adapter import (
     variant_name,
 )
 from npt_viz.adapter.semantics import AttentionPath
+from npt_viz.arguments import checked_fields
 from npt_viz.errors import NptVizError
 from npt_viz.model.base import BaseModel
 from npt_viz.training.recipe import (
@@ -68,6 +69,7 @@ def variant_of(name: str) -> Variant:
     return VARIANTS[known[name.lower()]]
 
 
+@checked_fields
 @dataclass(frozen=True, kw_only=True)
 class AdapterSpec:
     """The adapters of a fresh NPT model: the same form in every one of its layers."""

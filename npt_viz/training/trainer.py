@@ -12,6 +12,7 @@ from functools import cached_property
 import torch
 
 from npt_viz.adapter import LayerAdapter, mlp_trace
+from npt_viz.arguments import checked
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.model.base import BaseModel
 from npt_viz.progress import Progress, no_progress
@@ -41,6 +42,7 @@ from npt_viz.training.streams import (
 from npt_viz.training.student import Student, student
 
 
+@checked
 def train(
     model: BaseModel,
     checkpoint_or_spec: Checkpoint | AdapterSpec,
@@ -49,13 +51,13 @@ def train(
     *,
     steps: int = Recipe.steps,
     seed: int = Recipe.seed,
-    learning_rate: float = Recipe.learning_rate,
+    learning_rate: float | int = Recipe.learning_rate,
     warmup: int = Recipe.warmup,
     schedule: str = Recipe.schedule,
     batch_tokens: int = Recipe.batch_tokens,
     accumulate: int = Recipe.accumulate,
-    weight_decay: float = Recipe.weight_decay,
-    clip: float = Recipe.clip,
+    weight_decay: float | int = Recipe.weight_decay,
+    clip: float | int = Recipe.clip,
     evaluate_every: int = Recipe.evaluate_every,
     whole_sequences: bool = Recipe.whole_sequences,
     cosines_every: int = Recipe.cosines_every,

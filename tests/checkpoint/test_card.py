@@ -121,14 +121,48 @@ def test_a_licence_has_the_hubs_name_or_is_other(tmp_path, licence, fields):
     assert metadata["tags"] == ["a: b", "c"]
 
 
+BECOMES_A_LINK = r"(?i)://|www\.|\w@\w|mailto:"
+
+
+def without_code(card: str) -> str:
+    """A card without its front matter, and without what is code in it."""
+    body = card.split("\n---\n", 1)[1]
+    body = re.sub(r"^```python$.*?^```$", "", body, flags=re.S | re.M)
+    return re.sub(r"(?<![\\`])(`+)(?!`).*?(?<!`)\1(?!`)", "", body)
+
+
 def test_what_a_config_says_cannot_be_more_than_text():
     hostile = "<script>x</script> | [link](http://x) `code` \n# heading \n---\nlicense: mit"
     config = {"fault": hostile, "recipe": {hostile: hostile}, "figures": [1], "base": [2], "layers": {}}
     text = checkpoint_card(config, hostile)
     assert "<script>" not in text and "\n# heading" not in text
-    assert not re.search(r"(?<!\\)\]\(", text), "no link"
+    assert not re.search(r"(?<!\\)\]\(", without_code(text)), "no link"
     assert text.count("\n---\n") == 1
     assert plain("a|b\nc") == "a\\|b c"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "see https://evil.example/x",
+        "HTTP://a.b",
+        "www.evil.example",
+        "a@evil.example",
+        "mailto:a",
+        "`` http://a|b ``",
+    ],
+)
+def test_an_address_in_a_setting_is_code_and_no_link(text):
+    card = checkpoint_card({"base": {"name": text}, "licence": text, "recipe": {"note": text}}, text)
+    assert re.search(BECOMES_A_LINK, card) and not re.search(BECOMES_A_LINK, without_code(card))
+
+
+@pytest.mark.parametrize(
+    "layers", [3, [], {"2": 3}, {"2": {}}, {"2": {"semantics": {"rule": "N4"}, "targets": {"gate": 1}}}]
+)
+def test_a_card_of_a_damaged_config_says_what_is_not_recorded(layers):
+    card = checkpoint_card({"layers": layers}, "gate-2")
+    assert card.count("not recorded") >= (5 if isinstance(layers, dict) else 1)
 
 
 def test_the_demo_checkpoints_have_the_cards_of_their_configs():

@@ -144,3 +144,21 @@ def test_what_the_hub_refuses_is_a_sentence(hub, tmp_path, tiny_llama, monkeypat
     with pytest.raises(NptVizError, match=f"me/x was not pushed: .*{said}"):
         push_checkpoint(saved(tmp_path, tiny_llama)[0], "me/x")
     assert not Path(hub.folder).exists()
+
+
+def test_the_command_pushes_what_the_library_pushes(hub, tmp_path, tiny_llama, capsys):
+    from npt_viz.__main__ import main
+
+    folder, adapter = saved(tmp_path, tiny_llama)
+    asked = ("push", "--checkpoint", str(folder), "--to", "me/gate-up-2", "--message", "step 7")
+    assert main([*asked, "--public", "--json"]) == 0
+    said = {"hub_id": "me/gate-up-2", "commit": "https://huggingface.co/me/gate-up-2/commit/1"}
+    assert json.loads(capsys.readouterr().out) == said
+    assert hub.made == [("me/gate-up-2", False)] and hub.commits == ["step 7"]
+    opened = open_checkpoint(hub.folder, tiny_llama)
+    for mine, theirs in zip(opened.adapter(2).parameters(), adapter.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert main(["push", "--checkpoint", str(folder), "--to", "no-owner"]) == 1
+    told = capsys.readouterr()
+    assert not told.out and "is no hub id; write owner/name" in told.err
+    assert len(hub.commits) == 1

@@ -10,6 +10,7 @@ from npt_viz.analysis.health.evidence import Evidence, LayerEvidence
 from npt_viz.analysis.health.gathering import EACH_ALONE, layer_evidence, predicted
 from npt_viz.analysis.health.load_rules import overflow
 from npt_viz.analysis.health.rules import findings
+from npt_viz.arguments import checked
 from npt_viz.capture.inspection import layers_of
 from npt_viz.capture.probe import SEQUENCES, WINDOW, seen_by_base, windows
 from npt_viz.capture.running import refuse_pooled
@@ -35,6 +36,7 @@ MIN_TOKENS = 32
 """Tokens that are no sinks; medians of fewer say little."""
 
 
+@checked
 def health(
     model: BaseModel,
     checkpoint: Checkpoint | Live,

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from npt_viz.adapter import TARGETS
+from npt_viz.arguments import checked
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.editing.base_check import check_base
 from npt_viz.editing.making.from_source import checkpoint_fingerprint
@@ -45,6 +46,7 @@ def recipe_text(model: BaseModel, updates: Sequence[Update]) -> str:
     )
 
 
+@checked
 def updates_from_recipe(
     path: str | Path,
     model: BaseModel,

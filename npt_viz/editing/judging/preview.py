@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import npt_viz.next_token as next_token
+from npt_viz.arguments import checked
 from npt_viz.capture.predictions import predictions
 from npt_viz.capture.running import Lane, changed, forward_pass
 from npt_viz.checkpoint import Checkpoint, Live, as_checkpoint
@@ -59,6 +60,7 @@ class UpdatePreview:
         return ledger.apply(self.update)
 
 
+@checked
 def preview_update(
     model: BaseModel,
     checkpoint: Checkpoint | Live,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from npt_viz.adapter import Additive, LayerAdapter
+from npt_viz.arguments import checked
 from npt_viz.capture.inspection import layers_of, pooling_notes
 from npt_viz.capture.layer_trace import LayerInputs
 from npt_viz.checkpoint import Checkpoint, Live, as_checkpoint
@@ -37,6 +38,7 @@ Tokens = int | Sequence[int] | str
 
 
 @torch.no_grad()
+@checked
 def update_from(
     model: BaseModel,
     checkpoint: Checkpoint | Live,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from npt_viz.adapter import Additive, LayerAdapter, LowRank, Modulation, Target
+from npt_viz.arguments import checked_fields
 from npt_viz.capture.layer_trace import LayerInputs, Reads
 from npt_viz.editing.making.keys import minimum_norm_key, whitened_key
 from npt_viz.editing.making.readings import projection_inputs
@@ -32,6 +33,7 @@ RULES: dict[RuleName, str] = {
 }
 
 
+@checked_fields
 @dataclass(frozen=True, kw_only=True)
 class UpdateRule:
     """Settings with which a token's modulation becomes a permanent update."""

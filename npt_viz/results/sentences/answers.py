@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from npt_viz.arguments import checked
 from npt_viz.errors import NptVizError
 from npt_viz.results.attribution import Attribution
 from npt_viz.results.comparison import Comparison
@@ -23,6 +24,7 @@ from npt_viz.results.sentences.tokens import tokens
 from npt_viz.results.transplant import Transplant
 
 
+@checked
 def answer(
     result: Any,
     run: Inspection | None = None,
