@@ -48,7 +48,7 @@ def watch(
     model: BaseModel | None = None,
     adapters: Adapters | None = None,
     *,
-    layers: int | Sequence[int] | None = None,
+    layers: float | Sequence[float] | None = None,
     every: int = EVERY,
     texts: Sequence[str] | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -57,7 +57,7 @@ def watch(
 
     model, adapters: what is looked at: `npt_viz.open_model(...)`, and live adapters as `npt_viz.inspect` takes them, or a
         function that returns them. Without both, only steps are written.
-    layers: the layers whose steps are written; those of the adapters by default.
+    layers: the layers whose steps are written, as whole numbers of any type; those of the adapters by default.
     texts: held-out text of your own, of which four short windows are read; the bundled text by default.
     settings: how it is trained, shown on Runs.
     A folder that has a log already is continued. Of several processes (torch.distributed) the first one writes.
@@ -75,7 +75,7 @@ class Watch:
         model: BaseModel | None,
         adapters: Adapters | None,
         *,
-        layers: int | Sequence[int] | None,
+        layers: float | Sequence[float] | None,
         every: int,
         texts: Sequence[str] | None,
         settings: Mapping[str, Any],
@@ -206,7 +206,7 @@ class Watch:
             )
             return {}, [found]
 
-    def _layers_of(self, layers: int | Sequence[int] | None) -> list[int]:
+    def _layers_of(self, layers: float | Sequence[float] | None) -> list[int]:
         known: list[int] = []
         if layers is not None:
             given = layers if isinstance(layers, Iterable) and getattr(layers, "ndim", 1) else [layers]

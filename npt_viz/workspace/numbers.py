@@ -19,7 +19,7 @@ _LEVEL = 1
 """Of zlib: the digits of floats hardly compress, and a page waits."""
 
 Tables = dict[str, list[dict[str, Any]]]
-"""Label -> rows of the same columns."""
+"""Label of a table -> its rows, each column name -> cell: text, a number, True or False, or None for what is not finite."""
 
 
 def packed(run: Inspection) -> bytes:

@@ -63,7 +63,7 @@ class Workspace:
         return self.problem is not None
 
     def close(self) -> None:
-        """Remove the folder where it goes with this process."""
+        """Delete the folder of a temporary workspace with all that is in it; one that lasts is left as it is. Never raises."""
         if self.is_temporary:
             shutil.rmtree(self.root, ignore_errors=True)
 

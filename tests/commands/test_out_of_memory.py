@@ -5,6 +5,7 @@ import pkgutil
 import pytest
 import torch
 
+import npt_viz
 from npt_viz import commands
 from npt_viz.__main__ import main
 
@@ -20,6 +21,7 @@ CALLS = {
     "health": ("health", "--model", "m", "--checkpoint", "c"),
     "inspect": ("inspect", "--model", "m", "--checkpoint", "c", "--prompt", "a"),
     "open": ("open", "checkpoint", "--model", "m"),
+    "push": ("push", "--checkpoint", "c", "--to", "owner/name"),
     "runs": ("runs", "log"),
     "sample": ("sample", "--model", "m", "--out", "out.jsonl"),
     "score": ("score", "--model", "m", "--checkpoint", "c", "--layer", "1"),
@@ -44,6 +46,7 @@ WITHOUT_NUMBERS = {"app", "model"}
 PLACES = {
     "convert": "npt_viz.open_model",
     "experiment": "npt_viz.experiments.spec_file.read_experiment_spec",
+    "push": "npt_viz.push_checkpoint",
     "runs": "npt_viz.runs.logs_of",
     "score": "npt_viz.open_model",
     "train": "npt_viz.texts.texts_from_file",
@@ -62,6 +65,13 @@ ERRORS = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 7.00 GiB"),
     MemoryError(),
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def everything_is_imported():
+    """A module that is first imported while a stand-in is in place would keep it for all later tests."""
+    for name in npt_viz.__all__:
+        getattr(npt_viz, name)
 
 
 @pytest.mark.parametrize("command", CALLS)

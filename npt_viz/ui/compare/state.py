@@ -82,7 +82,7 @@ def sides(view: View) -> tuple[Asking, Asking]:
 
 
 def choices(view: View) -> dict[str, object] | None:
-    """What the page's controls say, for its script; None where nothing can be compared."""
+    """Arguments of `reproducing.script("compare", …)` that stand for the page's controls; None where A and B cannot be compared."""
     try:
         found, (a, b) = compared(view), sides(view)
     except NptVizError:

@@ -84,7 +84,7 @@ def requested(view: View) -> TransplantRequest:
 
 
 def choices(view: View) -> dict[str, object]:
-    """What the page's controls say, for its script."""
+    """Arguments of `reproducing.script("transplant", …)` that stand for the page's controls."""
     _, donor_token, prompt, token, layers, operation, strength = requested(view)
     return {
         "prompt": prompt,

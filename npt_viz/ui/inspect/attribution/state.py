@@ -139,7 +139,7 @@ def attribution_by(view: View, quantity: Quantity, method: Method) -> Attributio
 
 
 def choices(view: View) -> dict[str, object]:
-    """What the page's controls say, for its script."""
+    """Arguments of `reproducing.script("attribution", …)` that stand for the page's controls."""
     session = st.session_state
     return {
         "quantity": asdict(settled_quantity(view)),

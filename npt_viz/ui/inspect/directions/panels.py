@@ -233,5 +233,5 @@ def frame(view: View, result: Directions) -> pd.DataFrame:
 
 
 def choices(view: View) -> dict[str, object]:
-    """What the page's controls say, for its script."""
+    """Arguments of `reproducing.script("directions", …)` that stand for the page's controls."""
     return {"layer": view.layer, "target": target_of(view, TARGET), "keep_sinks": view.with_sinks}

@@ -147,7 +147,7 @@ def frame(view: View, result: LayerOrthogonality) -> pd.DataFrame:
 
 
 def choices(view: View) -> dict[str, object]:
-    """What the page's controls say, for its script."""
+    """Arguments of `reproducing.script("orthogonality", …)` that stand for the page's controls."""
     of, texts, top, centred = chosen_axes(view)
     bundled = st.session_state["orthogonality_from"] == "bundled texts"
     return {
