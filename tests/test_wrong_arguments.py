@@ -4,7 +4,7 @@ import math
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import is_dataclass
-from inspect import signature
+from inspect import Parameter, signature
 from pathlib import Path
 
 import pytest
@@ -49,7 +49,11 @@ def right(tmp_path_factory) -> dict:
         "UpdateRule": {},
         "answer": dict(result=run),
         "attribution": asked | dict(quantity=npt_viz.Quantity(kind="scalar", token=3, layer=1)),
+        "Corpus": dict(paths=("sample",)),
         "bundled_texts": {},
+        "compare_scans": dict(a=home / "scan-a", b=home / "scan-b"),
+        "read_scan": dict(folder=home / "scan-a"),
+        "scan": with_model | dict(corpus=home / "no-corpus"),
         "compare": dict(a=run, b=run),
         "convert": dict(source=home / "native", destination=home / "converted", overwrite=True),
         "directions": with_model | dict(run=run, layer=1),
@@ -110,7 +114,9 @@ def outcome(name: str, arguments: dict) -> str:
 def test_a_wrong_argument_gets_a_sentence(right, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     faults = []
-    for parameter in signature(getattr(npt_viz, name)).parameters:
+    for parameter, described in signature(getattr(npt_viz, name)).parameters.items():
+        if described.kind is Parameter.VAR_KEYWORD:
+            continue
         for words, value in WRONG.items():
             try:
                 said = outcome(name, right[name] | {parameter: value})

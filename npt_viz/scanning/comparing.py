@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from npt_viz.arguments import checked
 from npt_viz.errors import NptVizError
 from npt_viz.results.experiments import t_quantile
 from npt_viz.results.scan import ScanComparison, ScanDifference, ScanResult
@@ -34,6 +35,7 @@ class _Side(NamedTuple):
         return (sums - self.means * n) / self.n
 
 
+@checked
 def compare_scans(a: ScanResult | str | Path, b: ScanResult | str | Path) -> ScanComparison:
     """B against A: the difference of every mean that both have, sinks left out, with its 95 % interval.
 

@@ -16,6 +16,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
+from npt_viz.arguments import checked_fields
 from npt_viz.errors import NptVizError
 from npt_viz.identity import content_kind, damage_of
 from npt_viz.places import absent, refuse_special, shown, typed_path
@@ -62,6 +63,7 @@ class Block(NamedTuple):
     """Share of the corpus's bytes that have been read."""
 
 
+@checked_fields
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
     """What is read, and how."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from npt_viz.arguments import checked
 from npt_viz.errors import NptVizError
 from npt_viz.files import write_whole
 from npt_viz.places import absent, shown, typed_path
@@ -111,6 +112,7 @@ class ScanFolder:
         write_whole(self.path / RESULT, _json(result_json(result)))
 
 
+@checked
 def read_scan(folder: str | Path) -> ScanResult:
     """The result of a finished scan, from its folder or its scan.json.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from npt_viz.arguments import checked
 from npt_viz.capture.inspection import adapters_of, pooling_notes
 from npt_viz.checkpoint import Checkpoint, Live, as_checkpoint
 from npt_viz.editing.making.from_source import checkpoint_fingerprint
@@ -56,6 +57,7 @@ class ScanStep:
         return f"{self.n_tokens:,} tokens in {self.n_parts} parts{rate}"
 
 
+@checked
 def scan(
     model: BaseModel,
     checkpoint: Checkpoint | Live,

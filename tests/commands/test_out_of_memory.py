@@ -23,6 +23,7 @@ CALLS = {
     "open": ("open", "checkpoint", "--model", "m"),
     "push": ("push", "--checkpoint", "c", "--to", "owner/name"),
     "runs": ("runs", "log"),
+    "scan": ("scan", "sample", "--model", "m", "--checkpoint", "c", "--out", "out"),
     "sample": ("sample", "--model", "m", "--out", "out.jsonl"),
     "score": ("score", "--model", "m", "--checkpoint", "c", "--layer", "1"),
     "train": ("train", "--model", "m", "--layers", "1", "--text", "t.txt"),
