@@ -194,3 +194,42 @@ class LiteralLlama:
         cos, sin = torch.cos(angle), torch.sin(angle)
         first, second = x[:, :half], x[:, half:]
         return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+class Exchanged(LiteralLlama):
+    """One token of each layer runs with W + own · ΔW(its attention) + given · ΔW(the donor's attention)."""
+
+    def __init__(self, model, variant, donors, token, own, given):
+        super().__init__(model)
+        self.variant, self.donors, self.token, self.own, self.given = variant, donors, token, own, given
+
+    def layer(self, layer, hidden, variant=None, adapter=None, *, rope=True):
+        seen = super().layer(layer, hidden, variant, adapter, rope=rope)
+        if adapter is None:
+            return seen
+        mlp, token, h, a = (
+            mlp_of(self.model, layer),
+            self.token,
+            hidden[self.token],
+            seen.attention[self.token],
+        )
+        standard = variant == "S0-residual" or variant.endswith("+residual")
+        x = self.norm(
+            h + a if standard or variant == "S0" else h, f"model.layers.{layer}.post_attention_layernorm"
+        )
+        weights = {}
+        for target in ("gate", "up", "down"):
+            weight, bias = getattr(mlp, target), 0.0
+            if target in adapter.modulations:
+                for share, attention in ((self.own, a), (self.given, self.donors[layer])):
+                    full, shift = edited(
+                        variant, getattr(mlp, target), adapter.modulations[target], attention
+                    )
+                    weight = weight + share * (full - getattr(mlp, target))
+                    bias = bias + share * shift
+            weights[target] = weight, bias
+        (W_g, b_g), (W_u, b_u), (W_d, b_d) = weights.values()
+        y = W_d @ (F.silu(W_g @ x + b_g) * (W_u @ x + b_u)) + b_d
+        keeps = standard or variant in ADDS_ATTENTION_BESIDE
+        seen.output[token] = h + (a if keeps else 0) + y
+        return seen

@@ -10,6 +10,7 @@ import numpy as np
 from sentence_checker import (
     BASIS,
     COUNT,
+    KL,
     LAYERS,
     NUMBER,
     PERCENT,
@@ -18,6 +19,7 @@ from sentence_checker import (
     counted,
     interval,
     is_count,
+    is_kl,
     is_percent,
     is_three_digits,
     without_rope,
@@ -137,9 +139,9 @@ WHERE = (
 )
 OFF = (
     r"(?P<what>Dropping the attention of|Switching off the modulation of|Switching off) layers? (?P<layers>\d+(?:, \d+)*) costs KL "
-    rf"(?P<off>{NUMBER}) nats"
+    rf"(?P<off>{KL}) nats"
 )
-ON = rf"{OFF}; with the modulation it is (?P<on>{NUMBER})"
+ON = rf"{OFF}; with the modulation it is (?P<on>{KL})"
 
 
 def switched(found: dict, data: dict) -> tuple[float, float, float]:
@@ -155,25 +157,29 @@ def switched(found: dict, data: dict) -> tuple[float, float, float]:
     assert (found["text"], found["positions"]) == (data["text"], data["positions"])
     is_count(found["n"], len(data["on"]))
     on, off = np.median(data["on"]), np.median(data["off"])
-    is_three_digits(found["off"], off)
+    is_kl(found["off"], off)
     if "on" in found:
-        is_three_digits(found["on"], on)
+        is_kl(found["on"], on)
     low, high = interval(np.subtract(data["off"], data["on"]))[1:3]
     return (1 - on / off if off > 0 else math.nan), low, high
 
 
-@clause("downstream", rf"{OFF}: there is nothing to recover {WHERE}", compares="nothing")
+@clause("downstream", rf"{OFF}: there is nothing to recover {WHERE}", compares="nothing below")
 def _costs_nothing(found, data):
     assert math.isnan(switched(found, data)[0])
 
 
-@clause("downstream", rf"{ON}; too few tokens to tell whether the modulation helps {WHERE}", compares="few")
+@clause(
+    "downstream", rf"{ON}; too few tokens to tell whether the modulation helps {WHERE}", compares="few below"
+)
 def _few_predictions(found, data):
     assert switched(found, data)[1] == -math.inf
 
 
 @clause(
-    "downstream", rf"{ON}: it predicts worse than with no modulation at all {WHERE}", compares="worse no all"
+    "downstream",
+    rf"{ON}: it predicts worse than with no modulation at all {WHERE}",
+    compares="worse no all below",
 )
 def _predicts_worse(found, data):
     share, _, high = switched(found, data)
@@ -183,7 +189,7 @@ def _predicts_worse(found, data):
 @clause(
     "downstream",
     rf"{ON}: it cannot be told from no modulation at all {WHERE}",
-    compares="cannot no all",
+    compares="cannot no all below",
 )
 def _predicts_the_same(found, data):
     share, low, high = switched(found, data)
@@ -193,7 +199,7 @@ def _predicts_the_same(found, data):
 @clause(
     "downstream",
     rf"{ON}: it recovers (?P<share>{PERCENT}) of that, (?P<worth>little|a part|most) of the effect {WHERE}",
-    compares="recovers most",
+    compares="recovers most below",
 )
 def _predicts_better(found, data):
     share, low, _ = switched(found, data)
@@ -243,14 +249,15 @@ def _not_without(found, data):
 
 @clause(
     "kl",
-    rf"With {LAYERS} run for real, KL to the base's prediction is (?P<kl>{NUMBER})(?: \[(?P<low>{NUMBER}), (?P<high>{NUMBER})\])? "
+    rf"With {LAYERS} run for real, KL to the base's prediction is (?P<kl>{KL})(?: \[(?P<low>{KL}), (?P<high>{KL})\])? "
     rf"nats \(this prompt, positions as (?P<positions>deployed|trained), median of (?P<n>{COUNT}) tokens?\)\.",
+    compares="below",
 )
 def _kl(found, data):
     assert [int(each) for each in found["layers"].split(", ")] == sorted(data["recovered_of"])
     median, low, high, n = interval(np.asarray(data["kl"], float)[counted(data)])
     assert found["positions"] == data["positions"]
-    is_count(found["n"], n), is_three_digits(found["kl"], median)
+    is_count(found["n"], n), is_kl(found["kl"], median)
     assert (found["low"] is not None) == math.isfinite(low)
     if found["low"]:
-        is_three_digits(found["low"], low), is_three_digits(found["high"], high)
+        is_kl(found["low"], low), is_kl(found["high"], high)

@@ -27,6 +27,7 @@ OPPOSITE = {
     "too few": "enough", "not enough": "enough", "has collapsed": "has not collapsed", "deployed": "trained",
     "trained": "deployed", "no more": "more", "fits that": "fits nothing", "fits nothing": "fits that", "local": "propagated", "propagated": "local", "more": "less", "cannot be told": "can be told",
     "differs": "does not differ", "little": "much", "alike": "apart", "last": "first", "rises": "falls", "falls": "rises", "No token": "Every token",
+    "below": "above", "holds": "fails", "is broken": "holds", "says": "does not say", "leaks least": "leaks most", "leaks": "keeps",
     "every": "no", "further": "nearer", "another one": "the same",
 }  # fmt: skip
 """Each turned, the sentence has to be refused."""
@@ -76,6 +77,24 @@ def check(name: str, sentence, data: dict) -> list[Clause]:
     return used
 
 
+# False sentences, which have to be refused.
+
+
+def wrong_numbers(text: str):
+    """The text with one of its numbers turned into another, each in turn."""
+    for match in re.finditer(r"(?<![\w.])[\d,]*\d(?:\.\d+)?", text):
+        number = match[0]
+        for other in (number[:-1] + str((int(number[-1]) + 4) % 10), f"7{number}"):
+            yield text[: match.start()] + other + text[match.end() :]
+
+
+def turned(text: str):
+    """The text with one of its words turned into its opposite, each in turn."""
+    for word, other in OPPOSITE.items():
+        for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text):
+            yield text[: match.start()] + other + text[match.end() :]
+
+
 # Numbers as they are printed.
 
 NBSP = "\N{NO-BREAK SPACE}"
@@ -83,6 +102,7 @@ PERCENT = rf"−?\d+{NBSP}%|–"
 TENTHS = rf"\d+\.\d{NBSP}%"
 NUMBER = r"[−-]?[\d,]+(?:\.\d+)?(?:e[+-]?\d+)?|–"
 COUNT = r"[\d,]+"
+KL = rf"below 1e-07|{NUMBER}"
 TEXT = r"[^ ]+(?: [^ ]+)*?"
 
 
@@ -99,6 +119,15 @@ def is_three_digits(text: str, value: float) -> None:
     # Above a thousand whole numbers are shown, below a ten-thousandth two digits.
     size = 1.0 if 1000 <= abs(value) < 1e7 else 10 * size if 0 < abs(value) < 1e-4 else size
     assert abs(number(text) - value) <= 0.5001 * size, f"{text} is {value}"
+
+
+def is_kl(text: str, value: float) -> None:
+    """Three digits; what float32 cannot tell from rounding is only said to be small."""
+    if text.startswith("below"):
+        assert 0 <= value < 1.01e-7, f"{text} is {value}"
+    else:
+        assert value == 0 or value > 0.99e-7
+        is_three_digits(text, value)
 
 
 def is_fixed(text: str, value: float, digits: int) -> None:
@@ -275,27 +304,32 @@ def _ran(found, data):
 
 @clause(
     "tokens",
-    rf"With {LAYERS} run for real, the prediction moves most after (?P<glyph>{TEXT}) #(?P<token>\d+) \(KL (?P<kl>{NUMBER}) "
-    rf"nats(?:; (?P<sink_kl>{NUMBER}) after the sink (?P<sink_glyph>{TEXT}) #(?P<sink>\d+))?\)\.",
-    compares="moves most",
+    rf"With {LAYERS} run for real, the prediction moves most after (?P<glyph>{TEXT}) #(?P<token>\d+) \(KL (?P<kl>{KL}) "
+    rf"nats(?:; (?P<sink_kl>{KL}) after the sink (?P<sink_glyph>{TEXT}) #(?P<sink>\d+))?\)\.",
+    compares="moves most below",
 )
 def _moved(found, data):
     _ran(found, data)
     kl, counts, token = np.asarray(data["kl"], float), counted(data), int(found["token"])
-    assert counts[token] and kl[token] == max(kl[counts]) and kl.max() > 0
+    assert counts[token] and kl[token] == max(kl[counts]) and kl.max() > 0.99e-7
     assert found["glyph"] == data["tokens"][token]
-    is_three_digits(found["kl"], kl[token])
+    is_kl(found["kl"], kl[token])
     assert (found["sink"] is not None) == (kl[token] < kl.max())
     if found["sink"]:
         sink = int(found["sink"])
         assert data["is_sink"][sink] and kl[sink] == kl.max() and found["sink_glyph"] == data["tokens"][sink]
-        is_three_digits(found["sink_kl"], kl[sink])
+        is_kl(found["sink_kl"], kl[sink])
 
 
-@clause("tokens", rf"With {LAYERS} run for real, no prediction moves\.", compares="no moves")
+@clause(
+    "tokens",
+    rf"With {LAYERS} run for real, no prediction moves beyond rounding \(KL (?P<kl>{KL}) nats\)\.",
+    compares="no moves below",
+)
 def _unmoved(found, data):
     _ran(found, data)
-    assert not np.any(data["kl"])
+    assert np.max(data["kl"]) < 1.01e-7
+    is_kl(found["kl"], np.max(data["kl"]))
 
 
 # Reconstruction.
@@ -800,9 +834,9 @@ def next_token(found, before, after):
 @clause(
     "update",
     rf"Writing the update(?: of (?P<sources>.+?))? into layers? (?P<layers>\d+(?:, \d+)*) at α = (?P<alpha>[-\d.e+]+) moves the "
-    rf"prediction after (?P<glyph>{TEXT}) by KL (?P<kl>{NUMBER}) nats; {NEXT} \(one prediction, (?P<n>{COUNT}) tokens? of prompt, "
+    rf"prediction after (?P<glyph>{TEXT}) by KL (?P<kl>{KL}) nats; {NEXT} \(one prediction, (?P<n>{COUNT}) tokens? of prompt, "
     r"run for real, positions as deployed; ΔW from a (?P<mode>[a-z ]+) run, positions as (?P<positions>[a-z ]+)\)\.",
-    compares="moves most stays changes",
+    compares="moves most stays changes below",
 )
 def _update(found, data):
     sources = data["sources"]
@@ -812,7 +846,7 @@ def _update(found, data):
     assert [int(each) for each in found["layers"].split(", ")] == list(data["layers"])
     assert math.isclose(float(found["alpha"]), data["alpha"], rel_tol=1e-5)
     assert found["glyph"] == data["pieces"][-1].glyph
-    is_three_digits(found["kl"], float(data["after"].kl[-1]))
+    is_kl(found["kl"], float(data["after"].kl[-1]))
     is_count(found["n"], len(data["pieces"]))
     next_token(found, data["before"], data["after"])
 
@@ -828,8 +862,8 @@ def _context(found, data):
 
 
 USABLE = (
-    rf"\. Usable means that (?P<new>{TEXT}) is more probable than (?P<old>{TEXT}), (?P<unrelated>{COUNT}) unrelated prompts? move "
-    rf"by at most (?P<limit>[\d.]+) nats on average, and perplexity grows by at most (?P<grows>{PERCENT}) on (?P<neutral>{COUNT}) "
+    rf"\. Usable means that (?P<new>{TEXT}) is more probable than (?P<old>{TEXT})(?:, (?P<unrelated>{COUNT}) unrelated "
+    rf"prompts? moves? by at most (?P<limit>[\d.]+) nats on average,| \(no unrelated prompt is given, so none is judged\)) and perplexity grows by at most (?P<grows>{PERCENT}) on (?P<neutral>{COUNT}) "
     r"tokens? of neutral text \(run for real, positions as deployed\)\."
 )
 
@@ -838,19 +872,32 @@ def usable(found, data) -> list[bool]:
     """Which strengths are, from the columns of the sweep."""
     sweep = data["sweep"]
     assert (found["new"], found["old"]) == (sweep.new[0], sweep.old[0])
-    is_count(found["unrelated"], sweep.n_unrelated), is_count(found["neutral"], sweep.n_neutral_tokens)
-    assert float(found["limit"]) == sweep.kl_limit
+    is_count(found["unrelated"] or "0", sweep.n_unrelated), is_count(found["neutral"], sweep.n_neutral_tokens)
+    assert found["limit"] is None or float(found["limit"]) == sweep.kl_limit
     is_percent(found["grows"], sweep.perplexity_limit - 1)
     rows = zip(sweep.margin, sweep.unrelated_kl, sweep.perplexity, strict=True)
     return [
-        margin > 0 and kl <= 0.1 and after / sweep.before_perplexity <= 1.05 for margin, kl, after in rows
+        margin > 0 and (kl <= 0.1 or not sweep.n_unrelated) and after / sweep.before_perplexity <= 1.05
+        for margin, kl, after in rows
     ]
 
 
 @clause(
     "strengths",
+    rf"Which of (?P<n>\d+) strengths? is usable cannot be told: what should follow and what should not begin with the same token, "
+    rf"(?P<both>{TEXT}) \(only the first token of each counts; run for real, positions as deployed\)\.",
+    compares="cannot",
+)
+def _same_token(found, data):
+    sweep = data["sweep"]
+    is_count(found["n"], len(sweep.alphas))
+    assert sweep.new[1] == sweep.old[1] and found["both"] == sweep.new[0] == sweep.old[0]
+
+
+@clause(
+    "strengths",
     rf"None of (?P<n>\d+) strengths? that were tried is usable{USABLE}",
-    compares="more most",
+    compares="more most no moves",
 )
 def _no_strength(found, data):
     is_count(found["n"], len(data["sweep"].alphas))
@@ -860,7 +907,7 @@ def _no_strength(found, data):
 @clause(
     "strengths",
     rf"Usable: α = (?P<low>[-\d.e+]+) to (?P<high>[-\d.e+]+) \((?P<usable>\d+) of (?P<n>\d+) that were tried are\){USABLE}",
-    compares="more most",
+    compares="more most no moves",
 )
 def _strengths(found, data):
     alphas, works = list(data["sweep"].alphas), usable(found, data)
@@ -874,9 +921,9 @@ def _strengths(found, data):
 @clause(
     "transplant",
     r"(?:(?P<own>Its own ΔW, scaled,)|The ΔW of (?P<donor>.+?) #(?P<donor_token>\d+)) at (?P<glyph>.+?) #(?P<token>\d+) in layers? "
-    rf"(?P<layers>\d+(?:, \d+)*) moves the receiving prompt's prediction by KL (?P<kl>{NUMBER}) nats at its end; {NEXT} \(one "
+    rf"(?P<layers>\d+(?:, \d+)*) moves the receiving prompt's prediction by KL (?P<kl>{KL}) nats at its end; {NEXT} \(one "
     rf"prediction, (?P<n>{COUNT}) tokens? of prompt, donor (?P<mode>local|propagated), positions as (?P<positions>deployed|trained)\)\.",
-    compares="moves most stays changes",
+    compares="moves most stays changes below",
 )
 def _transplant(found, data):
     result = data["result"]
@@ -888,7 +935,7 @@ def _transplant(found, data):
         )
     assert (found["glyph"], int(found["token"])) == (result.pieces[result.token].glyph, result.token)
     assert [int(each) for each in found["layers"].split(", ")] == list(result.layers)
-    is_three_digits(found["kl"], float(result.transplanted.kl[-1]))
+    is_kl(found["kl"], float(result.transplanted.kl[-1]))
     is_count(found["n"], len(result.pieces))
     assert (found["mode"], found["positions"]) == (result.mode, result.positions)
     next_token(found, result.npt, result.transplanted)

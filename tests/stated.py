@@ -103,6 +103,7 @@ def of_tokens() -> Iterator[Said]:
                 yield of_run(case, run, 7, with_sinks)
     still = run_of({3: inspected(3, drawn(8, 31, 0.4), "up")}, sinks(31, 0), np.zeros(31))
     yield of_run("still", still, 3, False)
+    yield of_run("only rounding", replace(still, kl=np.full(31, 3e-12)), 3, False)
     yield of_run("no logits", replace(still, kl=None), 3, False)
 
 
@@ -306,8 +307,13 @@ def outcome(name: str, first: tuple[str, int, float], kl: float) -> Outcome:
 def of_editing() -> Iterator[Said]:
     before = outcome("before", ("␣Paris", 4, 0.341), 0.0)
     pieces = (Token("␣is", "text", 1, ""), Token("␣of", "text", 2, ""))
-    for case, after in {"stays": ("␣Paris", 4, 0.618), "changes": ("␣Rome", 7, 0.518)}.items():
-        after = outcome("after", after, 0.1374)
+    afters = {
+        "stays": ("␣Paris", 4, 0.618),
+        "changes": ("␣Rome", 7, 0.518),
+        "only rounding": ("␣Paris", 4, 0.341),
+    }
+    for case, after in afters.items():
+        after = outcome("after", after, 3e-12 if case == "only rounding" else 0.1374)
         for n_sources in (0, 1, 3, 5):
             sources = tuple((f"␣w{i}", i + 3) for i in range(n_sources))
             layers = (15,) if n_sources == 1 else (15, 20)
@@ -351,6 +357,10 @@ def of_strengths() -> Iterator[Said]:
             before_perplexity=20.0, n_unrelated=3, n_neutral_tokens=1013,
         )  # fmt: skip
         yield Said("strengths", case, strengths(sweep), {"sweep": sweep})
+        alike = replace(sweep, old=sweep.new)
+        yield Said("strengths", f"{case}, the same token", strengths(alike), {"sweep": alike})
+        alone = replace(sweep, unrelated_kl=np.full(5, np.nan), n_unrelated=0)
+        yield Said("strengths", f"{case}, nothing unrelated", strengths(alone), {"sweep": alone})
 
 
 def of_training() -> Iterator[Said]:

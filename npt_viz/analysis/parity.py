@@ -74,6 +74,7 @@ def parity(
         model=model.name,
         checkpoint=checkpoint.name,
         prompt=prompt if isinstance(prompt, str) else "".join(piece.glyph for piece in encoded.pieces),
+        n_tokens=n_tokens,
         token=token % n_tokens,
         layers=tuple(lane),
         written_out=written_out,

@@ -1,7 +1,7 @@
 """Match between a checkpoint and the open base model, and edits of the base weights stored beside the adapters."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,37 +13,57 @@ from npt_viz.results.load_report import BaseMatch, PastEdits
 _NAME_KEYS = ("base_model_name", "base_model", "model_name", "model_name_or_path", "_name_or_path")
 
 
-def match_by_fingerprint(recorded: Mapping, name: str, model: BaseModel) -> BaseMatch:
-    """Match by the fingerprint in npt_config.json, on the layers that it records."""
+def match_by_fingerprint(
+    recorded: Mapping, name: str, model: BaseModel, own: Sequence[int] = ()
+) -> BaseMatch:
+    """Match by the fingerprint in npt_config.json, on the layers that it records. own: layers of the checkpoint."""
     layers = recorded.get("layers")
     layers = layers if isinstance(layers, dict) else {}
     known = [int(layer) for layer in layers if layer.isdigit() and int(layer) < model.n_layers]
     fingerprint = model.fingerprint(known)
     different = [str(layer) for layer in known if fingerprint["layers"][str(layer)] != layers[str(layer)]]
-    own = model.fingerprint(range(model.n_layers))["layers"] if different else {}
-    number_of = {digest: number for number, digest in own.items()}
+    digests = model.fingerprint(range(model.n_layers))["layers"] if different else {}
+    number_of = {digest: number for number, digest in digests.items()}
     renamed = {layer: number_of[layers[layer]] for layer in different if layers[layer] in number_of}
     different = [layer for layer in different if layer not in renamed]
     if different:
         return BaseMatch(
             status="mismatch",
+            detail="other weights",
             sentence=f"the checkpoint was made on {name}, whose weights differ from {model.name}'s in layer "
             f"{', '.join(different)}; numbers will be off: open the base model that it was trained on",
         )
     if fingerprint["config"] != recorded.get("config"):
+        weights = ", though the weights of its layers are the same" if known else ""
         return BaseMatch(
             status="mismatch",
-            sentence=f"the checkpoint was made on {name}, whose config differs from {model.name}'s, though the weights "
-            "of its layers are the same; check rope and norm settings",
+            detail="another config",
+            sentence=f"the checkpoint was made on {name}, whose config differs from {model.name}'s{weights}; check rope and "
+            "norm settings",
+        )
+    if not known:
+        return BaseMatch(
+            status="unknown",
+            detail="config agrees",
+            sentence=f"the config is that of {model.name}; of its layers the file records no weights to compare",
         )
     if renamed:
         said = ", ".join(f"what it calls layer {ours} is layer {theirs}" for ours, theirs in renamed.items())
         return BaseMatch(
             status="match",
+            detail="other layer numbers",
             sentence=f"config and weights of its layers are those of {model.name}, but under other numbers: {said} of "
             f"{model.name}; look for a layer number that was changed in the file",
         )
-    return BaseMatch(status="match", sentence=f"config and weights of its layers are those of {model.name}")
+    missing = [str(layer) for layer in own if layer not in known]
+    without = f"; of layer{'s' * (len(missing) > 1)} {', '.join(missing)} it records none" if missing else ""
+    return BaseMatch(
+        status="match",
+        detail=f"{len(own) - len(missing)} of {len(own)} layers agree"
+        if missing
+        else "config, weights agree",
+        sentence=f"config and weights of its layers are those of {model.name}{without}",
+    )
 
 
 def match_by_name(claims: Mapping, model: BaseModel) -> BaseMatch:
@@ -51,16 +71,20 @@ def match_by_name(claims: Mapping, model: BaseModel) -> BaseMatch:
     claimed = next((str(claims[key]) for key in _NAME_KEYS if claims.get(key)), None)
     if claimed is None:
         return BaseMatch(
-            status="unknown", sentence=f"the file does not name its base; its dimensions fit {model.name}"
+            status="unknown",
+            detail="dimensions fit",
+            sentence=f"the file does not name its base; its dimensions fit {model.name}",
         )
     names = {model.name, str(getattr(model.config, "_name_or_path", "") or model.name)}
     if _short(claimed) in map(_short, names):
         return BaseMatch(
             status="unknown",
+            detail="the name agrees",
             sentence=f"the file names {claimed}, the model that is open; it has no fingerprint to prove it",
         )
     return BaseMatch(
         status="mismatch",
+        detail="another name",
         sentence=f"the file names {claimed} as its base, the open model is {model.name}; the dimensions fit, "
         "the numbers need not: open the base model that it was trained on",
     )
@@ -82,12 +106,14 @@ def match_by_weights(store: TensorStore, layers: tuple[int, ...], model: BaseMod
     if different:
         return BaseMatch(
             status="mismatch",
+            detail="other gate weights",
             sentence=f"the gate weights beside the adapters differ from {model.name}'s in layer "
             f"{', '.join(different)}; open this folder itself as the base model",
         )
     if compared:
         return BaseMatch(
             status="match",
+            detail="gate weights agree",
             sentence=f"the gate weights beside the adapters are {model.name}'s (layer {', '.join(compared)})",
         )
     return None

@@ -111,7 +111,7 @@ def _base_match(files: CheckpointFiles, layers: tuple[int, ...], model: BaseMode
     base = (files.native or {}).get("base")
     if isinstance(base, dict):
         if isinstance(base.get("fingerprint"), dict):
-            return base_match.match_by_fingerprint(base["fingerprint"], str(base.get("name")), model)
+            return base_match.match_by_fingerprint(base["fingerprint"], str(base.get("name")), model, layers)
         return base_match.match_by_name({"base_model_name": base.get("name")}, model)
     by_weights = base_match.match_by_weights(files.store, layers, model)
     return by_weights or base_match.match_by_name(files.claims, model)

@@ -170,12 +170,9 @@ class AlphaSweep:
 
     @property
     def is_usable(self) -> np.ndarray:
-        """(alpha,) bool: the new token beats the old one, and nothing else moves beyond the limits."""
-        return (
-            (self.margin > 0)
-            & (self.unrelated_kl <= self.kl_limit)
-            & (self.perplexity <= self.perplexity_limit * self.before_perplexity)
-        )
+        """(alpha,) bool: the new token beats the old one, and nothing else that was asked moves beyond the limits."""
+        stays = self.unrelated_kl <= self.kl_limit if self.n_unrelated else np.ones_like(self.margin, bool)
+        return (self.margin > 0) & stays & (self.perplexity <= self.perplexity_limit * self.before_perplexity)
 
     @property
     def window(self) -> tuple[float, float] | None:

@@ -69,6 +69,8 @@ class BaseMatch:
     status: str
     """match, mismatch or unknown"""
     sentence: str
+    detail: str = "nothing to compare"
+    """What was compared and how it came out, in a few words."""
 
 
 @dataclass(frozen=True, kw_only=True)

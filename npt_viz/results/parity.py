@@ -29,6 +29,8 @@ class Parity:
     model: str
     checkpoint: str
     prompt: str
+    n_tokens: int
+    """Of the prompt."""
     token: int
     """Position at which ΔW was written out."""
     layers: tuple[int, ...]

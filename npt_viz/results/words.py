@@ -20,6 +20,15 @@ def number(value: float) -> str:
     return f"−{text}" if value < 0 else text
 
 
+ROUNDING_KL = 1e-7
+"""Nats. A KL of two float32 computations that is smaller is their rounding, not what was changed."""
+
+
+def nats(kl: float) -> str:
+    """A KL: three digits, or that it is below what rounding does."""
+    return f"below {ROUNDING_KL:.0e}" if 0 < kl < ROUNDING_KL else number(kl)
+
+
 def percent(share: float) -> str:
     """41 %, −12 %; an en dash for NaN."""
     if not math.isfinite(share):

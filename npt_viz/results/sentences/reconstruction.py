@@ -18,7 +18,7 @@ from npt_viz.results.reconstruction import (
 )
 from npt_viz.results.sentences import NOTHING, Basis, Sentence, Strong, is_known, said, states
 from npt_viz.results.sentences.tokens import layers_in_words, recovered_in_words
-from npt_viz.results.words import counted, interval, number, percent
+from npt_viz.results.words import counted, interval, nats, number, percent
 
 
 @states("reconstruction")
@@ -176,9 +176,9 @@ def kl(run: Inspection, basis: Basis) -> Sentence:
     if not moved.n:
         return NOTHING
     layers = layers_in_words(run.layers)
-    spread = f" {interval(moved, number)}" if is_known(moved) else ""
+    spread = f" {interval(moved, nats)}" if is_known(moved) else ""
     return said(
-        f"With {layers} run for real, KL to the base's prediction is ", Strong(number(moved.value)),
+        f"With {layers} run for real, KL to the base's prediction is ", Strong(nats(moved.value)),
         f"{spread} nats ({basis.text}, positions as {run.positions}, median of {counted(moved.n, 'token')}).",
     )  # fmt: skip
 
@@ -238,11 +238,11 @@ def downstream(result: Downstream, arm: Arm, *, text: str = "this text") -> Sent
     kinds = {result.attention[layer] for layer in arm.layers}
     what = dropped.get(kinds.pop(), "switching off") if len(kinds) == 1 else "switching off"
     where = f"({text}, run for real, positions as {result.positions}, medians of {counted(len(on), 'token')})"
-    start = f"{what.capitalize()} {arm.name} costs KL {number(arm.off.median_kl)} nats"
+    start = f"{what.capitalize()} {arm.name} costs KL {nats(arm.off.median_kl)} nats"
     share = arm.share_recovered
     if not np.isfinite(share):
         return said(f"{start}: there is nothing to recover {where}.")
-    start = f"{start}; with the modulation it is {number(arm.npt.median_kl)}"
+    start = f"{start}; with the modulation it is {nats(arm.npt.median_kl)}"
     saved = median_of(off - on)
     if not is_known(saved):
         return said(f"{start}; too few tokens to tell whether the modulation helps {where}.")

@@ -7,7 +7,7 @@ import numpy as np
 from npt_viz.results.estimate import median_of
 from npt_viz.results.inspection import Inspection
 from npt_viz.results.sentences import NOTHING, Basis, Exact, Sentence, Strong, is_known, said, states
-from npt_viz.results.words import counted, interval, number, percent
+from npt_viz.results.words import ROUNDING_KL, counted, interval, nats, number, percent
 
 
 @states("tokens")
@@ -94,15 +94,17 @@ def _moved(run: Inspection, basis: Basis) -> Sentence:
         return NOTHING
     token, sink = largest(kl, ~basis.counts), int(np.nanargmax(kl))
     which = layers_in_words(run.layers)
-    if kl[sink] == 0:
-        return said(f"With {which} run for real, no prediction moves.")
+    if kl[sink] < ROUNDING_KL:
+        return said(
+            f"With {which} run for real, no prediction moves beyond rounding (KL {nats(kl[sink])} nats)."
+        )
     parts = [
         f"With {which} run for real, the prediction moves most after ",
         Exact(run.tokens[token]),
         f" #{token} (KL ",
-        Strong(number(kl[token])),
+        Strong(nats(kl[token])),
         " nats",
     ]
     if sink != token:  # A sink is left out of the ranking, not of the truth.
-        parts += [f"; {number(kl[sink])} after the sink ", Exact(run.tokens[sink]), f" #{sink}"]
+        parts += [f"; {nats(kl[sink])} after the sink ", Exact(run.tokens[sink]), f" #{sink}"]
     return said(*parts, ").")

@@ -11,12 +11,14 @@ from npt_viz.errors import NptVizError
 from npt_viz.figures.theme import number
 from npt_viz.results.health import HealthReport
 from npt_viz.results.load_report import LoadReport
+from npt_viz.results.sentences.trust import load as load_in_words
+from npt_viz.results.sentences.trust import parity as parity_in_words
 from npt_viz.results.words import counted
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.memory import size
 from npt_viz.ui.cache.opened import Selection
 from npt_viz.ui.home.state import ask_for_parity, parity_checks
-from npt_viz.ui.shell.text import code, plain
+from npt_viz.ui.shell.text import code, markdown, plain
 from npt_viz.ui.widgets.findings import first_findings, known
 from npt_viz.ui.widgets.tables import Cell, table
 
@@ -122,7 +124,7 @@ def _of_file(report: LoadReport) -> Iterator[Tile]:
         "NPT checkpoint",
         report.semantics if len(report.semantics) < 12 else "mixed",
         (f"layer{'s' * (n > 1)} {layers}" if n < 6 else f"{n} layers") + f", {report.format}",
-        f"{report.name}: format {report.format}, layer{'s' * (n > 1)} {layers}; {report.semantics} ({report.provenance})",
+        f"{report.name}: {load_in_words(report)}",
     )
     left_over = len(report.unused)
     beside = f", {report.base_tensors} of the base" if report.base_tensors else ""
@@ -133,14 +135,15 @@ def _of_file(report: LoadReport) -> Iterator[Tile]:
         "Tensors of the file that a layer uses; what is left over does not run.",
         "good" if left_over == 0 and report.tensors_used == report.tensors_total else "bad",
     )
-    value, detail, state = _MATCHES[report.base_match.status]
-    yield Tile("Made for this base", value, detail, report.base_match.sentence, state)
+    match = report.base_match
+    value, state = _MATCHES[match.status]
+    yield Tile("Made for this base", value, match.detail, match.sentence, state)
 
 
-_MATCHES: dict[str, tuple[str, str, Literal["good", "bad", ""]]] = {
-    "match": ("yes", "config, weights agree", "good"),
-    "mismatch": ("no", "another base model", "bad"),
-    "unknown": ("not known", "no fingerprint", ""),
+_MATCHES: dict[str, tuple[str, Literal["good", "bad", ""]]] = {
+    "match": ("yes", "good"),
+    "mismatch": ("no", "bad"),
+    "unknown": ("not known", ""),
 }
 
 
@@ -152,14 +155,13 @@ def parity_tile(selection: Selection) -> Tile:
         return Tile("Parity", "cannot run", "it cannot be checked", str(error), "bad")
     if parity is None:
         return Tile("Parity", "not checked", "button below", "A large model: the check runs it a few times.")
-    failed = ", ".join(check.name for check in parity.failed)
     return Tile(
         "Parity",
         "holds" if parity.passed else "broken",
         f"{len(parity.checks)} checks"
         if parity.passed
         else f"{len(parity.failed)} of {len(parity.checks)} fail",
-        f"fails: {failed}" if failed else f"{len(parity.checks)} checks hold in {parity.dtype}",
+        str(parity_in_words(parity)),
         "good" if parity.passed else "bad",
     )
 
@@ -269,6 +271,7 @@ def parity_table(selection: Selection) -> None:
         st.button("Check parity now", key="home_parity", on_click=ask_for_parity, args=[selection])
         return
     st.markdown("#### Parity", help=f"Checked on the prompt {code(parity.prompt)}.")
+    st.caption(markdown(parity_in_words(parity)))
     rows: list[dict[str, Cell]] = [
         {
             "check": check.name,

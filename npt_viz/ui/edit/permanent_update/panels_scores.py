@@ -8,6 +8,9 @@ from npt_viz.editing.cases import cases_from_text
 from npt_viz.errors import NptVizError
 from npt_viz.figures import editing as figures
 from npt_viz.figures.theme import number
+from npt_viz.results.sentences.editing import leakage as leakage_in_words
+from npt_viz.results.sentences.editing import realised as realised_in_words
+from npt_viz.results.sentences.editing import scorecard as scorecard_in_words
 from npt_viz.ui.cache import opened
 from npt_viz.ui.cache.on_demand import on_demand
 from npt_viz.ui.edit.permanent_update.state import (
@@ -19,6 +22,7 @@ from npt_viz.ui.edit.permanent_update.state import (
     update_of,
 )
 from npt_viz.ui.shell import ledger_box as edits
+from npt_viz.ui.shell.text import markdown
 from npt_viz.ui.widgets.charts import chart
 from npt_viz.ui.widgets.view import View
 
@@ -61,6 +65,7 @@ def scorecard(view: View) -> None:
             delta_color="inverse",
             help=f"{card.n_neutral_tokens} tokens; mean KL {number(card.neutral_kl)} nats.",
         )
+    st.caption(markdown(scorecard_in_words(card)))
     st.caption("Bars end at the share, whiskers at Wilson's 95 % interval: with few prompts it is wide.")
     rows = [
         {
@@ -135,10 +140,9 @@ def leakage(view: View) -> None:
     )
     shown = [each for each in leaks if each.parameter == (parameter or targets[0])]
     chart(figures.leakage(shown, theme=view.theme), key="edit_leakage_chart")
-    st.caption(
-        f"{len(shown[0].leakage):,} tokens of reference text, other than the text that whitens; sinks left out. "
-        "A smaller leak costs a larger ‖ΔW‖."
-    )
+    question = view.asked.question
+    st.caption(markdown(leakage_in_words(shown, mode=question.mode, positions=question.positions)))
+    st.caption("The reference text is other than the text that whitens.")
     rows = [
         {
             "rule": each.rule.replace("_", " "),
@@ -178,5 +182,6 @@ def weights(view: View) -> None:
         help="Adding a small ΔW to a bfloat16 weight is lossy: most entries do not move at all. The preview adds in "
         "float32; a LoRA export keeps ΔW apart.",
     )
+    st.caption(markdown(realised_in_words(report)))
     st.dataframe(pd.DataFrame(rows), hide_index=True, height="content")
     chart(figures.singular_values(report, theme=view.theme), key="edit_singular")
