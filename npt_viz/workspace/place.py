@@ -114,16 +114,17 @@ def _prepare(root: Path) -> None:
         root.mkdir(parents=True, mode=0o700)
     mark = root / FILE
     until = time.monotonic() + BEING_MADE
-    while not mark.exists() and any(root.iterdir()) and time.monotonic() < until:
-        time.sleep(0.02)  # Another session, or another server, may be making it this moment.
-    if mark.exists():
-        _check(mark)
-    elif any(root.iterdir()):
-        raise NptVizError(
-            f"{root}: is no workspace of npt_viz and is not empty, so nothing is written there; choose another folder"
-        )
-    else:
-        write_whole(mark, json.dumps({"format": FORMAT, "format_version": VERSION}) + "\n")
+    # One look decides each time: another session, or another server, may be making it this moment.
+    while not mark.exists():
+        if not any(root.iterdir()):
+            write_whole(mark, json.dumps({"format": FORMAT, "format_version": VERSION}) + "\n")
+        elif time.monotonic() > until:
+            raise NptVizError(
+                f"{root}: is no workspace of npt_viz and is not empty, so nothing is written there; choose another folder"
+            )
+        else:
+            time.sleep(0.02)
+    _check(mark)
     with tempfile.TemporaryFile(dir=root):  # It can be written.
         pass
 

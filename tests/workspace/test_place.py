@@ -119,3 +119,18 @@ def test_the_idle_time_is_a_setting(monkeypatch):
     assert place.idle_hours() == 0.5
     monkeypatch.setenv("NPT_VIZ_IDLE_HOURS", "long")
     assert place.idle_hours() == 12
+
+
+def test_a_workspace_that_another_session_begins_between_two_looks_is_used(tmp_path, monkeypatch):
+    root, look, looks = tmp_path / "new", Path.iterdir, []
+    monkeypatch.setattr(place, "BEING_MADE", 0)
+
+    def beginning_to_be_made(folder):
+        seen = [*look(folder)]
+        if not looks:
+            (folder / "half-made").touch()  # As the other session writes it whole.
+        looks.append(folder)
+        return iter(seen)
+
+    monkeypatch.setattr(Path, "iterdir", beginning_to_be_made)
+    assert place.opened(root).problem is None and looks
