@@ -504,7 +504,7 @@ FLOOR = (
 
 
 def fresh_fit(found, data):
-    """The fit itself is believed: it takes minutes, and tests/analysis/test_class_floor.py holds it."""
+    """The fit itself is believed here; tests/analysis/test_class_floor.py holds it against another one, by other means."""
     floor = data["measured"].floor
     is_count(found["steps"], floor.steps), is_count(found["n"], floor.n_heldout)
     is_share(found["fit"], floor.recovered), is_share(found["own"], floor.adapter_recovered)

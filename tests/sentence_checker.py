@@ -548,6 +548,13 @@ SPREAD = (
 )
 
 
+def is_drawn(stated: float, n: int, again: tuple[float, float] | None, digits: int) -> None:
+    """The mean of n random draws, against (mean, sd) of other draws."""
+    if again is not None:
+        mean, sd = again
+        assert abs(stated - mean) <= 4 * sd * math.sqrt(1 / n + 1 / 32) + 10.0**-digits, f"{stated} is {mean}"
+
+
 def spread(found, data):
     result = data["result"]
     assert (int(found["layer"]), found["target"]) == (result.layer, result.target)
@@ -556,6 +563,7 @@ def spread(found, data):
         is_fixed(found["used"], evidence["effective rank"], 1),
         is_fixed(found["redrawn"], evidence["redrawn adapter"], 1),
     )
+    is_drawn(evidence["redrawn adapter"], 4, data.get("redrawn"), 1)
     is_percent(found["lost"], evidence["lost with one direction"], 1)
     is_percent(found["left"], evidence["left out by one direction"], 1)
     basis(found, data, len(result.tokens))
@@ -616,6 +624,7 @@ def _agrees(found, data):
     median, low, high, _ = interval(exact.cosines)
     for name, value in {"cosine": median, "low": low, "high": high, "shuffled": exact.shuffled.mean}.items():
         is_fixed(found[name], value, 2)
+    is_drawn(exact.shuffled.mean, 16, data.get("others"), 2)
     assert (
         found["formula"]
         == {"gate": "W_g (z_C − z)", "up": "W_u (z_C − z)", "down": "a"}[data["result"].target]

@@ -4,6 +4,7 @@
 are false.
 """
 
+import copy
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -131,7 +132,7 @@ def of_health(specimen: Specimen) -> tuple[int, list[str]]:
     literal = Literal(base, adapters, windows(base, lines, SEQUENCES))
     finite = not any(row.n_nan or row.n_inf for row in checkpoint.report.layers)
     measured = [SimpleNamespace(layer=n, probe=each, floor=None) for n, each in report.probes.items()]
-    # A floor is a training, held elsewhere (tests/analysis/test_class_floor.py).
+    # A floor is a training, held against another fit elsewhere (tests/analysis/test_class_floor.py).
     findings = [each for each in report.findings if each.rule not in ("rank_floor", "undertrained")]
     n, false = false_findings(
         base, adapters, literal.saw if finite else {}, SimpleNamespace(load=checkpoint.report, layers=measured),
@@ -220,7 +221,6 @@ def of_vectors(specimen, base, checkpoint, run, layer: Layer, about: dict) -> It
     for verdict in found.verdicts:
         evidence = dict(verdict.evidence)
         if verdict.name == "s·v_b":
-            # Other draws of random weights are another yardstick, so that one is believed.
             evidence |= {
                 "effective rank": float((-p * p.clamp_min(1e-300).log()).sum().exp()),
                 "left out by one direction": float(1 - singular[0] ** 2 / (singular**2).sum()),
@@ -236,7 +236,11 @@ def of_vectors(specimen, base, checkpoint, run, layer: Layer, about: dict) -> It
             else (z_C(base, layer) - w.z) @ getattr(block, f"{found.target}_proj").weight.double().T
         )
         exact = replace(exact, cosines=torch.cosine_similarity(added, needed[kept], dim=-1).numpy())
-    data = about | {"result": replace(found, verdicts=tuple(verdicts), exact=exact)}
+    data = about | {
+        "result": replace(found, verdicts=tuple(verdicts), exact=exact),
+        "redrawn": redrawn(layer, found.target),
+        "others": None if isinstance(exact, Unavailable) else with_other_tokens(layer, found.target, needed),
+    }
     yield Said("directions", specimen.name, directions(found, basis), data)
     t = layer.weights.tensors[found.target]
     if layer.weights.semantics.rule != "rank_one_sum" or found.target == "down":
@@ -254,6 +258,43 @@ def of_vectors(specimen, base, checkpoint, run, layer: Layer, about: dict) -> It
     )  # fmt: skip
     data = about | {"result": result, "axes_from": "this prompt"}
     yield Said("orthogonality", specimen.name, orthogonality(along, basis), data)
+
+
+DRAWS = 32
+
+
+def redrawn(layer: Layer, target: str) -> tuple[float, float]:
+    """(mean, sd) of the effective rank of what is added, with weights of the same sizes from other random numbers."""
+    draw, (w,), way = np.random.default_rng(1729), layer.own, copy.deepcopy(layer.weights)
+    kept = torch.tensor(~layer.is_sink)
+    norms = w.added[target][kept].norm(dim=-1, keepdim=True)
+    x = w.intermediate if target == "down" else w.x
+    found = []
+    for _ in range(DRAWS):
+        for name, t in layer.weights.tensors[target].items():
+            way.tensors[target][name] = torch.from_numpy(
+                draw.normal(0, float(t.square().mean().sqrt()), t.shape)
+            )
+        added = way.added(target, w.a, x, w.plain[target])[kept]
+        singular = torch.linalg.svdvals(norms * torch.nn.functional.normalize(added, dim=-1))
+        p = singular / singular.sum()
+        found.append(float((-p * p.clamp_min(1e-300).log()).sum().exp()))
+    return float(np.mean(found)), float(np.std(found, ddof=1))
+
+
+def with_other_tokens(layer: Layer, target: str, needed: torch.Tensor) -> tuple[float, float]:
+    """(mean, sd) of the median cosine with the exact change where each token has the ΔW of another one, drawn anew."""
+    draw, (w,) = np.random.default_rng(1729), layer.own
+    kept = torch.tensor(~layer.is_sink)
+    a, x, plain = w.a[kept], (w.intermediate if target == "down" else w.x)[kept], w.plain[target][kept]
+    found = []
+    while len(found) < DRAWS:
+        others = draw.permutation(len(a))
+        if (others == np.arange(len(a))).any():
+            continue
+        added = layer.weights.added(target, a[others], x, plain)
+        found.append(float(torch.cosine_similarity(added, needed[kept], dim=-1).median()))
+    return float(np.mean(found)), float(np.std(found, ddof=1))
 
 
 def z_C(base, layer: Layer) -> torch.Tensor:

@@ -33,6 +33,7 @@ from npt_viz.results.sentences.reconstruction import kl as kl_in_words
 from npt_viz.results.sentences.runs import runs
 from npt_viz.results.sentences.tokens import tokens
 from npt_viz.results.sentences.training import held_out, training
+from npt_viz.results.training import Seen
 from npt_viz.results.transplant import Transplant
 
 
@@ -143,6 +144,7 @@ FLOORS = {
     "good": floor(),
     "better than the checkpoint": floor(recovered=0.61, train=0.70),
     "diverged": floor(recovered=-0.92, train=-0.85, adapter=0.76),
+    "seen in training": replace(floor(), adapter_seen=Seen(n_tokens=811, n_seen=307)),
     "remembers": floor(recovered=0.2, train=0.9),
     "of another class": floor(("gate", "up"), 0.8, math.nan, 0.83),
     "of another class, diverged": floor(("gate", "up", "down"), -0.3, math.nan, -0.1),

@@ -27,7 +27,7 @@ from npt_viz.results.directions import (
 )
 from npt_viz.results.estimate import sd
 from npt_viz.results.inspection import Inspection
-from npt_viz.shapes import Float, Tensor
+from npt_viz.shapes import Float, Int, Tensor
 
 MAX_TOKENS = 1024
 """Tokens that are compared with each other; a longer prompt is sampled, evenly spaced, and the result says so."""
@@ -178,7 +178,7 @@ def exact_agreement(view: LayerView, target: str, tokens: np.ndarray, *, seed: i
     generator = torch.Generator().manual_seed(seed)
     shuffled = []
     for _ in range(N_SHUFFLES):
-        others = torch.randperm(len(tokens), generator=generator).to(exact.device)
+        others = _other_tokens(len(tokens), generator).to(exact.device)
         shuffled.append(_cosines_with(updates.with_attention_of(others), exact)[0].nanmedian().item())
     return ExactAgreement(
         formula=EXACT[target],
@@ -188,6 +188,14 @@ def exact_agreement(view: LayerView, target: str, tokens: np.ndarray, *, seed: i
         shuffled=Baseline(float(np.mean(shuffled)), sd(shuffled), N_SHUFFLES),
         random_sd=exact.shape[1] ** -0.5,
     )
+
+
+def _other_tokens(n: int, generator: torch.Generator) -> Int[Tensor, "token"]:
+    """Another token for each of n, drawn as one cycle through all: no token is given its own ΔW."""
+    order = torch.randperm(n, generator=generator)
+    others = torch.empty_like(order)
+    others[order] = order.roll(1)
+    return others
 
 
 def moved_units(view: LayerView, target: str, tokens: np.ndarray, *, top: int = N_UNITS) -> MovedUnits:

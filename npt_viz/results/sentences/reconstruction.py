@@ -104,7 +104,7 @@ def class_floor(floor: ClassFloor) -> Sentence:
     )
     known = np.isfinite(floor.adapter_recovered)
     own = (
-        f"; this checkpoint recovers {percent(floor.adapter_recovered)} of the held-out tokens"
+        f"; this checkpoint recovers {percent(floor.adapter_recovered)} of the held-out tokens{floor.seen_note}"
         if known
         else ""
     )

@@ -1,12 +1,13 @@
 """What is said of checkpoints that were made to have a fault, and of healthy ones, held against the literal Llama."""
 
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from faults import FAULTS, HEALTHY
 from sentence_checker import GRAMMAR, Refused, check
-from specimen_pages import judged
+from specimen_pages import judged, of_pages
 from stated_layers import of_probe
 
 from npt_viz.results.health import RULES
@@ -58,3 +59,32 @@ def test_findings_about_a_file_are_held_against_its_report():
     ):
         with pytest.raises(Refused):
             check("health: left_over", wrong, {"load": load})
+
+
+@pytest.mark.slow
+def test_a_yardstick_that_other_draws_do_not_give_is_refused():
+    """The checker draws random weights and other tokens anew; what it believes otherwise, it refuses once it is shifted."""
+    made = next(each for each in HEALTHY if each.name == "N1")
+    said = next(each for each in of_pages(made) if each.name == "directions")
+    result, text = said.data["result"], str(said.sentence)
+    check("directions", said.sentence, said.data)
+    (used,) = re.findall(r"(\d+\.\d) if its weights were redrawn", text)
+    (other,) = re.findall(r"other tokens (-?\d\.\d\d)", text)
+    verdicts = tuple(
+        replace(each, evidence={**each.evidence, "redrawn adapter": float(used) + 3})
+        if each.name == "s·v_b"
+        else each
+        for each in result.verdicts
+    )
+    shifted = result.exact.shuffled._replace(mean=float(other) + 0.3)
+    for wrong, shown in (
+        (replace(result, verdicts=verdicts), text.replace(f"{used} if its", f"{float(used) + 3:.1f} if its")),
+        (
+            replace(result, exact=replace(result.exact, shuffled=shifted)),
+            text.replace(f"other tokens {other}", f"other tokens {float(other) + 0.3:.2f}"),
+        ),
+    ):
+        with pytest.raises(Refused):
+            check("directions", shown, said.data | {"result": wrong})
+        # Believed without other draws, it would have passed.
+        check("directions", shown, said.data | {"result": wrong, "redrawn": None, "others": None})
