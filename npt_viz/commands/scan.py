@@ -80,6 +80,10 @@ def run(
     top: Annotated[
         int, typer.Option("--top", min=1, help="Worst tokens that are kept of every number.")
     ] = 10,
+    part_tokens: Annotated[
+        int,
+        typer.Option("--part-tokens", min=1, help="Of a part, which is kept whole; more make fewer files."),
+    ] = 4096,
     against: Annotated[
         str | None,
         typer.Option("--against", metavar="DIR", help="Compare with the scan in that folder, as A."),
@@ -109,6 +113,7 @@ def run(
         window=window,
         max_tokens=max_tokens,
         top=top,
+        part_tokens=part_tokens,
     )
     with tempfile.TemporaryDirectory(prefix="npt_viz-scan-") as unkept:
         folder = out or Path(unkept) / "scan"

@@ -256,6 +256,26 @@ GLOSSARY: dict[str, dict[str, Entry]] = {
             f"{_MATHS} §12",
         ),
     },
+    "Scans": {
+        "mean, ± over texts": Entry(
+            "mean over all tokens but sinks, with half of its 95 % interval over texts: tokens of one text resemble each other",
+            "Σ sums of texts / Σ tokens, Student's t",
+            "an interval that leaves out what you compare with; none of fewer than eight texts",
+            "docs/scan.md",
+        ),
+        "quantile of a scan": Entry(
+            "value that this share of the tokens lies below, within 0.2 % of itself",
+            "counts in logarithmic bins (DDSketch)",
+            "",
+            "docs/scan.md",
+        ),
+        "class of a token": Entry(
+            "the first that fits: sink, special, broken bytes, white space, number, punctuation, word start, word continuation, other",
+            "",
+            "means that differ little between classes; a class far off is where the layer fails",
+            "docs/scan.md",
+        ),
+    },
     "Comparisons": {
         "A, B, B − A": Entry(
             "two inspections: A is pinned or set on Compare, B is the head; their tokens are aligned by a diff, and only those of both are compared",
@@ -392,6 +412,16 @@ PAGES: dict[str, tuple[str, ...]] = {
         "spread of the differences",
         "deleted, inserted",
         "median share, [low, high]",
+        "attention sink",
+    ),
+    "Scan": (
+        "share recovered",
+        "KL(base ‖ NPT)",
+        "mean, ± over texts",
+        "quantile of a scan",
+        "class of a token",
+        "perplexity",
+        "top-1 agreement",
         "attention sink",
     ),
     "History": ("entry", "kept numbers", "share recovered", "KL(base ‖ NPT)", "KL(before ‖ after)"),

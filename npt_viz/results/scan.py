@@ -161,6 +161,9 @@ class Context(NamedTuple):
     ids: tuple[int, ...]
     glyphs: tuple[str, ...]
     text: str
+    """Of these tokens, without the one that begins a sequence."""
+    bos: bool
+    """Whether that token is the first of them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -172,7 +172,9 @@ def _result_of(content: dict, folder: str) -> ScanResult:
         ),
         worst=tuple(tuple(Worst(*token) for token in tokens) for tokens in content["worst"]),
         contexts={
-            int(number): Context(c["source"], c["start"], tuple(c["ids"]), tuple(c["glyphs"]), c["text"])
+            int(number): Context(
+                c["source"], c["start"], tuple(c["ids"]), tuple(c["glyphs"]), c["text"], c["bos"]
+            )
             for number, c in content["contexts"].items()
         },
         folder=folder,

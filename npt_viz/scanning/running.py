@@ -21,11 +21,12 @@ from npt_viz.model.tokens import display_token
 from npt_viz.places import shown
 from npt_viz.progress import Progress, no_progress
 from npt_viz.results.scan import Context, ScanResult
+from npt_viz.results.words import counted
 from npt_viz.scanning.corpus import Corpus, Reader, as_corpus
 from npt_viz.scanning.executor import Executor, InProcess
 from npt_viz.scanning.folder import ScanFolder, read_scan
 from npt_viz.scanning.measuring import BATCH_TOKENS, Measurer, Task
-from npt_viz.scanning.summary import Merged, numbers_of
+from npt_viz.scanning.summary import Kept, Merged, numbers_of
 from npt_viz.scanning.windows import LEAST, PART_TOKENS, Part, parts
 
 WINDOW = 512
@@ -54,7 +55,7 @@ class ScanStep:
     def line(self) -> str:
         """How far it is, in words."""
         rate = f", {self.tokens_per_second:,.0f} tokens/s" if np.isfinite(self.tokens_per_second) else ""
-        return f"{self.n_tokens:,} tokens in {self.n_parts} parts{rate}"
+        return f"{self.n_tokens:,} tokens in {counted(self.n_parts, 'part')}{rate}"
 
 
 @checked
@@ -244,16 +245,7 @@ class _Running:
             digest=hashlib.sha256(" ".join(self._merged.digests).encode()).hexdigest()[:16],
             quantities=self._measurer.quantities,
             **numbers_of(total),
-            contexts={
-                number: Context(
-                    kept.source,
-                    kept.start,
-                    tuple(kept.ids.tolist()),
-                    tuple(display_token(tokenizer, i).glyph for i in kept.ids.tolist()),
-                    tokenizer.decode(kept.ids.tolist(), clean_up_tokenization_spaces=False),
-                )
-                for number, kept in sorted(total.kept.items())
-            },
+            contexts={number: _context(tokenizer, kept) for number, kept in sorted(total.kept.items())},
             notes=self._notes,
             folder=str(self._folder.path),
         )
@@ -281,6 +273,19 @@ class _Running:
         seconds = 0.0 if self._began is None else time.monotonic() - self._began
         rate = self._measured / seconds if self._measured and seconds else float("nan")
         return ScanStep(self._n_parts, self._n_tokens, self._fraction, rate, self.result)
+
+
+def _context(tokenizer, kept: Kept) -> Context:
+    ids = kept.ids.tolist()
+    bos = tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id and kept.start == 0
+    return Context(
+        source=kept.source,
+        start=kept.start,
+        ids=tuple(ids),
+        glyphs=tuple(display_token(tokenizer, i).glyph for i in ids),
+        text=tokenizer.decode(ids[bos:], clean_up_tokenization_spaces=False),
+        bos=bos,
+    )
 
 
 def _check(model: BaseModel, **sizes: int | None) -> None:

@@ -169,7 +169,10 @@ def numbers_of(total: Summary) -> dict[str, Any]:
         "moments": total.moments,
         "lows": lows,
         "highs": highs,
-        "quantiles": np.stack([each.quantiles(np.array(LEVELS)) for each in total.sketches], axis=1),
+        # No bin may stand for more than the highest value, or less than the lowest.
+        "quantiles": np.clip(
+            np.stack([each.quantiles(np.array(LEVELS)) for each in total.sketches], axis=1), lows, highs
+        ),
         "half_widths": total.spread.half_widths(),
         "n_clusters": total.spread.n,
         "worst": total.worst,

@@ -16,8 +16,8 @@ from npt_viz.model.base import BaseModel
 from npt_viz.model.tokens import text_ids
 from npt_viz.scanning.corpus import Reader
 
-PART_TOKENS = 16_384
-"""Tokens after which a part ends: what is lost at most where a scan is killed."""
+PART_TOKENS = 4096
+"""Tokens after which a part ends: about what is lost where a scan is killed."""
 
 LEAST = 2
 """Tokens of a window; one token has neither a context nor a next one."""

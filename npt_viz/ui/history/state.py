@@ -199,7 +199,7 @@ def address_of(entry: Entry) -> dict[str, str]:
     of_prompt = address.of_prompt(prompt, is_private=bool(st.session_state.get("private")))
     if "p" in of_prompt:
         keeping.keep_prompt(of_prompt["p"], prompt)
-    more = {"experiment": entry.folder} if entry.kind == "experiment" else {}
+    more = {entry.kind: entry.folder} if entry.kind in ("experiment", "scan") and entry.folder else {}
     return entry.settings | of_prompt | more
 
 

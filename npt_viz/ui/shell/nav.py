@@ -27,7 +27,11 @@ _PAGES = {
         ("permanent_update", "Permanent update", "edit_note"),
         ("transplant", "Transplant", "move_down"),
     ],
-    "Compare": [("compare", "Compare", "compare"), ("history", "History", "history")],
+    "Compare": [
+        ("compare", "Compare", "compare"),
+        ("scan", "Scan", "query_stats"),
+        ("history", "History", "history"),
+    ],
     "Help": [("glossary", "Glossary", "menu_book")],
 }
 """Group -> (file in pages/ and path in the URL, title, icon)."""
