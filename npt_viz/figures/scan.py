@@ -71,7 +71,8 @@ def spreads(
     _reference(figure, found[0])
     _at_rows(figure, names)
     ends = [result.quantile(quantity.key, level) for quantity in found for level in OUTER] + medians
-    _fit(figure, [*ends, found[0].metric.reference])
+    perfect = 1.0 if column == "recovered" else None
+    _fit(figure, [*ends, found[0].metric.reference, perfect])
     _titled(figure, found[0])
     return figure
 

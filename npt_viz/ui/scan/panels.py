@@ -13,6 +13,7 @@ from npt_viz.results.sentences.scan import scan_comparison
 from npt_viz.results.words import counted
 from npt_viz.ui.scan.job import ScanSlot, saved_scans
 from npt_viz.ui.shell import address
+from npt_viz.ui.shell.found import checkpoints_here
 from npt_viz.ui.shell.guarded import guarded, problem
 from npt_viz.ui.shell.job import Snapshot
 from npt_viz.ui.shell.nav import page_file
@@ -99,7 +100,7 @@ def _draw(result: ScanResult) -> None:
         f" and {len(result.corpus) - 3} more" if len(result.corpus) > 3 else ""
     )
     st.caption(
-        f"{plain(names)}: {counted(result.n_texts, 'text')} in {counted(result.n_windows, 'window')} of at most "
+        f"{code(Path(result.checkpoint).name)} on {code(Path(result.model).name)}. {plain(names)}: {counted(result.n_texts, 'text')} in {counted(result.n_windows, 'window')} of at most "
         f"{counted(result.window, 'token')}. {plain(', '.join(skipped))}"
     )
     for note in result.notes:
@@ -245,6 +246,13 @@ def _address(result: ScanResult, context, position: int, layer: int | None) -> d
         if value != default
     }
     return named | address.of_prompt(context.text, is_private=bool(session.get("private")))
+
+
+def _path_of(checkpoint: str) -> str:
+    """Path of the checkpoint with this name: the head's, or one that is offered; the head's where none has it."""
+    head = st.session_state["checkpoint"]
+    name = Path(checkpoint).name
+    return next((path for path in (head, *checkpoints_here()) if Path(path).name == name), head)
 
 
 def _against(result: ScanResult, column: str) -> None:
