@@ -52,7 +52,7 @@ browser: ## have a Chromium for the browser tests
 test: setup ## run every test; ARGS="-m 'not slow and not browser'" runs the quick ones
 	@$(RUN) -m npt_viz model $(MODEL) || echo "Tests that need the demo model will be skipped."
 	@$(MAKE) --no-print-directory browser || echo "Browser tests will be skipped."
-	HF_HUB_OFFLINE=1 $(RUN) -m pytest -q -rs -n 2 --dist loadfile $(ARGS)
+	HF_HUB_OFFLINE=1 $(RUN) -m pytest -q -rs -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Away from the lock a deprecation between libraries is reported; every other warning stays an error.
 ELSEWHERE = -m pytest -q -rs $(DEPRECATIONS:%=-W default::%) $(or $(ARGS),-m "not slow and not browser")

@@ -58,6 +58,17 @@ from npt_viz.model.base import BaseModel
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with browser tests first, then those with other slow ones, so that both workers of `make test` end together."""
+    ranks = {}
+    for item in items:
+        rank = next(
+            (rank for rank, mark in enumerate(("browser", "slow")) if item.get_closest_marker(mark)), 2
+        )
+        ranks[item.path] = min(rank, ranks.get(item.path, 2))
+    items.sort(key=lambda item: ranks[item.path])
+
+
 @pytest.fixture(autouse=True, scope="session")
 def errors_shown_to_tests():
     """.streamlit/config.toml keeps tracebacks out of browsers; AppTest reads the same file."""

@@ -116,35 +116,54 @@ def inaccessible(tab) -> list[dict]:
 
 
 def walk(browser, server: str, pages: Sequence[str] = (), *, with_axe: bool = True) -> Iterator[Fault]:
-    """Faults of the first screens of all pages, or of these, in both sizes and themes."""
-    for size in SIZES:
-        tabs = {theme: _tab(browser, size, theme) for theme in THEMES}
-        for group, entries in nav._PAGES.items():
-            for name, *_ in entries:
-                if pages and name not in pages:
-                    continue
-                # Both themes are loaded side by side: the walk is to be quick.
-                for tab in tabs.values():
-                    tab.goto(f"{server}/{name if group else ''}", wait_until="commit")
-                for theme, tab in tabs.items():
-                    for rule, faults in _of_page(tab, required(group, name), with_axe).items():
-                        for fault in faults:
-                            yield Fault(page=name, size=size, theme=theme, rule=rule, **fault)
-        for tab in tabs.values():
-            tab.context.close()
+    """Faults of the first screens of all pages, or of these, in both sizes and themes.
+
+    A page is loaded twice, so that each size and each theme is once what it is loaded in, and then brought to the other
+    size. Shifts and axe are asked of the two as loaded: no rule of theirs turns on a size together with a theme.
+    """
+    screens = [(_tab(browser, size, theme), size, theme) for size, theme in zip(SIZES, THEMES, strict=True)]
+    for group, entries in nav._PAGES.items():
+        for name, *_ in entries:
+            if pages and name not in pages:
+                continue
+            # Both are loaded side by side: the walk is to be quick.
+            for tab, size, _ in screens:
+                tab.set_viewport_size(_viewport(size))
+                tab.goto(f"{server}/{name if group else ''}", wait_until="commit")
+            wanted = required(group, name)
+            for tab, size, theme in screens:
+                at = {"page": name, "size": size, "theme": theme}
+                yield from _faults(at, _of_loaded(tab, wanted, with_axe) | _of_shown(tab, wanted))
+            for (tab, _, theme), size in zip(screens, reversed(SIZES), strict=True):
+                at = {"page": name, "size": size, "theme": theme}
+                tab.set_viewport_size(_viewport(size))
+                # What follows a size does so a moment later.
+                tab.wait_for_timeout(onscreen.QUIET)
+                _settle(tab)
+                yield from _faults(at, _of_shown(tab, wanted))
+    for tab, *_ in screens:
+        tab.context.close()
+
+
+def _faults(at: dict, found: dict[str, list[dict]]) -> Iterator[Fault]:
+    for rule, faults in found.items():
+        for fault in faults:
+            yield Fault(**at, rule=rule, **fault)
+
+
+def _viewport(size: tuple[int, int]) -> dict[str, int]:
+    return dict(zip(("width", "height"), size, strict=True))
 
 
 def _tab(browser, size: tuple[int, int], theme: str):
-    context = browser.new_context(
-        viewport=dict(zip(("width", "height"), size, strict=True)), color_scheme=theme
-    )
+    context = browser.new_context(viewport=_viewport(size), color_scheme=theme)
     prepared(context)
     tab = context.new_page()
     tab.set_default_timeout(onscreen.PATIENCE)
     return tab
 
 
-def _of_page(tab, wanted: Sequence[str], with_axe: bool) -> dict[str, list[dict]]:
+def _of_loaded(tab, wanted: Sequence[str], with_axe: bool) -> dict[str, list[dict]]:
     _settle(tab)
     for mark in wanted:
         # Figures wait for the first paint, of which a busy machine tells late.
@@ -157,12 +176,14 @@ def _of_page(tab, wanted: Sequence[str], with_axe: bool) -> dict[str, list[dict]
         tab.reload(wait_until="commit")
         _settle(tab)
         jumps = shifted(tab)
+    return {"layout shift": jumps, "axe": inaccessible(tab) if with_axe else []}
+
+
+def _of_shown(tab, wanted: Sequence[str]) -> dict[str, list[dict]]:
     return {
         "cut off": truncated(tab),
         "overlap": overlapping(tab),
         "out of view": out_of_view(tab, wanted),
-        "layout shift": jumps,
-        "axe": inaccessible(tab) if with_axe else [],
     }
 
 
