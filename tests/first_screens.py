@@ -1,4 +1,4 @@
-"""Faults of a page's first screen that a browser can see: cut text, overlapping labels, what is out of view, shifts, axe.
+"""Faults of a page's first screen that a browser can see: cut text, overlaps, what is out of view, shifts, themes, axe.
 
 `PYTHONPATH=. python tests/first_screens.py` walks all pages and prints what it finds; `--pages tokens home`, `--axe-off`.
 """
@@ -7,6 +7,7 @@ import argparse
 import collections
 import contextlib
 import os
+import re
 import sys
 import tempfile
 import time
@@ -108,6 +109,22 @@ def shifted(tab) -> list[dict]:
     return tab.evaluate("most => nptFaults.shifted(most)", MOST_SHIFT)
 
 
+def off_theme(tab, theme: str) -> list[dict]:
+    """The page itself, where it is not dark on light in the light theme or light on dark in the dark one."""
+    background, text = tab.evaluate(
+        """() => { const style = getComputedStyle(document.querySelector("[data-testid=stApp]"))
+        return [style.backgroundColor, style.color] }"""
+    )
+    brightness = {"background": _brightness(background), "text": _brightness(text)}
+    if (brightness["background"] > brightness["text"]) == (theme == "light"):
+        return []
+    return [{"selector": "[data-testid=stApp]", "text": f"not {theme}", "numbers": brightness}]
+
+
+def _brightness(rgb: str) -> int:
+    return sum(map(int, re.findall(r"\d+", rgb)[:3]))
+
+
 def inaccessible(tab) -> list[dict]:
     """Violations that axe finds."""
     if not tab.evaluate("'axe' in window"):
@@ -133,7 +150,7 @@ def walk(browser, server: str, pages: Sequence[str] = (), *, with_axe: bool = Tr
             wanted = required(group, name)
             for tab, size, theme in screens:
                 at = {"page": name, "size": size, "theme": theme}
-                yield from _faults(at, _of_loaded(tab, wanted, with_axe) | _of_shown(tab, wanted))
+                yield from _faults(at, _of_loaded(tab, theme, wanted, with_axe) | _of_shown(tab, wanted))
             for (tab, _, theme), size in zip(screens, reversed(SIZES), strict=True):
                 at = {"page": name, "size": size, "theme": theme}
                 tab.set_viewport_size(_viewport(size))
@@ -163,7 +180,7 @@ def _tab(browser, size: tuple[int, int], theme: str):
     return tab
 
 
-def _of_loaded(tab, wanted: Sequence[str], with_axe: bool) -> dict[str, list[dict]]:
+def _of_loaded(tab, theme: str, wanted: Sequence[str], with_axe: bool) -> dict[str, list[dict]]:
     _settle(tab)
     for mark in wanted:
         # Figures wait for the first paint, of which a busy machine tells late.
@@ -176,7 +193,11 @@ def _of_loaded(tab, wanted: Sequence[str], with_axe: bool) -> dict[str, list[dic
         tab.reload(wait_until="commit")
         _settle(tab)
         jumps = shifted(tab)
-    return {"layout shift": jumps, "axe": inaccessible(tab) if with_axe else []}
+    return {
+        "theme": off_theme(tab, theme),
+        "layout shift": jumps,
+        "axe": inaccessible(tab) if with_axe else [],
+    }
 
 
 def _of_shown(tab, wanted: Sequence[str]) -> dict[str, list[dict]]:

@@ -185,23 +185,6 @@ def test_long_prompts_stay_usable(visit, server, tmp_path):
     tab.screenshot(path=tmp_path / "long.png")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("page", ["", "tokens"])
-def test_both_pages_follow_the_theme(visit, server, tmp_path, page, scheme):
-    tab = visit(server, page, scheme=scheme)
-    tab.locator("button.token").first.wait_for()
-    tab.wait_for_timeout(1500)
-    background, text = tab.evaluate(
-        "() => { const s = getComputedStyle(document.querySelector('.stApp')); return [s.backgroundColor, s.color] }"
-    )
-
-    def brightness(rgb: str) -> int:
-        return sum(map(int, re.findall(r"\d+", rgb)[:3]))
-
-    assert (brightness(background) > brightness(text)) == (scheme == "light")
-    tab.screenshot(path=tmp_path / f"{page or 'home'}-{scheme}.png", full_page=True)
-
-
 def test_the_link_to_a_view_opens_it_in_another_browser(visit, server):
     tab = visit(server, layer=1)
     settled(tab)

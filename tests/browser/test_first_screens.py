@@ -137,6 +137,16 @@ def test_a_page_that_jumps_while_it_loads_is_found(shown):
     assert fault["numbers"]["to"] - fault["numbers"]["from"] == 300
 
 
+@pytest.mark.parametrize("theme", first_screens.THEMES)
+def test_a_page_in_the_colours_of_the_other_theme_is_found(shown, theme):
+    light, dark = "color: #111; background: #fff", "color: #eee; background: #112"
+    right, wrong = (light, dark) if theme == "light" else (dark, light)
+    page = '<main data-testid="stApp" style="{}">text</main>'
+    assert first_screens.off_theme(shown(page.format(right)), theme) == []
+    [fault] = first_screens.off_theme(shown(page.format(wrong)), theme)
+    assert fault["text"] == f"not {theme}"
+
+
 def test_axe_finds_a_field_without_a_name_and_faint_text(shown):
     faults = first_screens.inaccessible(shown('<input><p style="color: #bbb; background: #fff">faint</p>'))
     assert {text.split()[0] for text in texts(faults)} == {"label", "color-contrast"}
