@@ -69,7 +69,8 @@ def inspect(
     mode: local feeds every NPT layer the base model's own h and a; propagated takes what the running NPT
         model sees and writes. The prediction (kl, nll, top-k) is that of the running NPT model in both.
     edits: a ledger whose updates lie beneath: base and NPT model are then those of base + ledger.
-    logits: False leaves the prediction out and saves the unembedding.
+    logits: False leaves the prediction out, and with it the unembedding and every layer above the last of `layers`;
+        in local mode the NPT model does not run then at all, unless `keep` asks for its lane.
     keep: gets the pass that everything is read from, lanes BASE and NPT with every layer of `layers` recorded: what
         asks more about the same prompt takes it as `kept_pass` and need not run the prompt again.
     progress: called with (steps done, steps in all); what it raises ends the pass and leaves no hook behind.
@@ -91,14 +92,18 @@ def inspect(
     adapters = adapters_of(checkpoint, question.layers)
     token_ids = torch.tensor([encoded.ids])
     chunks = -(-len(encoded.ids) // chunk_length(model, n_lanes=2)) if logits else 0
-    step = _counted(progress, model.n_layers + chunks)
+    top = max(adapters)
+    # Without a prediction the layers above are not needed, and in local mode no lane but the base's.
+    lanes = [{}] if not logits and question.mode == "local" and keep is None else [{}, adapters]
+    step = _counted(progress, (model.n_layers if logits else top + 1) + chunks)
     with model.lock, torch.no_grad(), edits.beneath() if edits else nullcontext():
         recorded = forward_pass(
             model,
             token_ids,
-            [{}, adapters],
+            lanes,
             record=list(adapters),
             positions=question.positions,
+            stop_after=None if logits else top,
             each_layer=step,
         )
         inspected = {

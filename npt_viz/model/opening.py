@@ -46,7 +46,8 @@ def open_model(
     name: an alias (`smollm2-135m`), a local folder, a .gguf file, or a hub id; an alias is never downloaded here. Or a
         transformers model that is in memory, in training or not: its weights are shared and it is never changed.
     tokenizer: of a model in memory; where it is not given, the one under the model's own name on this machine.
-    dtype: float32, bfloat16 or float16; auto is the checkpoint's own on an accelerator and float32 on the CPU.
+    dtype: float32, bfloat16 or float16; auto is the checkpoint's own on an accelerator and float32 on the CPU, or
+        bfloat16 with a note where float32 would not fit.
     device: cpu, cuda, cuda:1, mps; auto is the best there is; map spreads a model over all devices with
         accelerate, and auto does the same where the model is too big for the best device. A mapping is
         accelerate's device_map.
@@ -72,8 +73,13 @@ def open_model(
     config = _config(name, files)
     skeleton, notes = _skeleton(name, config, wanted)
     check_structure(skeleton, name)
+    n_weights = sum(p.numel() for p in skeleton.parameters())
+    is_choice = dtype == "auto"
     dtype = _dtype(dtype, config, wanted)
-    needed = sum(p.numel() for p in skeleton.parameters()) * dtype.itemsize
+    if is_choice and dtype == torch.float32:
+        dtype, narrowed = _that_fits(n_weights, wanted)
+        notes += narrowed
+    needed = n_weights * dtype.itemsize
     placement = _placement(name, needed, wanted, is_choice=device == "auto")
     progress("loading the tokenizer", None)
     tokenizer = _tokenizer(name, files)
@@ -202,6 +208,20 @@ def _dtype(dtype: str | torch.dtype, config, wanted: Placement) -> torch.dtype:
     if dtype not in DTYPES:
         raise NptVizError(f"dtype {dtype!r} is not one of auto, {', '.join(DTYPES)}; choose one of these")
     return DTYPES[dtype]
+
+
+def _that_fits(n_weights: int, wanted: Placement) -> tuple[torch.dtype, tuple[str, ...]]:
+    """float32, or bfloat16 and the reason where so many weights do not fit in float32 but do in half of it."""
+    if not isinstance(wanted, torch.device):
+        return torch.float32, ()
+    needed, free = n_weights * torch.float32.itemsize, free_bytes(wanted)
+    if needed < free or needed // 2 >= free:
+        return torch.float32, ()
+    note = (
+        f"opened in bfloat16, because float32 needs {gigabytes(needed)} and {wanted} has {gigabytes(free)} free: every "
+        "weight and activation is rounded to about 3 digits; with more memory, dtype float32 shows whether a number holds"
+    )
+    return torch.bfloat16, (note,)
 
 
 def _placement(name: str, needed: int, wanted: Placement, *, is_choice: bool) -> Placement:

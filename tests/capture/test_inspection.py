@@ -193,6 +193,30 @@ def test_the_prediction_is_left_out_on_request(tiny_llama):
     assert len(run.to_frame()) == len(run.pieces)
 
 
+@pytest.mark.parametrize("mode, rows", [("local", 1), ("propagated", 2)])
+def test_without_a_prediction_nothing_runs_that_is_not_asked_for(tiny_llama, mode, rows):
+    checkpoint = live(specimen(tiny_llama, "N4", layer=1), specimen(tiny_llama, "N5", layer=2))
+    ran = []
+    hooks = [
+        tiny_llama.parts(i).layer.register_forward_hook(
+            lambda _, args, out, i=i: ran.append((i, len(args[0])))
+        )
+        for i in range(tiny_llama.n_layers)
+    ]
+    try:
+        found = inspect(tiny_llama, checkpoint, PROMPT, mode=mode, logits=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert ran == [(0, 1), (1, rows), (2, rows)]
+    whole = inspect(tiny_llama, checkpoint, PROMPT, mode=mode)
+    for layer, of_all in whole.layers.items():
+        for name in ("relative_error", "cosine", "magnitude_ratio", "recovered", "update_norm", "scalar"):
+            np.testing.assert_allclose(
+                getattr(found.layers[layer], name), getattr(of_all, name), rtol=1e-4, atol=1e-6
+            )
+
+
 def test_the_frame_has_a_row_for_every_layer_and_token(tiny_llama):
     checkpoint = live(specimen(tiny_llama, "N5", layer=1), specimen(tiny_llama, "S0", layer=4))
     run = inspect(tiny_llama, checkpoint, PROMPT)
@@ -266,7 +290,7 @@ def test_scalars_of_the_tanh_rule_are_c_times_z_A(tiny_llama):
     np.testing.assert_allclose(run.layers[2].scalars["gate"], expected.detach().numpy(), rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize(("logits", "steps"), [(True, 6), (False, 5)])
+@pytest.mark.parametrize(("logits", "steps"), [(True, 6), (False, 3)])
 def test_progress_counts_layers_and_where_they_are_asked_for_predictions(tiny_llama, logits, steps):
     counts = []
     checkpoint = live(specimen(tiny_llama, "N1"))

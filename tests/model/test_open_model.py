@@ -71,6 +71,17 @@ def test_auto_dtype_is_float32_on_the_cpu_and_a_named_one_is_obeyed(original):
         assert open_model(original, dtype=dtype).dtype == (torch.bfloat16 if dtype == "bfloat16" else dtype)
 
 
+def test_auto_dtype_is_half_of_float32_where_only_that_fits_and_says_so(original, monkeypatch):
+    needed = open_model(original, device="cpu").memory_bytes()
+    monkeypatch.setattr(opening, "free_bytes", lambda device: needed - 1)
+    model = open_model(original, device="cpu")
+    assert model.dtype == torch.bfloat16
+    assert any("opened in bfloat16, because float32 needs" in note for note in model.notes)
+    assert "needs" in sentence(original, device="cpu", dtype="float32"), (
+        "one who asks for float32 gets no other"
+    )
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_auto_dtype_is_the_checkpoints_own_on_a_gpu(original):
     model = open_model(original)
@@ -223,7 +234,7 @@ def test_a_device_or_dtype_that_does_not_exist_is_refused(original, settings, wo
 
 def test_a_model_too_big_for_memory_is_refused_before_it_is_read(original, monkeypatch):
     model = open_model(original)
-    monkeypatch.setattr(opening, "free_bytes", lambda device: model.memory_bytes() - 1)
+    monkeypatch.setattr(opening, "free_bytes", lambda device: model.memory_bytes() // 2 - 1)
     monkeypatch.setattr(opening, "_weights", None)
     assert "needs 0.0 GB and cpu has 0.0 GB free" in sentence(original)
 
