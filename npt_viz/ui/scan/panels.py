@@ -50,7 +50,8 @@ def _results(slot: ScanSlot, folder: Path | None, was_active: bool) -> None:
     if now is not None and is_shown:
         _status(now)
     if folder is None:
-        st.info("Set up a scan and press Start, or type the folder of one.", icon=":material/info:")
+        with st.container(key="main_figure"):
+            st.info("Set up a scan and press Start, or type the folder of one.", icon=":material/info:")
         return
     with guarded():
         result = _result(slot, folder, is_shown=is_shown)
