@@ -43,11 +43,12 @@ HOMES = {
     "starlette": ("npt_viz/server", "app.py"),
     "plotly": ("npt_viz/figures", "npt_viz/ui"),
     "captum": ("npt_viz/analysis/attribution.py", "npt_viz/analysis/attribution"),
+    "ray": ("npt_viz/scanning/cluster.py",),
     "typer": ("npt_viz/commands", "npt_viz/__main__.py"),
 }
 """Library -> the only places that import it."""
 
-ALONE = {"captum", "jaxtyping", "pandas", "plotly", "pyarrow", "starlette", "streamlit"}
+ALONE = {"captum", "jaxtyping", "pandas", "plotly", "pyarrow", "ray", "starlette", "streamlit"}
 """What a bare GPU box may lack."""
 
 

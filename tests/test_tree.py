@@ -121,7 +121,8 @@ def test_a_lock_holds_on_every_machine(name):
 
 def test_what_the_package_imports_is_what_it_requires():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    required = [*project["dependencies"], *project["optional-dependencies"]["app"]]
+    extras = project["optional-dependencies"]
+    required = [*project["dependencies"], *extras["app"], *extras["cluster"]]
     required = {Requirement(line).name.replace("-", "_") for line in required}
     files = [*(ROOT / "npt_viz").rglob("*.py"), *(ROOT / "pages").glob("*.py"), ROOT / "app.py"]
     roots = {name.partition(".")[0] for file in files for name in imports(file)}

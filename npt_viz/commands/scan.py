@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -84,6 +84,16 @@ def run(
         int,
         typer.Option("--part-tokens", min=1, help="Of a part, which is kept whole; more make fewer files."),
     ] = 4096,
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, help="Measure on Ray in so many processes; 0 measures here.")
+    ] = 0,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray", metavar="ADDRESS", help="Of a Ray cluster, or auto; without, --workers starts Ray here."
+        ),
+    ] = None,
+    gpus: Annotated[float, typer.Option("--gpus", min=0, help="GPUs of a worker.")] = 0.0,
     against: Annotated[
         str | None,
         typer.Option("--against", metavar="DIR", help="Compare with the scan in that folder, as A."),
@@ -99,13 +109,15 @@ def run(
     from npt_viz.model.memory import out_of_memory_explained
     from npt_viz.scanning.corpus import Corpus
 
+    if ray is not None and not workers:
+        raise typer.BadParameter("an address goes with --workers, how many there are", param_hint="--ray")
     read = Corpus(paths=tuple(corpus), field=field, split="blank lines" if paragraphs else "file")
     # Before minutes of work: a folder that holds no finished scan.
     other = None if against is None else npt_viz.read_scan(against)
     told = stages()
     base = npt_viz.open_model(model, dtype=dtype, device=device, progress=told)
     opened = npt_viz.open_checkpoint(checkpoint, base, semantics)
-    settings = dict(
+    settings: dict[str, Any] = dict(
         layers=wanted,
         mode=mode,
         positions=positions,
@@ -115,6 +127,11 @@ def run(
         top=top,
         part_tokens=part_tokens,
     )
+    if workers:
+        from npt_viz.scanning.cluster import Opened, on_ray
+
+        names = Opened(model=model, checkpoint=checkpoint, semantics=semantics, dtype=dtype, device=device)
+        settings["executor"] = on_ray(names, workers=workers, address=ray, gpus=gpus)
     with tempfile.TemporaryDirectory(prefix="npt_viz-scan-") as unkept:
         folder = out or Path(unkept) / "scan"
         try:

@@ -69,3 +69,8 @@ def test_a_scan_is_kept_printed_and_compared(call, corpus, tmp_path):
 def test_bad_input_is_one_sentence(call, arguments, message):
     status, out, err = call(*arguments)
     assert status == 1 and out == "" and message in err and "Traceback" not in err
+
+
+def test_an_address_without_workers_is_wrong_usage(call):
+    status, _, err = call("sample", "--ray", "auto")
+    assert status == 2 and "--workers" in err

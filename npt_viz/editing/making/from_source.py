@@ -134,9 +134,13 @@ def _at_source(
 
 def checkpoint_fingerprint(checkpoint: Checkpoint, layers: Sequence[int]) -> str:
     """Hash of these layers' adapters, sixteen hex digits: weights as used, and semantics."""
+    return adapters_fingerprint({layer: checkpoint.adapter(layer) for layer in layers})
+
+
+def adapters_fingerprint(adapters: Mapping[int, LayerAdapter]) -> str:
+    """The same of adapters that are at hand."""
     content = hashlib.sha256()
-    for layer in sorted(layers):
-        adapter: LayerAdapter = checkpoint.adapter(layer)
+    for layer, adapter in sorted(adapters.items()):
         content.update(f"{layer} {adapter.semantics}".encode())
         for name, tensor in sorted(adapter.state_dict().items()):
             content.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
