@@ -189,7 +189,11 @@ class Comparison(Shown):
         return self.b.pieces[pair.b]
 
     def columns(self, metric: str, layers: tuple[int, int] | None = None) -> Columns:
-        """One of COMPARED along the alignment. layers: (in A, in B), those looked at by default."""
+        """One of COMPARED along the alignment. layers: (in A, in B), those looked at by default.
+
+        Raises NptVizError for another name.
+        """
+        check_metric(metric)
         chosen = layers or self.layers
         return Columns(
             *(
@@ -200,6 +204,7 @@ class Comparison(Shown):
 
     def differences(self, metric: str) -> np.ndarray:
         """(row, pair) B − A of every row; a single row for a number of the whole model."""
+        check_metric(metric)
         rows = self.rows if metric in METRICS else (self.layers,)
         return np.stack([self.columns(metric, row).difference for row in rows])
 
@@ -268,6 +273,12 @@ class Comparison(Shown):
         has = np.array([position is not None for position in positions], bool)
         along[has] = np.asarray(values, float)[[each for each in positions if each is not None]]
         return along
+
+
+def check_metric(metric: str) -> None:
+    """Raises NptVizError for a name that COMPARED does not have."""
+    if not isinstance(metric, str) or metric not in COMPARED:
+        raise NptVizError(f"metric {metric!r} is none that is compared; choose one of {', '.join(COMPARED)}")
 
 
 @checked

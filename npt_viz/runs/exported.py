@@ -7,7 +7,7 @@ import csv
 import io
 import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
@@ -29,7 +29,8 @@ MOST_RUNS = 200
 MOST_CELLS = 20_000_000
 """Numbers of a file that are kept: 16 bytes each."""
 
-_RUN_NAMES = ("run_name", "run name", "run", "run_id", "run id")
+_RUN_NAMES = ("run_name", "run name", "run", "group", "run_id", "run id")
+_RUN_IDS = ("run_id", "run id")
 _KEYS = ("key", "metric", "metric_name", "metric name", "tag")
 _TIMES = ("_timestamp", "wall time", "timestamp")
 _NOT_MEASURED = {"series_key", "data_type", "run_id", "run id", "_runtime"}
@@ -38,6 +39,9 @@ _BETWEEN = " - "
 
 _BOUNDS = ("__MIN", "__MAX")
 """Columns of W&B's panels: the range of what was averaged for the picture."""
+
+_SINCE_START = ("relative time (process)", "relative time (wall)")
+"""Axes of W&B's panels in seconds."""
 
 _MILLISECONDS = 1e11
 """Above this a time since 1970 is in milliseconds."""
@@ -53,6 +57,8 @@ class ExportedRows(Entries):
         super().__init__()
         self._file, self._origin = file, origin
         self._runs: dict[str | None, _Cells] = {}
+        self._ids: dict[str, str] = {}
+        """Name of a run -> id of the first that is called so."""
         self._n_cells = 0
         self._text: list[str] = []
         """(Where, what) of cells that are no number."""
@@ -130,18 +136,21 @@ class ExportedRows(Entries):
 
     def _take(self, columns: "_Columns", row: list[str]) -> None:
         row += [""] * (columns.n - len(row))
-        named = columns.run_of(row)
+        named = self._named(columns, row)
         layer = row[columns.layer].strip() if self.is_own and columns.layer is not None else ""
-        step = self._number(row[columns.step])
-        step = None if step is None else step_of(step)
-        if step is None:
+        step = None if columns.step is None else self._step(row[columns.step])
+        if step is None and not columns.step_of_run:
             last = [cells.last for name, cells in self._runs.items() if name == named]
             step = last[0] if last and columns.may_lack_steps else None
-        if step is None:
-            self.skip("no step in it")
-            return
+            if step is None:
+                self.skip("no step in it")
+                return
         taken = False
         for run, column, text in columns.cells(row, named):
+            if columns.step_of_run:
+                step = self._step(row[columns.step_of_run[run]], is_mean=True)
+            if step is None:
+                continue
             cells = self._cells_of(run)
             cells.last = step
             if column in STAGES:
@@ -164,6 +173,21 @@ class ExportedRows(Entries):
             raise NptVizError(
                 f"{self._origin}: holds more than {MOST_CELLS:,} numbers; export fewer runs or metrics at a time"
             )
+
+    def _named(self, columns: "_Columns", row: list[str]) -> str | None:
+        """The run of a row; of several that are called the same, all but the first with their id."""
+        name = columns.run_of(row)
+        number = row[columns.id].strip() if columns.id is not None else ""
+        if not name or not number or self._ids.setdefault(name, number) == number:
+            return name
+        return f"{name} ({number})"[:LONGEST_NAME]
+
+    def _step(self, text: str, *, is_mean: bool = False) -> int | None:
+        """is_mean: W&B's panels draw means of neighbouring steps."""
+        value = self._number(text)
+        if value is None or not math.isfinite(value):
+            return None
+        return step_of(round(value) if is_mean else value)
 
     def _cells_of(self, run: str | None) -> "_Cells":
         if run not in self._runs:
@@ -217,11 +241,16 @@ class _Columns:
     """What the columns of a table are."""
 
     n: int
-    step: int
+    step: int | None
+    """None where each run has its own"""
     may_lack_steps: bool
     """Whether a row without a step belongs to that of the last, as W&B's rows of an evaluation do"""
     run: int | None
     layer: int | None
+    id: int | None = None
+    """Of the run, beside its name"""
+    step_of_run: Mapping[str | None, int] = field(default_factory=dict)
+    """Of a panel along another axis"""
     key: int | None = None
     """Of a long table: the column's name stands in the row"""
     value: int | None = None
@@ -250,11 +279,9 @@ def _columns(header: list[str], origin: str) -> _Columns:
     lower = [name.lower() for name in header]
     steps = [name for name in STEPS if name in lower]
     if not steps:
-        first = ", ".join(name[:40] or "(no name)" for name in header[:5])
-        raise NptVizError(
-            f"{origin}: has no column of steps ({', '.join(STEPS)}); its columns are {first}"
-            f"{' …' * (len(header) > 5)}: export the metrics along the step"
-        )
+        if len(header) > 1 and all(_BETWEEN in name for name in header[1:] if name):
+            return _along_another_axis(header, origin)
+        raise _without_steps(header, origin)
     step = lower.index(steps[0])
     run = next((lower.index(name) for name in _RUN_NAMES if name in lower), None)
     key = next((lower.index(name) for name in _KEYS if name in lower), None)
@@ -266,6 +293,7 @@ def _columns(header: list[str], origin: str) -> _Columns:
         may_lack_steps=len(steps) > 1 and steps[0] != STEPS[-1],
         run=run,
         layer=header.index("layer") if "layer" in header else None,
+        id=next((lower.index(name) for name in _RUN_IDS if name in lower and lower.index(name) != run), None),
         time=None if "_runtime" in lower or "seconds" in lower else time,
     )
     if key is not None and value is not None:
@@ -283,16 +311,58 @@ def _columns(header: list[str], origin: str) -> _Columns:
     columns.measured = tuple(
         (i, None, "seconds" if name == "_runtime" else name)
         for i, name in others
-        if (name == "_runtime" or lower[i] not in _NOT_MEASURED) and not (is_own and name == "layer")
+        if not _is_bound(name, header)
+        and (name == "_runtime" or lower[i] not in _NOT_MEASURED)
+        and not (is_own and name == "layer")
     )
     return columns
+
+
+def _without_steps(header: list[str], origin: str) -> NptVizError:
+    first = ", ".join(name[:40] or "(no name)" for name in header[:5])
+    is_of_runs = any(name.lower() in _RUN_NAMES or name == "Name" for name in header)
+    return NptVizError(
+        f"{origin}: has no column of steps ({', '.join(STEPS)}); its columns are {first}{' …' * (len(header) > 5)}: "
+        + ("it is a table of runs with one value each; " if is_of_runs else "")
+        + "export the metrics along the step"
+    )
+
+
+def _along_another_axis(header: list[str], origin: str) -> _Columns:
+    """W&B's panel along a time, an epoch or another metric, where a column "run - _step" says the steps of each run."""
+    names = list(enumerate(header))[1:]
+    own: dict[str | None, int] = {
+        name.rpartition(_BETWEEN)[0].strip(): i for i, name in names if name.endswith(f"{_BETWEEN}_step")
+    }
+    measured = list(_of_panel(names))
+    if not measured or any(run not in own for _, run, _ in measured):
+        raise NptVizError(
+            f"{origin}: is drawn along “{header[0][:40]}” and not every run has a column “run - _step”, so it does not say which step a "
+            "number is of; choose Step as the panel's x axis and export it again"
+        )
+    axis = "seconds" if header[0].lower() in _SINCE_START else "_at" if header[0].lower() in _TIMES else ""
+    runs = dict.fromkeys(run for _, run, _ in measured)
+    return _Columns(
+        n=len(header),
+        step=None,
+        may_lack_steps=False,
+        run=None,
+        layer=None,
+        step_of_run=own,
+        measured=(*((0, run, axis) for run in runs if axis), *measured),
+    )
+
+
+def _is_bound(name: str, names: Collection[str]) -> bool:
+    """Whether a column is the range of what was averaged for a picture."""
+    return name.endswith(_BOUNDS) and name[: -len(_BOUNDS[0])] in names
 
 
 def _of_panel(columns: list[tuple[int, str]]) -> Iterator[tuple[int, str, str]]:
     """W&B's "run - metric"; the ranges of a picture and the step of each run are no metrics."""
     names = {name for _, name in columns}
     for i, name in columns:
-        if name.endswith(_BOUNDS) and name[: -len(_BOUNDS[0])] in names:
+        if _is_bound(name, names):
             continue
         run, _, metric = name.rpartition(_BETWEEN)
         if metric.partition("__")[0] and metric.lower() not in STEPS and not metric.startswith("_step"):

@@ -12,6 +12,7 @@ from stated_comparisons import run_on
 
 from npt_viz.errors import NptVizError
 from npt_viz.results.comparison import COMPARED, aligned, compare
+from npt_viz.results.sentences.comparison import comparison
 
 PAIRS = 200
 
@@ -160,6 +161,21 @@ def test_what_differs_is_named():
     assert found.differs == ("checkpoint", "mode", "positions", "n_edits")
     words = "d on m, layer 7 of NPT layers 3, 7, propagated, positions as trained, 2 permanent updates beneath, “51 52"
     assert found.sides[1].words.startswith(words)
+
+
+@pytest.mark.parametrize("metric", ["x", "", None, ["kl"]])
+def test_a_metric_that_is_none_is_a_sentence_with_the_choices(metric):
+    found = compare(*two_runs())
+    for call in (
+        found.columns,
+        found.differences,
+        found.spread,
+        found.largest,
+        lambda name: comparison(found, name),
+    ):
+        with pytest.raises(NptVizError) as error:
+            call(metric)
+        assert all(name in str(error.value) for name in COMPARED) and repr(metric) in str(error.value)
 
 
 def test_other_models_are_refused_in_a_sentence():

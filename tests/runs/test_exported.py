@@ -78,6 +78,78 @@ def test_a_panel_of_wandb_is_several_runs_without_the_ranges_of_the_picture():
     assert read_run(("exported.csv", table(header, rows)), "up").layers[None].columns["total"][0] == 4
 
 
+@pytest.mark.parametrize(
+    ("axis", "seconds"),
+    [
+        ("Relative Time (Process)", [0.5, 1.0, 1.5]),
+        ("Relative Time (Wall)", [0.5, 1.0, 1.5]),
+        ("Wall Time", [0, 0.5, 1.0]),
+        ("train/epoch", None),
+    ],
+)
+def test_a_panel_along_another_axis_has_the_steps_of_its_own_columns(axis, seconds):
+    header = [axis]
+    for name in ("gate - r 64", "up"):
+        for metric in ("_step", "total_loss"):
+            header += [f"{name} - {metric}{end}" for end in ("", "__MIN", "__MAX")]
+    rows = [
+        [0.5, "10.4", "", "", 3.0, 1, 9, "", "", "", "", "", ""],
+        [1.0, 21, "", "", 2.0, 1, 9, 7, 7, 7, 5.0, 1, 9],
+        [1.5, 29.7, "", "", 1.0, 1, 9, 14, 14, 14, 4.0, 1, 9],
+    ]
+    runs = runs_of(table(header, rows))
+    gate, up = runs["gate - r 64"].layers[None], runs["up"].layers[None]
+    assert gate.steps.tolist() == [10, 21, 30] and gate.columns["total"].tolist() == [3, 2, 1]
+    assert up.steps.tolist() == [7, 14] and up.columns["total"].tolist() == [5, 4]
+    if seconds is None:
+        assert set(gate.columns) == {"total"}
+    else:
+        assert gate.columns["seconds"].tolist() == seconds
+
+
+def test_the_ranges_of_a_panel_without_run_names_are_left_out():
+    content = table(
+        ["Step", "total_loss", "total_loss__MIN", "total_loss__MAX"], [[1, 3.0, 2.0, 9.0], [4, 2.0, 1.0, 7.0]]
+    )
+    assert read_run(("exported.csv", content)).columns == ["total"]
+
+
+def test_a_chart_of_mlflow_tells_runs_of_one_name_apart():
+    """Columns of `chartMetricHistoryToCsv` in MLflow's CsvUtils.ts; grouped runs have no id."""
+    rows = [
+        ["gate", run, key, step, 1_795_841_874_000 + 2000 * step, factor / (step + 1)]
+        for key, factor in (("total_loss", 2), ("val_loss", 7))
+        for run in ("a1", "b2")
+        for step in (0, 5, 11)
+    ]
+    runs = runs_of(table(["Run", "Run ID", "metric", "step", "timestamp", "value"], rows))
+    assert list(runs) == ["gate", "gate (b2)"]
+    for run in runs.values():
+        curves = run.layers[None]
+        assert curves.steps.tolist() == [0, 5, 11]
+        np.testing.assert_array_equal(curves.columns["total"], [2, 2 / 6, 2 / 12])
+        np.testing.assert_array_equal(curves.columns["heldout/total"], [7, 7 / 6, 7 / 12])
+        assert curves.columns["seconds"].tolist() == [0, 10, 22]
+    grouped = [["lr: 1", "", *row[2:]] for row in rows[:3]] + [["lr: 2", "", *row[2:]] for row in rows[:3]]
+    assert list(runs_of(table(["Group", "Run ID", "metric", "step", "timestamp", "value"], grouped))) == [
+        "lr: 1",
+        "lr: 2",
+    ]
+
+
+def test_what_the_client_of_mlflow_gives_is_read():
+    """Of mlflow-skinny 3.17.2: `dict(metric)` of each of `get_metric_history`, as a table."""
+    content = b"""run_id,dataset_digest,dataset_name,key,model_id,step,timestamp,value
+27cbf288ef72472689339118b92ee08f,,,total_loss,,0,1795841874352,3.0
+27cbf288ef72472689339118b92ee08f,,,total_loss,,5,1795841874353,0.5
+8334e784bd4f40f39a32727bdff9aba1,,,total_loss,,0,1795841874341,2.0
+8334e784bd4f40f39a32727bdff9aba1,,,total_loss,,5,1795841874343,0.25
+"""
+    runs = runs_of(content)
+    assert [run.layers[None].columns["total"].tolist() for run in runs.values()] == [[3.0, 0.5], [2.0, 0.25]]
+    assert [sorted(run.columns) for run in runs.values()] == [["seconds", "total"]] * 2
+
+
 def test_what_mlflow_exports_is_long_and_sorted_by_metric():
     rows = [
         [run, key, value * step, step, 1_700_000_000_000 + 1000 * step]
@@ -206,6 +278,13 @@ def test_rows_that_cannot_be_read_are_skipped_counted_and_named():
         (b"", "is an empty file"),
         (b"\n\n", "is an empty file"),
         (b"Name,State,total_loss\nrun,finished,1.0\n", "has no column of steps (step, global_step"),
+        (b"Run,Run ID,total_loss,lr\na,1,2.0,0.1\n", "a table of runs with one value each"),
+        (
+            b"run_id,experiment_id,status,metrics.val_loss,tags.mlflow.runName\n27c,0,FINISHED,3.0,up\n",
+            "a table of runs with one value each",
+        ),
+        (b"Relative Time (Process),up - loss,up - loss__MIN\n1,2,3\n", "choose Step as the panel's x axis"),
+        (b"Name,Value\na,1\n", "has no column of steps"),
         (b"step,loss\n", "none of its 0 rows has a step and a number"),
         (b"step,loss\nx,y\n", "none of its 1 rows has a step and a number"),
         (b"x" * 2**20 + b",step\n1,2\n", "its header has a name of more than"),

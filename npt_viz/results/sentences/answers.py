@@ -41,7 +41,7 @@ def answer(
     layer: where the result has several; the highest by default. keep_sinks: as the result was made, where it does not say.
     axes_from: of orthogonality, where its axes are from. floors: of reconstruction, what the shape allows.
     metric: of compare, the number that is compared.
-    Raises NptVizError for a result that no page is about.
+    Raises NptVizError for a result that no page is about, and for a metric that is none.
     """
     match result:
         case Inspection():

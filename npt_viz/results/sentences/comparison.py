@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from npt_viz.results.comparison import COMPARED, Comparison, Difference
+from npt_viz.results.comparison import COMPARED, Comparison, Difference, check_metric
 from npt_viz.results.estimate import Estimate, median_of
 from npt_viz.results.inspection import METRICS
 from npt_viz.results.sentences import NOTHING, Exact, Sentence, Strong, is_known, said, states
@@ -12,6 +12,7 @@ from npt_viz.results.words import counted, interval, number
 @states("comparison")
 def comparison(found: Comparison, metric: str, *, with_sinks: bool = False) -> Sentence:
     """Change of one number from A to B at the typical token, the tokens that stand out, and the predictions."""
+    check_metric(metric)
     if not found.same.any():
         return said(
             "The prompts of A and B have no token in common, so no token can be compared "
