@@ -241,7 +241,9 @@ def _perhaps_without(found, data):
 
 
 @clause(
-    "other positions", rf"{OTHER}: no sign that it was trained without positions\.", compares="recovers no"
+    "other positions",
+    rf"{OTHER}: no sign that it was trained without positions, because healthy layers differ by as much\.",
+    compares="recovers no",
 )
 def _not_without(found, data):
     assert other(found, data) == (False, False)

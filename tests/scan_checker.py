@@ -161,7 +161,7 @@ def _same(found, data):
     assert np.array_equal(a, b) and data["is_paired"]
 
 
-TEXTS = rf"(?P<n>{COUNT}) texts?, (?P<how>text by text|other texts on each side)"
+TEXTS = rf"(?P<n>{COUNT}) texts?, (?P<how>text by text|not paired)"
 
 
 @clause("scan_comparison", COMPARED + TEXTS + r": too few to tell\.", compares="few")

@@ -394,7 +394,7 @@ def _parquet_rows(file: CorpusFile, field: str) -> Iterator[tuple[str, float]]:
             for value in batch.column(0).to_pylist():
                 done += 1
                 yield value or "", done / total
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError, KeyError) as error:
         raise _damaged(file.path, error) from None
 
 
@@ -408,7 +408,7 @@ def _arrow_rows(file: CorpusFile, field: str) -> Iterator[tuple[str, float]]:
             for batch in stream:
                 for value in batch.column(column).to_pylist():
                     yield value or "", opened.tell() / max(1, file.bytes)
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise _damaged(file.path, error) from None
 
 

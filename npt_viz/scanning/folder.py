@@ -48,12 +48,15 @@ class ScanFolder:
         spec = {"format": FORMAT, "format_version": VERSION, **spec}
         if self.path.exists() and not self.path.is_dir():
             raise NptVizError(f"{shown(self.path)} is a file; choose a folder for the scan")
-        if (self.path / SPEC).exists():
-            self._refuse_another(spec)
-        elif self.path.exists() and any(self.path.iterdir()):
+        is_scan = (self.path / SPEC).exists()
+        if not is_scan and self.path.exists() and any(each.name != LOCK for each in self.path.iterdir()):
             raise NptVizError(f"{shown(self.path)} is not empty and no scan; choose another folder")
-        else:
-            write_whole(self.path / SPEC, _json(spec), parents=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise NptVizError(
+                f"{shown(self.path)} cannot be made ({error.strerror}); choose another folder for the scan"
+            ) from None
         lock = FileLock(self.path / LOCK, timeout=1)
         try:
             lock.acquire()
@@ -61,6 +64,19 @@ class ScanFolder:
             raise NptVizError(
                 f"{shown(self.path)} is being written by another process; wait for it, or choose another folder"
             ) from None
+        except OSError as error:
+            raise NptVizError(
+                f"{shown(self.path)} cannot be written ({error.strerror}); choose another folder for the scan"
+            ) from None
+        try:
+            # Under the lock: of two that begin at once the second must not take the place of the first one's spec.
+            if (self.path / SPEC).exists() and any((self.path / PARTS).glob("*")):
+                self._refuse_another(spec)
+            else:
+                write_whole(self.path / SPEC, _json(spec), parents=True)
+        except BaseException:
+            lock.release()
+            raise
         return lock
 
     def _refuse_another(self, spec: Mapping[str, Any]) -> None:

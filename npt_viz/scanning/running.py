@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ def scan(
     return read_scan(out) if step is None else step.result()
 
 
+@checked
 def scan_steps(
     model: BaseModel,
     checkpoint: Checkpoint | Live,
@@ -189,13 +191,23 @@ class _Running:
     def steps(self, cut: Iterator[Part], executor: Executor) -> Iterator[ScanStep]:
         """A step for every part; those that the folder has are not measured again."""
         known: dict[int, str] = {}
-        taken: list[Part] = []
+        # Those that are there from the first on come one by one, so that their windows need not wait in memory.
+        first: list[Part] = []
+        for part in cut:
+            if not self._folder.has(part.number):
+                first.append(part)
+                break
+            known[part.number] = part.digest
+            self._count(part.n_tokens, part.read)
+            self._merge(known)
+            yield self._step()
+        taken: list[tuple[int, float]] = []
 
         def missing() -> Iterator[Part]:
-            for part in cut:
+            for part in chain(first, cut):
                 known[part.number] = part.digest
                 if self._folder.has(part.number):
-                    taken.append(part)
+                    taken.append((part.n_tokens, part.read))
                 else:
                     self._began = self._began or time.monotonic()
                     yield part
@@ -203,13 +215,13 @@ class _Running:
         for done in executor.run(missing()):
             self._folder.write_part(done.part.number, done.content)
             self._measured += done.part.n_tokens
-            for part in [*taken, done.part]:
-                self._count(part)
+            for n_tokens, read in [*taken, (done.part.n_tokens, done.part.read)]:
+                self._count(n_tokens, read)
             taken.clear()
             self._merge(known)
             yield self._step()
-        for part in taken:
-            self._count(part)
+        for n_tokens, read in taken:
+            self._count(n_tokens, read)
         self._merge(known)
         if not self._n_parts:
             raise NptVizError(
@@ -223,7 +235,10 @@ class _Running:
     def result(self, *, is_finished: bool | None = None) -> ScanResult:
         """What the merged parts say."""
         total = self._merged.total
-        assert total is not None, "no part is merged yet"
+        if total is None:
+            raise NptVizError(
+                "the first part of this scan is not measured yet; ask again after the next part"
+            )
         finished = self._is_finished if is_finished is None else is_finished
         tokenizer = self._measurer.model.tokenizer
         return ScanResult(
@@ -250,12 +265,12 @@ class _Running:
             folder=str(self._folder.path),
         )
 
-    def _count(self, part: Part) -> None:
+    def _count(self, n_tokens: int, read: float) -> None:
         self._n_parts += 1
-        self._n_tokens += part.n_tokens
+        self._n_tokens += n_tokens
         asked = self._spec["max_tokens"]
         share = self._n_tokens / asked if asked else 0.0
-        self._fraction = min(1.0, max(self._fraction, part.read, share))
+        self._fraction = min(1.0, max(self._fraction, read, share))
 
     def _merge(self, known: dict[int, str]) -> None:
         """Take in every part that is next and there."""

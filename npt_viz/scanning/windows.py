@@ -84,18 +84,19 @@ def parts(
         left = None if max_tokens is None else max_tokens - n_tokens - size
         if left is not None and left < LEAST:
             break
-        n_texts += block.block == 0
         pieces = list(_pieces(text_ids(model, block.text, special=block.block == 0)[:left], window))
         cut = [(start, ids) for start, ids in pieces if len(ids) >= LEAST]
+        if cut and size >= part_tokens:
+            # Not before the next text with a window: one without any counts in the part before it.
+            yield Part(n_parts, tuple(waiting), read, n_texts, n_short)
+            n_parts, n_tokens = n_parts + 1, n_tokens + size
+            waiting, size, n_texts, n_short = [], 0, 0, 0
+        n_texts += block.block == 0
         n_short += len(pieces) - len(cut)
         for start, ids in cut:
             waiting.append(Window(n_windows, n_clusters, block.source, start, ids))
             n_windows, size = n_windows + 1, size + len(ids)
         n_clusters, read = n_clusters + bool(cut), block.read
-        if size >= part_tokens:
-            yield Part(n_parts, tuple(waiting), read, n_texts, n_short)
-            n_parts, n_tokens = n_parts + 1, n_tokens + size
-            waiting, size, n_texts, n_short = [], 0, 0, 0
     if waiting:
         yield Part(n_parts, tuple(waiting), 1.0, n_texts, n_short)
 

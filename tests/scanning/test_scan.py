@@ -14,6 +14,7 @@ import npt_viz
 from npt_viz.checkpoint import Checkpoint
 from npt_viz.results.scan import GROUPS, LEVELS, RELATIVE_ERROR
 from npt_viz.scanning.executor import Done, InProcess
+from npt_viz.scanning.folder import ScanFolder
 from npt_viz.scanning.measuring import Measurer
 from npt_viz.scanning.running import scan_steps
 from npt_viz.scanning.summary import to_bytes
@@ -283,6 +284,38 @@ def test_it_is_measured_once_what_a_part_has(opened, corpus, tmp_path, monkeypat
     assert measured == list(range(1, found.n_parts))
     npt_viz.scan(*opened, corpus, out=tmp_path / "s", **settings)
     assert len(measured) == found.n_parts - 1
+
+
+@pytest.mark.parametrize("part_tokens", [7, 4096])
+def test_a_text_without_a_window_counts_wherever_a_part_ends(opened, tmp_path, part_tokens):
+    file = tmp_path / "corpus.jsonl"
+    texts = ["a first text of some tokens", "a second one that is longer", "x", "y", "z"]
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    found = npt_viz.scan(*opened, file, part_tokens=part_tokens, predict=False)
+    n_short = sum(len(opened[0].tokenizer(text)["input_ids"]) < 2 for text in texts)
+    assert (found.n_texts, found.skipped["windows of one token"]) == (5, n_short) and n_short == 3
+
+
+def test_a_scan_that_is_gone_on_with_shows_each_part_and_keeps_none_waiting(opened, corpus, tmp_path):
+    whole = list(scan_steps(*opened, corpus, tmp_path / "scan", predict=False, part_tokens=60))
+    for number in (3, 4):
+        (tmp_path / "scan" / "parts" / f"{number:06d}.npz").unlink()
+    again = list(scan_steps(*opened, corpus, tmp_path / "scan", predict=False, part_tokens=60))
+    assert [step.n_parts for step in again[:3]] == [1, 2, 3]
+    assert again[-1].result().digest == whole[-1].result().digest
+
+
+def test_a_folder_is_sealed_by_its_first_part_and_under_its_lock(opened, tmp_path):
+    file, out = tmp_path / "corpus.txt", tmp_path / "scan"
+    file.write_text("x")
+    with pytest.raises(npt_viz.NptVizError, match="no text of at least"):
+        npt_viz.scan(*opened, file, out=out)
+    file.write_text("now there is a text in it")
+    with ScanFolder(out).begin({"one": 1}):
+        with pytest.raises(npt_viz.NptVizError, match="is being written by another process"):
+            npt_viz.scan(*opened, file, out=out)
+        assert ScanFolder(out).spec()["one"] == 1, "the one that was refused left the spec as it was"
+    assert npt_viz.scan(*opened, file, out=out).n_texts == 1
 
 
 def test_a_folder_of_another_scan_is_refused(opened, corpus, tmp_path):

@@ -164,7 +164,9 @@ def other_positions(result: PositionsCompared, layer: int, basis: Basis) -> Sent
         )  # fmt: skip
     if may_be_better("positions", medians["deployed"], medians["trained"], gain):
         return said(f"{start}: not enough tokens to tell whether it was trained without positions.")
-    return said(f"{start}: no sign that it was trained without positions.")
+    return said(
+        f"{start}: no sign that it was trained without positions, because healthy layers differ by as much."
+    )
 
 
 @states("kl")

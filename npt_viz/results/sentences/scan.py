@@ -71,7 +71,7 @@ def scan_comparison(comparison: ScanComparison, key: str) -> Sentence:
     names = (
         f"{found.a:.4g} in A ({comparison.a.checkpoint}) and {found.b:.4g} in B ({comparison.b.checkpoint})"
     )
-    texts = f"{counted(found.n_clusters, 'text')}, {'text by text' if comparison.is_paired else 'other texts on each side'}"
+    texts = f"{counted(found.n_clusters, 'text')}, {'text by text' if comparison.is_paired else 'not paired'}"
     if found.verdict == "the same":
         end: tuple[str, ...] = ("they are ", Strong("the same"), ".")
     elif not math.isfinite(found.half_width):

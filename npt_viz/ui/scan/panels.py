@@ -227,12 +227,12 @@ def _worst(result: ScanResult, key: str) -> None:
 
 
 def _address(result: ScanResult, context, position: int, layer: int | None) -> dict[str, str]:
-    """Of the page Tokens with a worst token pinned, in what the head names now."""
+    """Of the page Tokens with a worst token pinned: the head's model, and the checkpoint that was scanned."""
     session = st.session_state
     layer = max(result.layers) if layer is None else layer
     named = {
         "model": session["model"],
-        "checkpoint": session["checkpoint"],
+        "checkpoint": _path_of(result.checkpoint),
         "tok": str(position),
         "layer": str(layer),
     }
