@@ -1,4 +1,4 @@
-"""What the browser tests share: a server, one Chromium for all of them, and tabs in which nothing may go wrong."""
+"""What the browser tests share: a server, a Chromium for each file, and tabs in which nothing may go wrong."""
 
 import tempfile
 from collections.abc import Iterator
@@ -42,8 +42,9 @@ def cold_server() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
+    # Closed with its file: one that was left open while a worker ran everything else did not close at its end.
     sync_api = pytest.importorskip("playwright.sync_api")
     if serving.CHROMIUM is None:
         pytest.skip("no Chromium on this machine")

@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from onpage import LAYERS, at_rest
+from playwright.sync_api import expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -193,7 +194,9 @@ def test_the_link_to_a_view_opens_it_in_another_browser(visit, server):
     tab.locator("button.token").nth(5).click()
     wait_for_address(tab, tok=5)
     tab.locator(".st-key-head_link button").first.click()
-    link = tab.locator(".npt-link input").input_value()
+    field = tab.locator(".npt-link input")
+    expect(field).not_to_have_value("", timeout=120_000)
+    link = field.input_value()
     assert link == tab.url
     other = visit(server)
     other.goto(link)
