@@ -176,7 +176,7 @@ class ScanResult:
     positions: Positions
     layers: tuple[int, ...]
     corpus: tuple[str, ...]
-    """Names of the files."""
+    """Names of the corpus's files, without their folders."""
     window: int
     """Tokens of a window at most."""
     max_tokens: int | None
@@ -308,7 +308,7 @@ class ScanResult:
                 }
 
     def to_frame(self):
-        """pandas: one row a quantity."""
+        """pandas.DataFrame with a row for every number that was measured (metric, layer)."""
         import pandas
 
         return pandas.DataFrame(list(self.rows()))

@@ -48,7 +48,7 @@ class ExperimentSlot(Slot[ExperimentJob]):
 
 
 def experiment_slot() -> ExperimentSlot:
-    """Slot of this browser, for all its tabs."""
+    """The place of this browser's one job of this kind, shared by all its tabs."""
     return owner().shared("experiment", ExperimentSlot)
 
 

@@ -10,7 +10,7 @@ from npt_viz.results.experiments import MEASURES, ExperimentResult
 from npt_viz.results.sentences.experiments import experiment as sentence_of
 from npt_viz.ui.experiments.job import ExperimentSlot
 from npt_viz.ui.shell.guarded import guarded, problem
-from npt_viz.ui.shell.job import Snapshot
+from npt_viz.ui.shell.lease import job_status
 from npt_viz.ui.shell.text import markdown, plain
 from npt_viz.ui.widgets.charts import chart
 from npt_viz.ui.widgets.export import carry
@@ -48,7 +48,7 @@ def _results(slot: ExperimentSlot, folder: Path | None, was_active: bool) -> Non
         # The whole page once more: the timer ends, Start is enabled.
         st.rerun()
     if now is not None and slot.job.folder == folder:
-        _status(now)
+        job_status(now, parts="arms")
     if folder is None:
         st.info("Set up an experiment and press Start, or open a saved one.", icon=":material/info:")
         return
@@ -62,21 +62,6 @@ def _read(folder: Path) -> ExperimentResult:
     from npt_viz.experiments.reading import read_experiment
 
     return read_experiment(folder)
-
-
-def _status(now: Snapshot) -> None:
-    left = now.seconds / now.fraction * (1 - now.fraction) if now.fraction > 0.01 else None
-    text = {
-        "preparing": plain(now.stage),
-        "running": f"{plain(now.stage)} · {now.fraction:.0%}"
-        + (f" · about {_time(left)} left" if left is not None else ""),
-        "finished": f"finished in {_time(now.seconds)}",
-        "stopped": "stopped; Start goes on with the arms that are not finished",
-        "failed": "failed",
-    }[now.state]
-    st.progress(min(1.0, now.fraction if now.state != "finished" else 1.0), text=text)
-    if now.error:
-        problem(now.error)
 
 
 def _draw(result: ExperimentResult) -> None:
@@ -254,8 +239,3 @@ def _report(result: ExperimentResult) -> str:
 def _open(folder: str) -> None:
     st.session_state.update(checkpoint=folder, semantics="", on=[], layer=None)
     st.toast("Opened; the Inspect pages show it now.", icon=":material/check:")
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -99,7 +99,7 @@ class ScanSlot(Slot[ScanJob]):
 
 
 def scan_slot() -> ScanSlot:
-    """Slot of this browser, for all its tabs."""
+    """The place of this browser's one job of this kind, shared by all its tabs."""
     return owner().shared("scan", ScanSlot)
 
 

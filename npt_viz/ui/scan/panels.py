@@ -14,8 +14,8 @@ from npt_viz.results.words import counted
 from npt_viz.ui.scan.job import ScanSlot, saved_scans
 from npt_viz.ui.shell import address
 from npt_viz.ui.shell.found import checkpoints_here
-from npt_viz.ui.shell.guarded import guarded, problem
-from npt_viz.ui.shell.job import Snapshot
+from npt_viz.ui.shell.guarded import guarded
+from npt_viz.ui.shell.lease import job_status
 from npt_viz.ui.shell.nav import page_file
 from npt_viz.ui.shell.text import code, markdown, plain
 from npt_viz.ui.widgets.charts import chart
@@ -48,7 +48,7 @@ def _results(slot: ScanSlot, folder: Path | None, was_active: bool) -> None:
         st.rerun()
     is_shown = slot.job is not None and slot.job.plan.folder == folder
     if now is not None and is_shown:
-        _status(now)
+        job_status(now, parts="parts", done=f", {plain(now.stage)}")
     if folder is None:
         with st.container(key="main_figure"):
             st.info("Set up a scan and press Start, or type the folder of one.", icon=":material/info:")
@@ -67,21 +67,6 @@ def _result(slot: ScanSlot, folder: Path, *, is_shown: bool) -> ScanResult | Non
         step = slot.job.latest
         return None if step is None else step.result()
     return read_scan(folder)
-
-
-def _status(now: Snapshot) -> None:
-    left = now.seconds / now.fraction * (1 - now.fraction) if now.fraction > 0.01 else None
-    text = {
-        "preparing": plain(now.stage),
-        "running": f"{plain(now.stage)} · {now.fraction:.0%}"
-        + (f" · about {_time(left)} left" if left is not None else ""),
-        "finished": f"finished in {_time(now.seconds)}, {plain(now.stage)}",
-        "stopped": "stopped; Start goes on with the parts that are not finished",
-        "failed": "failed",
-    }[now.state]
-    st.progress(min(1.0, now.fraction if now.state != "finished" else 1.0), text=text)
-    if now.error:
-        problem(now.error)
 
 
 def _draw(result: ScanResult) -> None:
@@ -304,8 +289,3 @@ def _compared(comparison: ScanComparison, column: str) -> None:
 
 def _frame(result: ScanResult) -> pd.DataFrame:
     return pd.DataFrame(list(result.rows()))
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -250,7 +250,7 @@ class TrainingSlot(job.Slot[TrainingJob]):
 
 
 def training_slot() -> TrainingSlot:
-    """Slot of this browser, for all its tabs."""
+    """The place of this browser's one job of this kind, shared by all its tabs."""
     return owner().shared("training", TrainingSlot)
 
 
